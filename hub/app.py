@@ -1,0 +1,85 @@
+"""The Starlette application: which path goes where."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hub.bootstrap import Hub
+from hub.edge.envelope import OrjsonResponse
+from hub.edge.openapi import describe
+
+CONTENT_SECURITY_POLICY = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; frame-ancestors 'none'"
+
+
+def create_app(hub: Hub) -> Starlette:
+    dashboard = resources.files("hub") / "dashboard"
+    page = (dashboard / "index.html").read_bytes()
+
+    async def index(request: Request) -> Response:
+        return Response(page, media_type="text/html", headers={"content-security-policy": CONTENT_SECURITY_POLICY})
+
+    async def health(request: Request) -> Response:
+        return OrjsonResponse(hub.health())
+
+    async def ready(request: Request) -> Response:
+        state = {**hub.health(), "draining": hub.draining}
+        return OrjsonResponse(state, 503 if hub.draining else 200)
+
+    async def metrics(request: Request) -> Response:
+        return Response(hub.metrics.exposition(), media_type="text/plain; version=0.0.4")
+
+    async def openapi(request: Request) -> Response:
+        return OrjsonResponse(describe())
+
+    return Starlette(
+        routes=[
+            Route("/", index),
+            Route("/health", health),
+            Route("/ready", ready),
+            Route("/metrics", metrics),
+            Route("/openapi.json", openapi),
+            WebSocketRoute("/ws", hub.websocket),
+            *hub.rest.routes,
+            Mount("/static", StaticFiles(directory=str(dashboard))),
+        ],
+        middleware=[Middleware(SafeHeaders)],
+        exception_handlers={404: _plain_error, 405: _plain_error, 500: _plain_error},
+    )
+
+
+class SafeHeaders:
+    """Pure ASGI: the headers every answer carries."""
+
+    HEADERS = [
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"no-referrer"),
+    ]
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), *self.HEADERS]
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+async def _plain_error(request: Request, failure: Exception) -> Response:
+    status = getattr(failure, "status_code", 500)
+    text = {404: "not found", 405: "method not allowed"}.get(status, "internal error")
+    return OrjsonResponse({"error": text}, status, getattr(failure, "headers", None))

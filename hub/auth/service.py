@@ -1,0 +1,174 @@
+"""Signing in: from a token, a password, a client secret or a refresh token to a caller."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+from uuid import UUID, uuid4
+
+import msgspec
+
+from hub.auth.passwords import MAX_LENGTH, MIN_LENGTH, Passwords
+from hub.auth.tokens import Claims, Tokens
+from hub.caller import Caller, Grant
+from hub.clock import Clock
+from protocol.errors import ErrorCode, HubError
+from storage.errors import Conflict, StorageError
+from storage.users import Consumed, OAuthClients, RefreshTokens, User, Users
+
+ACCESS_TTL_S = 15 * 60
+REFRESH_TTL_S = 14 * 24 * 3600
+BUILT_IN_ROLES = ("admin", "feed", "trader", "agent", "dashboard")
+
+
+class TokenPair(msgspec.Struct, frozen=True, omit_defaults=True):
+    """RFC 6749 section 5.1. Times are seconds."""
+
+    access_token: str
+    token_type: str
+    expires_in: int
+    refresh_token: str | None = None
+    scope: str | None = None
+
+
+class Authentication:
+    def __init__(
+        self,
+        tokens: Tokens,
+        passwords: Passwords,
+        *,
+        users: Users,
+        clients: OAuthClients,
+        refresh_tokens: RefreshTokens,
+        clock: Clock,
+    ) -> None:
+        self._tokens = tokens
+        self._passwords = passwords
+        self._users = users
+        self._clients = clients
+        self._refresh_tokens = refresh_tokens
+        self._clock = clock
+
+    def authenticate(self, token: str) -> Claims:
+        """Raises HubError(token_expired, token_invalid)."""
+        return self._tokens.verify(token)
+
+    async def login(self, name: str, password: str) -> TokenPair:
+        """Raises HubError(unauthorized): the same, and after the same time, for an unknown name and a wrong password."""
+        user = await self._user(name)
+        stored = user.password_hash if user is not None and not user.disabled else None
+        if len(password) > MAX_LENGTH or not await self._passwords.verify(stored, password):
+            raise HubError(ErrorCode.UNAUTHORIZED, "unknown name or wrong password")
+        assert user is not None
+        return await self._pair(user, family=uuid4())
+
+    async def client_credentials(self, client_id: str, secret: str) -> TokenPair:
+        """For agents and services: users whose password is a generated secret, or registered OAuth clients."""
+        try:
+            client = await self._clients.get(client_id)
+        except StorageError as failure:
+            raise _unavailable() from failure
+        stored = client.secret_hash if client is not None and not client.disabled else None
+        if len(secret) > MAX_LENGTH or not await self._passwords.verify(stored, secret):
+            raise HubError(ErrorCode.UNAUTHORIZED, "unknown client or wrong secret")
+        assert client is not None
+        access = self._tokens.issue(client_id, roles=client.roles, teams=client.teams, ttl_s=ACCESS_TTL_S)
+        return TokenPair(access, "Bearer", ACCESS_TTL_S, scope=" ".join(client.roles))
+
+    async def refresh(self, refresh_token: str) -> TokenPair:
+        """Each refresh token works once; a second use ends every token that descends from the same sign-in."""
+        now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
+        try:
+            outcome, token = await self._refresh_tokens.consume(_hash(refresh_token), now=now)
+        except StorageError as failure:
+            raise _unavailable() from failure
+        if outcome is not Consumed.FRESH or token is None:
+            raise HubError(ErrorCode.TOKEN_INVALID, "the refresh token is not valid")
+        user = await self._user(token.subject)
+        if user is None or user.disabled:
+            raise HubError(ErrorCode.TOKEN_INVALID, "the refresh token is not valid")
+        return await self._pair(user, family=token.family)
+
+    async def create_user(
+        self, name: str, password: str | None, *, roles: list[str], teams: list[str]
+    ) -> User:
+        """Raises HubError(bad_request) for a weak password, HubError(version_conflict) for a taken name."""
+        hashed = None
+        if password is not None:
+            if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
+                raise HubError(ErrorCode.BAD_REQUEST, f"a password has {MIN_LENGTH} to {MAX_LENGTH} characters")
+            hashed = await self._passwords.hash(password)
+        try:
+            return await self._users.create(name, password_hash=hashed, roles=roles, teams=teams)
+        except Conflict:
+            raise HubError(ErrorCode.VERSION_CONFLICT, "this name is taken") from None
+
+    async def create_client(self, client_id: str, *, roles: list[str], teams: list[str]) -> str:
+        """Register a machine client; returns its secret, which is stored only as a hash."""
+        secret = secrets.token_urlsafe(24)
+        try:
+            await self._clients.create(
+                client_id, secret_hash=await self._passwords.hash(secret), roles=roles, teams=teams
+            )
+        except Conflict:
+            raise HubError(ErrorCode.VERSION_CONFLICT, "this client id is taken") from None
+        return secret
+
+    async def _user(self, name: str) -> User | None:
+        try:
+            return await self._users.get(name)
+        except StorageError as failure:
+            raise _unavailable() from failure
+
+    async def _pair(self, user: User, *, family: UUID) -> TokenPair:
+        access = self._tokens.issue(
+            user.name,
+            roles=user.roles,
+            teams=user.teams,
+            grant=msgspec.convert(user.grants, Grant),
+            ttl_s=ACCESS_TTL_S,
+        )
+        refresh_token = secrets.token_urlsafe(32)
+        expires_at = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC) + timedelta(seconds=REFRESH_TTL_S)
+        try:
+            await self._refresh_tokens.store(
+                _hash(refresh_token), family=family, subject=user.name, expires_at=expires_at
+            )
+        except StorageError as failure:
+            raise _unavailable() from failure
+        return TokenPair(access, "Bearer", ACCESS_TTL_S, refresh_token, " ".join(user.roles))
+
+
+def caller_of(
+    claims: Claims,
+    *,
+    transport: Literal["websocket", "rest"],
+    address: str,
+    connection: Any = None,
+    kind: str | None = None,
+    name: str | None = None,
+) -> Caller:
+    """The caller a valid token makes at one door."""
+    return Caller(
+        user=claims.sub,
+        roles=claims.roles,
+        teams=claims.teams,
+        grant=claims.grant,
+        transport=transport,
+        address=address,
+        kind=kind,
+        name=name,
+        expires_at=claims.exp * 1000,
+        connection=connection,
+    )
+
+
+def _hash(token: str) -> bytes:
+    # A random 256-bit token needs no slow hash: nobody guesses it.
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _unavailable() -> HubError:
+    return HubError(ErrorCode.NOT_AVAILABLE, "signing in is not possible right now", retry_after_ms=1000)

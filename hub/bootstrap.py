@@ -1,0 +1,317 @@
+"""The one place where parts meet: what the house is made of, in the order in which it is built."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from prometheus_client.core import Metric
+
+from hub import __version__
+from hub.auth.keys import KeyUnusable, load_or_create_key
+from hub.auth.passwords import Passwords
+from hub.auth.service import Authentication
+from hub.auth.tokens import Tokens
+from hub.brokers.base import Broker
+from hub.brokers.local import LocalBroker
+from hub.caller import SYSTEM, Caller
+from hub.channels.durable import DurableChannels
+from hub.channels.fanout import Fanout
+from hub.channels.history import ChannelReader
+from hub.channels.publishing import Publisher
+from hub.channels.subscriptions import Subscriptions
+from hub.clock import Clock, SystemClock
+from hub.config import ConfigError, Settings
+from hub.connections.connection import Connection, ConnectionLimits
+from hub.connections.registry import Registry
+from hub.dispatch import Dispatcher
+from hub.edge.envelope import KrinAPIService
+from hub.edge.rest import RestRoutes
+from hub.edge.sessions import Sessions
+from hub.edge.websocket import WebSocketEndpoint
+from hub.namespaces import Namespaces
+from hub.observe.metrics import Metrics, counter, counters, gauge
+from hub.presence.service import PresenceService
+from protocol.close_codes import CloseCode
+from protocol.errors import ErrorCode, HubError
+from protocol.messages import (
+    Connect,
+    History,
+    Presence,
+    Publish,
+    Published,
+    Refresh,
+    Search,
+    Subscribe,
+    Unsubscribe,
+)
+from storage.database import Database
+from storage.embedded import EmbeddedPostgres
+from storage.lineage import verify_lineage
+from storage.messages import MessageLog
+from storage.migrate import migrate
+from storage.users import OAuthClients, RefreshTokens, Users
+
+logger = logging.getLogger("krin")
+
+TRADERS_FIRST = {"trader": 0, "agent": 1}
+DRAIN_BATCH = 200
+DRAIN_STEP_S = 0.05
+
+
+class Hub(msgspec.Struct, kw_only=True, dict=True):
+    """The services an edge or a command may use."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    authentication: Authentication
+    dispatcher: Dispatcher
+    publisher: Publisher
+    subscriptions: Subscriptions
+    registry: Registry
+    fanout: Fanout
+    durable: DurableChannels
+    broker: Broker
+    websocket: WebSocketEndpoint
+    rest: RestRoutes
+    metrics: Metrics
+
+    async def publish(
+        self,
+        channel: str,
+        type: str,
+        data: Any,
+        *,
+        caller: Caller = SYSTEM,
+        key: str | None = None,
+        coordination: dict[str, Any] | None = None,
+    ) -> Published:
+        """Publish from inside the hub, through the same door, checks and promises as everybody else."""
+        message = {"type": type, "data": data} | ({"coordination": coordination} if coordination else {})
+        command = Publish(id=1, channel=channel, message=msgspec.Raw(msgspec.json.encode(message)), key=key)
+        published = self.dispatcher.handle(command, caller)
+        result: Published = published if isinstance(published, Published) else await published
+        return result
+
+    def health(self) -> dict[str, Any]:
+        """What works and what does not: OK, or DEGRADED with reasons."""
+        reasons = []
+        if not self.durable.available:
+            reasons.append("postgres: durable publishing is refused")
+        return {
+            "status": "DEGRADED" if reasons else "OK",
+            "reasons": reasons,
+            "node": self.settings.node,
+            "version": __version__,
+            "connections": len(self.registry),
+        }
+
+    @property
+    def draining(self) -> bool:
+        return self.websocket.draining
+
+    async def drain(self) -> None:
+        """Send every client away with a time to come back: trading clients first, spread over the drain window."""
+        self.websocket.draining = True
+        window_ms = int(self.settings.drain_timeout_s * 1000)
+        connections = sorted(self.registry, key=lambda each: TRADERS_FIRST.get(each.caller.kind or "", 2))
+        total = len(connections)
+        for index in range(0, total, DRAIN_BATCH):
+            for place, connection in enumerate(connections[index : index + DRAIN_BATCH], start=index):
+                # Full spread: the first come back at once, the last at the end of the window.
+                connection.close(CloseCode.DRAINING, retry_after_ms=100 + window_ms * place // max(total, 1))
+            await self.clock.sleep(DRAIN_STEP_S)
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[tuple[Database, EmbeddedPostgres | None]]:
+    """The configured Postgres, or the embedded one of the data folder; migrated and checked for durability."""
+    embedded = None if settings.database_url else EmbeddedPostgres(settings.data_dir)
+    async with AsyncExitStack() as inner:
+        dsn = settings.database_url or await inner.enter_async_context(embedded)  # type: ignore[arg-type]
+        database = await inner.enter_async_context(Database.open(dsn))
+        for name in await migrate(database):
+            logger.info("migrated: %s", name)
+        await database.durability_settings()
+        if (restored := await verify_lineage(database)) is not None:
+            logger.warning("the database was restored (%s, now %s): every channel has a new epoch", *restored)
+        yield database, embedded
+
+
+@asynccontextmanager
+async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Hub]:
+    """Build the hub, run its background tasks, and close everything in reverse.
+
+    A background task that fails ends the hub with its error: a node that no longer hears must not keep its clients.
+    """
+    clock = clock or SystemClock()
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+        database, embedded = await stack.enter_async_context(open_database(settings))
+        writer = await stack.enter_async_context(database.writer())
+
+        tokens = make_tokens(settings, clock)
+        authentication = Authentication(
+            tokens,
+            Passwords(),
+            users=Users(database),
+            clients=OAuthClients(database),
+            refresh_tokens=RefreshTokens(database),
+            clock=clock,
+        )
+        namespaces = Namespaces(settings.namespaces)
+        fanout = Fanout(loop)
+        durable = DurableChannels(MessageLog(database, writer=writer), deliver=fanout.deliver, clock=clock)
+        broker = LocalBroker(durable.receive, clock=clock)
+        durable.ring_with(broker)
+        presence = PresenceService(loop)
+        registry = Registry(clock=clock, max_connections=settings.limits.connections)
+        publisher = Publisher(broker, durable, namespaces=namespaces, clock=clock)
+        subscriptions = Subscriptions(
+            fanout,
+            broker,
+            durable,
+            presence,
+            namespaces=namespaces,
+            clock=clock,
+            loop=loop,
+            max_subscriptions=settings.limits.subscriptions,
+        )
+        reader = ChannelReader(broker, durable, presence, namespaces=namespaces)
+        limits = ConnectionLimits(
+            outbox_bytes=settings.limits.outbox_bytes,
+            ping_interval_s=settings.ping_interval_s,
+            publishes_per_s=settings.limits.publishes_per_s,
+        )
+        sessions = Sessions(
+            authentication,
+            subscriptions,
+            registry,
+            node=settings.node,
+            limits=limits,
+            max_message_bytes=settings.limits.message_bytes,
+            max_subscriptions=settings.limits.subscriptions,
+            clock=clock,
+        )
+        dispatcher = Dispatcher(
+            {
+                Connect: sessions.connect,
+                Refresh: sessions.refresh,
+                Subscribe: sessions.subscribe,
+                Unsubscribe: sessions.unsubscribe,
+                Publish: publisher.publish,
+                History: reader.history,
+                Presence: reader.presence,
+                Search: _search,
+            },
+            {"channels.list": lambda params, caller: reader.channels(caller)},
+        )
+
+        def leave(connection: Connection) -> None:
+            subscriptions.unsubscribe_all(connection)
+            registry.remove(connection)
+
+        hub = Hub(
+            settings=settings,
+            clock=clock,
+            database=database,
+            authentication=authentication,
+            dispatcher=dispatcher,
+            publisher=publisher,
+            subscriptions=subscriptions,
+            registry=registry,
+            fanout=fanout,
+            durable=durable,
+            broker=broker,
+            websocket=WebSocketEndpoint(
+                dispatcher, authentication, registry, fanout, on_end=leave, limits=limits, clock=clock
+            ),
+            rest=RestRoutes(
+                KrinAPIService(authentication, dispatcher, clock=clock),
+                authentication,
+                dispatcher,
+                max_body_bytes=settings.limits.message_bytes,
+            ),
+            metrics=Metrics([lambda: _measure(registry, fanout, durable, dispatcher, subscriptions)]),
+        )
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(registry.run(), name="connections"),
+                group.create_task(broker.run(), name="broker"),
+                group.create_task(durable.commit(), name="durable commit"),
+                group.create_task(durable.mend(), name="durable mend"),
+                group.create_task(durable.sweep(), name="durable sweep"),
+            ]
+            if embedded is not None:
+                tasks.append(group.create_task(embedded.run(), name="embedded postgres"))
+            try:
+                yield hub
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+
+def make_tokens(settings: Settings, clock: Clock) -> Tokens:
+    """The issuer and verifier of access tokens. Raises ConfigError for a key that cannot be used."""
+    auth = settings.auth
+    try:
+        if auth.algorithm == "HS256":
+            signing: Any = (
+                Path(auth.signing_key_file).read_bytes().strip()
+                if auth.signing_key_file
+                else load_or_create_key(settings.data_dir)
+            )
+            verifying = signing
+        elif auth.algorithm in ("RS256", "ES256", "EdDSA"):
+            if auth.verifying_key_file is None:
+                raise ConfigError(f"[auth] algorithm {auth.algorithm} needs verifying_key_file")
+            signing = Path(auth.signing_key_file).read_bytes() if auth.signing_key_file else None
+            verifying = Path(auth.verifying_key_file).read_bytes()
+        else:
+            raise ConfigError("[auth] algorithm must be HS256, RS256, ES256 or EdDSA")
+    except OSError as failure:
+        raise ConfigError(f"a key file cannot be read: {failure.strerror}") from None
+    except KeyUnusable as failure:
+        raise ConfigError(str(failure)) from None
+    return Tokens(
+        clock=clock,
+        algorithm=auth.algorithm,
+        signing_key=signing,
+        verifying_key=verifying,
+        issuer=auth.issuer,
+        audience=auth.audience,
+    )
+
+
+def _search(command: Any, caller: Any, codec: Any) -> Any:
+    raise HubError(ErrorCode.NOT_AVAILABLE, "this hub has no search index")
+
+
+def _measure(
+    registry: Registry,
+    fanout: Fanout,
+    durable: DurableChannels,
+    dispatcher: Dispatcher,
+    subscriptions: Subscriptions,
+) -> Iterable[Metric]:
+    connections = list(registry)
+    yield gauge("krin_connections", "Open WebSocket connections.", len(connections))
+    yield gauge("krin_subscriptions", "Subscriptions on this node.", sum(len(c.subscriptions) for c in connections))
+    yield gauge("krin_channels", "Channels with listeners on this node.", len(fanout.channels()))
+    yield gauge("krin_outbox_bytes", "Bytes that wait for clients.", sum(c.outbox.waiting_bytes for c in connections))
+    yield gauge("krin_durable_available", "1 while durable publishing works.", float(durable.available))
+    yield counter("krin_connections_accepted", "Connections since start.", registry.accepted)
+    yield counter("krin_deliveries", "Publications handed to subscribers.", fanout.delivered)
+    yield counter("krin_conflated", "Values merged for slow readers.", sum(c.outbox.conflated for c in connections))
+    yield counter("krin_durable_commits", "Group commits.", durable.commits)
+    yield counter("krin_durable_committed", "Durable messages committed.", durable.committed)
+    yield counter("krin_durable_mended", "Durable messages read from Postgres to close a gap.", durable.mended)
+    yield counters("krin_commands", "Commands by type.", "command", dispatcher.commands)
+    yield counters("krin_errors", "Errors by name.", "error", dispatcher.errors)
+    yield counters("krin_recoveries", "Subscriptions by recovery outcome.", "outcome", subscriptions.recoveries)

@@ -1,0 +1,1 @@
+"""How publications reach every node. One contract, `base.Broker`; only `bootstrap` names an implementation."""

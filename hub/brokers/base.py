@@ -1,0 +1,90 @@
+"""The contract between channels and whatever carries publications from node to node."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from hub.namespaces import Namespace
+from hub.publication import Publication
+from protocol.messages import Reason
+
+T = TypeVar("T")
+Eventually = T | asyncio.Future[T]
+"""A value, or a future of it where the answer must travel. Callers that care for speed take the value at once."""
+
+Deliver = Callable[[Publication], None]
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """Where a publication stands. `duplicate`: its idempotency key had been published before."""
+
+    epoch: str
+    offset: int
+    timestamp: int
+    duplicate: bool = False
+
+
+class Recovered(msgspec.Struct, frozen=True):
+    """A channel's newest position and the messages read from it, oldest first.
+
+    `complete`: the messages continue the asked position without a gap. Otherwise `reason` says why not, and the
+    messages are the snapshot: the newest value of every key in a latest channel, nothing in the others.
+    """
+
+    epoch: str
+    offset: int
+    messages: list[Publication]
+    complete: bool
+    reason: Reason | None = None
+
+
+class Broker(Protocol):
+    """Offset authority of recoverable and latest channels, and the bell of durable ones.
+
+    Publications of one channel reach `deliver` (given at construction) in offset order, on every node that
+    subscribed to it. Delivery is at most once: readers find gaps by offset and mend them with `read`.
+    """
+
+    def publish(
+        self, publication: Publication, policy: Namespace, *, idempotency_key: str | None = None
+    ) -> Eventually[Placed]:
+        """Take the next offset, keep the message as the policy says, and hand it to every subscribed node.
+
+        All or nothing. Raises HubError(idempotency_conflict) for a key that came with another body,
+        HubError(not_available) when the broker is away: then nothing was published.
+        """
+        ...
+
+    def ring(self, publication: Publication) -> None:
+        """Announce a committed durable publication. May be lost; never blocks; keeps nothing."""
+        ...
+
+    def subscribe(self, channel: str) -> Eventually[None]:
+        """From the moment this returns (or resolves), the channel's publications reach this node."""
+        ...
+
+    def unsubscribe(self, channel: str) -> None: ...
+
+    def recover(
+        self, channel: str, policy: Namespace, *, epoch: str | None, offset: int, limit: int
+    ) -> Eventually[Recovered]:
+        """What follows (epoch, offset); with epoch None the current position and, if latest, the snapshot."""
+        ...
+
+    def history(
+        self, channel: str, policy: Namespace, *, after: int, limit: int, reverse: bool
+    ) -> Eventually[Recovered]:
+        """Kept messages after an offset (reverse: before it, newest first; 0 means from the end)."""
+        ...
+
+    def channels(self) -> list[str]:
+        """Channels this broker keeps something of."""
+        ...
+
+    async def run(self) -> None:
+        """Serve until cancelled. Raising ends the node."""
+        ...

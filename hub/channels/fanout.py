@@ -1,0 +1,200 @@
+"""The way out: one publication to everyone on this node who listens.
+
+Rule: nothing here awaits. What arrives within one turn of the event loop is collected per channel, and each subscriber
+is written to once per turn: the bytes of a batch are joined and framed once per wire format and shared.
+Order holds per channel. This is the hot path: no logging, no per-subscriber encoding, no tasks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from hub.channels.shaping import Shaper
+from hub.connections.outbox import Batch, FrameCache, Outbox
+from hub.publication import Publication
+
+MAX_BUFFERED = 20_000  # publications per subscription that is being recovered
+
+
+class Listener:
+    """One subscription as the fan-out sees it.
+
+    `buffer`: while the subscription is being recovered, live publications wait here. `shaper`: this subscriber wants
+    less than everything (a rate, a filter), so it gets publications one by one instead of shared batches.
+    """
+
+    __slots__ = ("outbox", "buffer", "shaper")
+
+    def __init__(self, outbox: Outbox, shaper: Shaper | None = None) -> None:
+        self.outbox = outbox
+        self.buffer: list[Publication] | None = None
+        self.shaper = shaper
+
+
+class Audience:
+    """Who listens to one channel on this node."""
+
+    __slots__ = ("epoch", "direct", "special", "batch")
+
+    def __init__(self) -> None:
+        self.epoch: str | None = None
+        self.direct: dict[Listener, Outbox] = {}
+        self.special: dict[Listener, None] = {}  # buffering or shaped
+        self.batch: Batch | None = None
+
+
+class Fanout:
+    """Owns who listens here. Channel state beyond that (offsets, history) is the broker's."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._call_soon: Callable[..., object] = loop.call_soon
+        self._audiences: dict[str, Audience] = {}
+        self._dirty: list[Audience] = []
+        self._touched: list[Outbox] = []
+        self._scheduled = False
+        self.delivered = 0  # publications times subscribers, for the metrics
+
+    def deliver(self, publication: Publication) -> None:
+        """Hand a publication to every local listener. Called in offset order per channel."""
+        audience = self._audiences.get(publication.channel)
+        if audience is None:
+            return
+        if publication.epoch != audience.epoch:
+            publication.announces_epoch = audience.epoch is not None
+            audience.epoch = publication.epoch
+        batch = audience.batch
+        if batch is None:
+            batch = audience.batch = Batch()
+            self._dirty.append(audience)
+            self._schedule()
+        batch.publications.append(publication)
+
+    def add(self, channel: str, listener: Listener) -> bool:
+        """Start listening: what is delivered from here on is buffered until `go_live`. True for the first listener."""
+        audience = self._audiences.get(channel)
+        first = audience is None
+        if audience is None:
+            audience = self._audiences[channel] = Audience()
+        self._settle(audience)  # what came before this moment is not for the newcomer
+        listener.buffer = []
+        audience.special[listener] = None
+        return first
+
+    def go_live(self, channel: str, listener: Listener, epoch: str) -> list[Publication]:
+        """End buffering; returns what was buffered. The caller answers the subscriber within the same turn."""
+        audience = self._audiences[channel]
+        self._settle(audience)
+        audience.epoch = epoch
+        buffered = listener.buffer or []
+        listener.buffer = None
+        if listener.shaper is None and listener in audience.special:
+            del audience.special[listener]
+            audience.direct[listener] = listener.outbox
+        return buffered
+
+    def remove(self, channel: str, listener: Listener) -> bool:
+        """Stop listening. True when nobody on this node listens to the channel any more."""
+        audience = self._audiences.get(channel)
+        if audience is None:
+            return False
+        self._settle(audience)
+        audience.direct.pop(listener, None)
+        audience.special.pop(listener, None)
+        if listener.shaper is not None:
+            listener.shaper.close()
+        if audience.direct or audience.special:
+            return False
+        del self._audiences[channel]
+        return True
+
+    def listeners(self, channel: str) -> int:
+        audience = self._audiences.get(channel)
+        return len(audience.direct) + len(audience.special) if audience else 0
+
+    def channels(self) -> list[str]:
+        return list(self._audiences)
+
+    def touch(self, outbox: Outbox) -> None:
+        """This outbox has something to write at the end of the turn."""
+        outbox.touched = True
+        self._touched.append(outbox)
+        self._schedule()
+
+    def flush(self) -> None:
+        """Write everything this turn collected."""
+        self._scheduled = False
+        dirty = self._dirty
+        if len(dirty) == 1 and not self._touched:
+            self._dirty = []
+            self._flush_alone(dirty[0])
+            if not self._touched:
+                return
+        elif dirty:
+            self._dirty = []
+            for audience in dirty:
+                self._distribute(audience)
+        touched = self._touched
+        self._touched = []
+        cache: FrameCache = {}
+        for outbox in touched:
+            outbox.flush(cache)
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._call_soon(self.flush)
+
+    def _flush_alone(self, audience: Audience) -> None:
+        """The common case, one busy channel: every subscriber gets the very same bytes."""
+        batch = audience.batch
+        if batch is None:
+            return
+        audience.batch = None
+        codec = None
+        frame = b""
+        for outbox in audience.direct.values():
+            if outbox.ready:
+                if outbox.codec is not codec:
+                    codec = outbox.codec
+                    frame = batch.frame(codec)
+                outbox.write(frame)
+            elif outbox.blocked:
+                outbox.enqueue(batch)
+            else:
+                outbox.add(batch)
+        self._count(audience, batch)
+        if audience.special:
+            self._distribute_special(audience, batch)
+
+    def _distribute(self, audience: Audience) -> None:
+        batch = audience.batch
+        if batch is None:
+            return
+        audience.batch = None
+        touched = self._touched
+        for outbox in audience.direct.values():
+            outbox.batches.append(batch)
+            if not outbox.touched:
+                outbox.touched = True
+                touched.append(outbox)
+        self._count(audience, batch)
+        if audience.special:
+            self._distribute_special(audience, batch)
+
+    def _distribute_special(self, audience: Audience, batch: Batch) -> None:
+        for listener in list(audience.special):
+            if listener.buffer is not None:
+                listener.buffer.extend(batch.publications)
+                del listener.buffer[:-MAX_BUFFERED]  # what is lost here shows as a gap when the buffer is merged
+            elif listener.shaper is not None:
+                listener.shaper.offer(batch.publications)
+
+    def _settle(self, audience: Audience) -> None:
+        """Write out what is pending for this channel, before its audience changes."""
+        if audience.batch is not None:
+            self._dirty.remove(audience)
+            self._flush_alone(audience)
+
+    def _count(self, audience: Audience, batch: Batch) -> None:
+        self.delivered += len(audience.direct) * len(batch.publications)

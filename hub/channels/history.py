@@ -1,0 +1,79 @@
+"""One answer for what a channel holds, whichever door asks."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+import msgspec
+
+from hub.brokers.base import Broker, Recovered
+from hub.caller import Caller
+from hub.channels.access import allowed
+from hub.channels.durable import DurableChannels
+from hub.namespaces import Namespaces
+from hub.presence.service import PresenceService
+from protocol.codec import JSON, Codec
+from protocol.errors import ErrorCode, HubError
+from protocol.messages import History, HistoryResult, Presence, PresenceResult
+
+
+class ChannelReader:
+    """History, presence and the list of channels, for those who may subscribe."""
+
+    def __init__(
+        self, broker: Broker, durable: DurableChannels, presence: PresenceService, *, namespaces: Namespaces
+    ) -> None:
+        self._broker = broker
+        self._durable = durable
+        self._presence = presence
+        self._namespaces = namespaces
+
+    async def history(self, command: History, caller: Caller, codec: Codec = JSON) -> HistoryResult:
+        """Messages after `since`, oldest first; reversed: before it, newest first."""
+        namespace, name = self._namespaces.of(command.channel)
+        self._check(caller, command.channel)
+        after = command.since.offset if command.since else 0
+        found: Recovered | Awaitable[Recovered]
+        if namespace.durable:
+            found = self._durable.history(
+                command.channel, after=after, limit=command.limit, reverse=command.reverse
+            )
+        else:
+            found = self._broker.history(
+                command.channel, namespace, after=after, limit=command.limit, reverse=command.reverse
+            )
+        recovered = found if isinstance(found, Recovered) else await found
+        if command.since is not None and command.since.epoch != recovered.epoch:
+            raise HubError(
+                ErrorCode.UNRECOVERABLE_POSITION, "the channel's history has another epoch", path="$.since.epoch"
+            )
+        return HistoryResult(
+            channel=command.channel,
+            epoch=recovered.epoch,
+            offset=recovered.offset,
+            messages=[msgspec.Raw(publication.encoded(codec)) for publication in recovered.messages],
+            more=not recovered.complete,
+        )
+
+    def presence(self, command: Presence, caller: Caller) -> PresenceResult:
+        namespace, _ = self._namespaces.of(command.channel)
+        self._check(caller, command.channel)
+        if not namespace.presence:
+            raise HubError(ErrorCode.NOT_AVAILABLE, "this namespace keeps no presence", path="$.channel")
+        return PresenceResult(channel=command.channel, members=self._presence.members(command.channel))
+
+    async def channels(self, caller: Caller) -> list[str]:
+        """The channels that hold something and that this caller may read, by name."""
+        names = {*self._broker.channels(), *await self._durable.channels()}
+        return sorted(name for name in names if self._may_read(caller, name))
+
+    def _may_read(self, caller: Caller, channel: str) -> bool:
+        try:
+            namespace, name = self._namespaces.of(channel)
+        except HubError:  # a channel of a namespace that is no longer configured
+            return False
+        return allowed(caller, "subscribe", channel, namespace, name)
+
+    def _check(self, caller: Caller, channel: str) -> None:
+        if not self._may_read(caller, channel):
+            raise HubError(ErrorCode.PERMISSION_DENIED, "you may not read this channel", path="$.channel")

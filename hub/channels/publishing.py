@@ -1,0 +1,104 @@
+"""The way in: a publish command becomes a validated, placed publication."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from hub.brokers.base import Broker, Eventually, Placed
+from hub.caller import Caller
+from hub.channels.access import allowed
+from hub.channels.durable import DurableChannels
+from hub.clock import Clock
+from hub.namespaces import Namespaces
+from hub.publication import Publication
+from protocol.codec import JSON, Codec, decode_error, encode_body
+from protocol.errors import ErrorCode, HubError
+from protocol.messages import Publish, Published
+from protocol.vocabulary import DEFAULT_KEYS, Message
+
+
+class Publisher:
+    def __init__(
+        self, broker: Broker, durable: DurableChannels, *, namespaces: Namespaces, clock: Clock
+    ) -> None:
+        self._broker = broker
+        self._durable = durable
+        self._namespaces = namespaces
+        self._clock = clock
+
+    def publish(self, command: Publish, caller: Caller, codec: Codec = JSON) -> Eventually[Published]:
+        """Check, validate, place and hand out. `codec` is the format in which `command.message` is still raw."""
+        channel = command.channel
+        namespace, name = self._namespaces.of(channel)
+        if not allowed(caller, "publish", channel, namespace, name):
+            raise HubError(ErrorCode.PERMISSION_DENIED, "you may not publish to this channel", path="$.channel")
+        type_name = codec.peek_type(command.message)
+        if not namespace.accepts(type_name):
+            raise HubError(
+                ErrorCode.UNKNOWN_TYPE,
+                f"this namespace accepts {', '.join(namespace.types)}",
+                path="$.message.type",
+            )
+        try:
+            message: Message = codec.message_decoder(type_name)(command.message)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as failure:
+            raise decode_error(failure, "$.message") from None
+        key = command.key
+        if key is None and (field := DEFAULT_KEYS.get(type_name)) is not None:
+            key = getattr(message.data, field)
+        body = encode_body(message, key=key, publisher=caller.user)
+        if len(body) > namespace.max_bytes:
+            raise HubError(
+                ErrorCode.PAYLOAD_TOO_LARGE, f"a message of this namespace has at most {namespace.max_bytes} bytes"
+            )
+        expires_at = None
+        if command.ttl_ms is not None:
+            if namespace.durable:
+                raise HubError(ErrorCode.BAD_REQUEST, "a durable message does not expire", path="$.ttl_ms")
+            expires_at = self._clock.monotonic() + command.ttl_ms / 1000
+        publication = Publication(
+            channel,
+            type_name,
+            body=body,
+            timestamp=self._clock.now_ms(),
+            key=key,
+            publisher=caller.user,
+            conflatable=namespace.latest,
+            expires_at=expires_at,
+        )
+        placed: Eventually[Placed]
+        if namespace.durable:
+            placed = self._durable.publish(publication, idempotency_key=command.idempotency_key)
+        else:
+            placed = self._broker.publish(publication, namespace, idempotency_key=command.idempotency_key)
+        if isinstance(placed, Placed):
+            return _published(channel, placed)
+        return _when_placed(channel, placed)
+
+
+def _published(channel: str, placed: Placed) -> Published:
+    return Published(
+        channel=channel,
+        epoch=placed.epoch,
+        offset=placed.offset,
+        timestamp=placed.timestamp,
+        duplicate=placed.duplicate,
+    )
+
+
+def _when_placed(channel: str, placed: asyncio.Future[Placed]) -> asyncio.Future[Published]:
+    """The reply as a future of its own; a callback, not a task per message."""
+    reply: asyncio.Future[Published] = placed.get_loop().create_future()
+
+    def settle(done: asyncio.Future[Placed]) -> None:
+        if reply.done():
+            return
+        if (failure := done.exception()) is not None:
+            reply.set_exception(failure)
+        else:
+            reply.set_result(_published(channel, done.result()))
+
+    placed.add_done_callback(settle)
+    return reply

@@ -1,0 +1,80 @@
+"""Subscribers who want less than everything: a filter, or at most so many messages per second and key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from hub.publication import Publication
+from protocol.messages import Filter
+
+Emit = Callable[[Publication, int], None]
+
+
+def passes(wanted: Filter, publication: Publication) -> bool:
+    return (wanted.keys is None or publication.key in wanted.keys) and (
+        wanted.types is None or publication.type in wanted.types
+    )
+
+
+class Shaper:
+    """Filters, then thins out by key: the newest value wins, and `skipped` tells how many it replaced."""
+
+    __slots__ = ("_emit", "_filter", "_interval", "_loop", "_due", "_held", "_timer")
+
+    def __init__(
+        self,
+        emit: Emit,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        wanted: Filter | None = None,
+        max_rate: float | None = None,
+    ) -> None:
+        self._emit = emit
+        self._filter = wanted
+        self._interval = 1 / max_rate if max_rate else 0.0
+        self._loop = loop
+        self._due: dict[str, float] = {}  # when a key may be sent again
+        self._held: dict[str, tuple[Publication, int]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def offer(self, publications: Iterable[Publication]) -> None:
+        now = self._loop.time()
+        for publication in publications:
+            if self._filter is not None and not passes(self._filter, publication):
+                continue
+            if not self._interval:
+                self._emit(publication, 0)
+                continue
+            key = publication.key or ""
+            held = self._held.get(key)
+            if held is not None:
+                self._held[key] = (publication, held[1] + 1)
+            elif self._due.get(key, 0.0) <= now:
+                self._due[key] = now + self._interval
+                self._emit(publication, 0)
+            else:
+                self._held[key] = (publication, 0)
+                self._arm()
+
+    def close(self) -> None:
+        self._held.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        if self._timer is None and self._held:
+            self._timer = self._loop.call_at(min(self._due[key] for key in self._held), self._release)
+
+    def _release(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        for key, (publication, skipped) in list(self._held.items()):
+            if self._due[key] <= now:
+                del self._held[key]
+                self._due[key] = now + self._interval
+                self._emit(publication, skipped)
+        if len(self._due) > 4096:  # keys come and go; a key that is due anyway needs no memory
+            self._due = {key: due for key, due in self._due.items() if due > now}
+        self._arm()

@@ -1,0 +1,283 @@
+"""Where a client joins a channel: recovered without a gap, then live.
+
+The order is what makes it gapless: listen first and buffer, then read what was missed, merge by offset, answer, go
+live. On one node with the history in memory all of this happens within one turn of the loop, without a task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Protocol
+
+import msgspec
+
+from hub.brokers.base import Broker, Recovered
+from hub.caller import Caller
+from hub.channels.access import allowed
+from hub.channels.durable import DurableChannels
+from hub.channels.fanout import Fanout, Listener
+from hub.channels.shaping import Shaper, passes
+from hub.clock import Clock
+from hub.connections.outbox import Outbox
+from hub.namespaces import Namespace, Namespaces
+from hub.presence.service import PresenceService
+from hub.publication import Publication
+from protocol.errors import ErrorCode, HubError
+from protocol.messages import Member, SubscribeOptions, SubscribeResult
+from protocol.positions import Gap, merge_recovered
+
+MAX_RECOVERED = 10_000  # messages per channel and subscribe
+_DURATION = re.compile(r"(\d+)(ms|s|m|h)\Z")
+_UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
+
+
+class Subscriber(Protocol):
+    """What subscribing needs to know of a connection."""
+
+    id: str
+    outbox: Outbox
+    subscriptions: dict[str, Subscription]
+
+
+class Subscription:
+    """One connection in one channel. Owned by the connection, made and ended here."""
+
+    __slots__ = ("listener", "options", "present")
+
+    def __init__(self, listener: Listener, options: SubscribeOptions) -> None:
+        self.listener = listener
+        self.options = options
+        self.present = False
+
+
+class Joining:
+    """A subscription under way. `ready` means that `finish` may be called at once, without `prepare`."""
+
+    __slots__ = ("_service", "_subscriber", "_caller", "_channel", "_namespace", "_subscription", "pending", "recovered")
+
+    def __init__(
+        self,
+        service: Subscriptions,
+        subscriber: Subscriber,
+        caller: Caller,
+        channel: str,
+        namespace: Namespace,
+        subscription: Subscription,
+    ) -> None:
+        self._service = service
+        self._subscriber = subscriber
+        self._caller = caller
+        self._channel = channel
+        self._namespace = namespace
+        self._subscription = subscription
+        self.pending: list[asyncio.Future[None]] = []
+        self.recovered: Recovered | asyncio.Future[Recovered] | None = None
+
+    @property
+    def ready(self) -> bool:
+        return isinstance(self.recovered, Recovered)
+
+    async def prepare(self) -> None:
+        """Read what was missed. Abandons the subscription when that fails."""
+        try:
+            for future in self.pending:
+                await _shared(future)
+            if self.recovered is None:
+                self.recovered = self._service._recover(self._channel, self._namespace, self._subscription.options)
+            if not isinstance(self.recovered, Recovered):
+                self.recovered = await self.recovered
+        except BaseException:
+            self.abandon()
+            raise
+
+    def finish(self) -> SubscribeResult:
+        """Merge and go live. The result must be sent within the same turn: live messages follow it."""
+        assert isinstance(self.recovered, Recovered)
+        if self._subscriber.subscriptions.get(self._channel) is not self._subscription:
+            raise HubError(ErrorCode.NOT_AVAILABLE, "unsubscribed before the subscription was complete")
+        return self._service._finish(
+            self._subscriber, self._caller, self._channel, self._namespace, self._subscription, self.recovered
+        )
+
+    def abandon(self) -> None:
+        if self._subscriber.subscriptions.get(self._channel) is self._subscription:
+            self._service.unsubscribe(self._subscriber, self._channel)
+
+
+async def _shared(future: asyncio.Future[None]) -> None:
+    """Wait for something others wait for too: their giving up, or ours, must not cancel it for the rest."""
+    await asyncio.wait([future])
+    if future.cancelled():
+        raise HubError(ErrorCode.NOT_AVAILABLE, "the subscription was given up")
+    future.result()
+
+
+class Subscriptions:
+    def __init__(
+        self,
+        fanout: Fanout,
+        broker: Broker,
+        durable: DurableChannels,
+        presence: PresenceService,
+        *,
+        namespaces: Namespaces,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        max_subscriptions: int,
+    ) -> None:
+        self._fanout = fanout
+        self._broker = broker
+        self._durable = durable
+        self._presence = presence
+        self._namespaces = namespaces
+        self._clock = clock
+        self._loop = loop
+        self._max_subscriptions = max_subscriptions
+        self.recoveries: dict[str, int] = {}  # outcome or reason -> count, for the metrics
+
+    def join(self, subscriber: Subscriber, caller: Caller, channel: str, options: SubscribeOptions) -> Joining:
+        """Begin to join a channel: from here on live messages are buffered. The caller finishes or abandons it.
+
+        Raises HubError(permission_denied, already_subscribed, limit_exceeded, unknown_channel, bad_request).
+        """
+        namespace, name = self._namespaces.of(channel)
+        if not allowed(caller, "subscribe", channel, namespace, name):
+            raise HubError(ErrorCode.PERMISSION_DENIED, "you may not subscribe to this channel", path="$.channel")
+        if channel in subscriber.subscriptions:
+            raise HubError(ErrorCode.ALREADY_SUBSCRIBED, "already subscribed to this channel", path="$.channel")
+        if len(subscriber.subscriptions) >= self._max_subscriptions:
+            raise HubError(
+                ErrorCode.LIMIT_EXCEEDED, f"a connection has at most {self._max_subscriptions} subscriptions"
+            )
+        _check(options, namespace)
+        subscription = Subscription(Listener(subscriber.outbox, self._shaper(subscriber, options)), options)
+        subscriber.subscriptions[channel] = subscription
+        first = self._fanout.add(channel, subscription.listener)
+        joining = Joining(self, subscriber, caller, channel, namespace, subscription)
+        try:
+            if first and (joined := self._broker.subscribe(channel)) is not None:
+                joining.pending.append(joined)
+            if namespace.durable and not (followed := self._durable.follow(channel)).done():
+                joining.pending.append(followed)
+            if not joining.pending:
+                joining.recovered = self._recover(channel, namespace, options)
+        except BaseException:
+            joining.abandon()
+            raise
+        return joining
+
+    def unsubscribe(self, subscriber: Subscriber, channel: str) -> bool:
+        """Leave a channel; nothing of it follows. False when there was no subscription."""
+        subscription = subscriber.subscriptions.pop(channel, None)
+        if subscription is None:
+            return False
+        if self._fanout.remove(channel, subscription.listener):
+            self._broker.unsubscribe(channel)
+            self._durable.leave(channel)
+        if subscription.options.presence:
+            self._presence.unwatch(channel, subscriber.outbox)
+        if subscription.present:
+            self._presence.leave(channel, subscriber.id)
+        return True
+
+    def unsubscribe_all(self, subscriber: Subscriber) -> None:
+        for channel in list(subscriber.subscriptions):
+            self.unsubscribe(subscriber, channel)
+
+    def _recover(
+        self, channel: str, namespace: Namespace, options: SubscribeOptions
+    ) -> Recovered | asyncio.Future[Recovered]:
+        position = options.recover
+        epoch = position.epoch if position else None
+        offset = position.offset if position else 0
+        if position is None and options.rewind is not None and not namespace.latest:
+            return asyncio.ensure_future(self._rewind(channel, namespace, options.rewind))
+        if namespace.durable:
+            return self._durable.recover(channel, epoch=epoch, offset=offset, limit=MAX_RECOVERED)
+        return self._broker.recover(channel, namespace, epoch=epoch, offset=offset, limit=MAX_RECOVERED)
+
+    async def _rewind(self, channel: str, namespace: Namespace, rewind: int | str) -> Recovered:
+        limit = rewind if isinstance(rewind, int) else MAX_RECOVERED
+        oldest = self._clock.now_ms() - _duration_ms(rewind) if isinstance(rewind, str) else 0
+        if namespace.durable:
+            found = await self._durable.history(channel, after=0, limit=limit, reverse=True)
+        else:
+            history = self._broker.history(channel, namespace, after=0, limit=limit, reverse=True)
+            found = history if isinstance(history, Recovered) else await history
+        messages = [publication for publication in reversed(found.messages) if publication.timestamp >= oldest]
+        return Recovered(found.epoch, found.offset, messages, False, "not_requested")
+
+    def _finish(
+        self,
+        subscriber: Subscriber,
+        caller: Caller,
+        channel: str,
+        namespace: Namespace,
+        subscription: Subscription,
+        recovered: Recovered,
+    ) -> SubscribeResult:
+        """Merge, answer and go live, all within this turn: no publication can slip in between."""
+        buffered = self._fanout.go_live(channel, subscription.listener, recovered.epoch)
+        messages, offset = recovered.messages, recovered.offset
+        complete, reason = recovered.complete, recovered.reason
+        fresh = [live for live in buffered if live.epoch == recovered.epoch and live.offset > offset]
+        if fresh:
+            try:
+                messages = [*messages, *merge_recovered(offset, (), fresh)]
+                offset = messages[-1].offset
+            except Gap:
+                complete, reason = False, "broker_unavailable"
+        if reason is not None or subscription.options.recover is not None:
+            outcome = reason or "recovered"
+            self.recoveries[outcome] = self.recoveries.get(outcome, 0) + 1
+        members = None
+        if namespace.presence:
+            subscription.present = True
+            self._presence.join(
+                channel, Member(client=subscriber.id, user=caller.user, kind=caller.kind, name=caller.name)
+            )
+            if subscription.options.presence:
+                members = self._presence.watch(channel, subscriber.outbox)
+        codec = subscriber.outbox.codec
+        return SubscribeResult(
+            channel=channel,
+            epoch=recovered.epoch,
+            offset=offset,
+            promise=namespace.promise,
+            recovered=complete,
+            reason=reason,
+            messages=[msgspec.Raw(each.encoded(codec)) for each in self._wanted(messages, subscription.options)],
+            members=members,
+        )
+
+    def _wanted(self, messages: list[Publication], options: SubscribeOptions) -> list[Publication]:
+        now = self._clock.monotonic()
+        return [
+            publication
+            for publication in messages
+            if (options.filter is None or passes(options.filter, publication))
+            and (publication.expires_at is None or publication.expires_at > now)
+        ]
+
+    def _shaper(self, subscriber: Subscriber, options: SubscribeOptions) -> Shaper | None:
+        if options.filter is None and options.max_rate is None:
+            return None
+        return Shaper(
+            subscriber.outbox.push_publication, loop=self._loop, wanted=options.filter, max_rate=options.max_rate
+        )
+
+
+def _check(options: SubscribeOptions, namespace: Namespace) -> None:
+    if options.max_rate is not None and not namespace.latest:
+        raise HubError(
+            ErrorCode.BAD_REQUEST, "max_rate needs a namespace of the class latest: others never skip", path="$.max_rate"
+        )
+    if options.presence and not namespace.presence:
+        raise HubError(ErrorCode.NOT_AVAILABLE, "this namespace keeps no presence", path="$.presence")
+
+
+def _duration_ms(text: str) -> int:
+    match = _DURATION.match(text)
+    assert match is not None  # the schema admits nothing else
+    return int(match[1]) * _UNIT_MS[match[2]]

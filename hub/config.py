@@ -1,0 +1,104 @@
+"""The settings of a node, read and checked once. The only module that reads the environment.
+
+Precedence: command line, then `KRIN_...` variables (both arrive as arguments of `load`), then the TOML file, then these
+defaults. Every number has its unit in its name.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from hub.namespaces import DEFAULTS, Namespace
+
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class ConfigError(Exception):
+    """One sentence for the terminal."""
+
+
+class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    message_bytes: Annotated[int, Meta(ge=1024, le=16_777_216)] = 65_536
+    outbox_bytes: Annotated[int, Meta(ge=65_536)] = 1_048_576
+    connections: Positive = 19_000
+    subscriptions: Positive = 1_024
+    publishes_per_s: Positive = 100_000
+
+
+class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """HS256 with a generated key by default. For RS256, ES256 or EdDSA name the key files (PEM)."""
+
+    algorithm: str = "HS256"
+    signing_key_file: str | None = None
+    verifying_key_file: str | None = None
+    issuer: str = "krin"
+    audience: str = "krin"
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8000
+    data_dir: Path
+    database_url: str | None = None
+    redis_url: str | None = None
+    log_level: str = "info"
+    node: str
+    ping_interval_s: Annotated[float, Meta(gt=0)] = 25.0
+    drain_timeout_s: Annotated[float, Meta(ge=0)] = 10.0
+    limits: LimitSettings = LimitSettings()
+    auth: AuthSettings = AuthSettings()
+    namespaces: dict[str, Namespace] = msgspec.field(default_factory=lambda: dict(DEFAULTS))
+
+
+def default_data_dir() -> Path:
+    """A per-user folder, as the XDG base directory specification has it."""
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "krin"
+
+
+def load(config_file: Path | None = None, **given: Any) -> Settings:
+    """Settings from a file and from what was `given` (None: not given). Raises ConfigError."""
+    table: dict[str, Any] = {}
+    if config_file is not None:
+        try:
+            table = tomllib.loads(config_file.read_text())
+        except OSError as failure:
+            raise ConfigError(f"cannot read {config_file}: {failure.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
+            raise ConfigError(f"{config_file} is not valid TOML: {failure}") from None
+    namespaces = table.pop("namespaces", {})
+    table |= {name: value for name, value in given.items() if value is not None}
+    table.setdefault("data_dir", str(default_data_dir()))
+    table.setdefault("node", f"{socket.gethostname()}-{secrets.token_hex(2)}")
+    try:
+        merged = {**DEFAULTS, **{name: _namespace(name, policy) for name, policy in namespaces.items()}}
+        return msgspec.structs.replace(
+            msgspec.convert({**table, "data_dir": str(table["data_dir"])}, Settings, dec_hook=_path), namespaces=merged
+        )
+    except msgspec.ValidationError as failure:
+        raise ConfigError(f"the configuration is wrong: {failure}") from None
+
+
+def _namespace(name: str, policy: Any) -> Namespace:
+    """A namespace as configured; what the table leaves out comes from the built-in one of that name, if any."""
+    if not isinstance(policy, dict):
+        raise ConfigError(f"[namespaces.{name}] must be a table")
+    base = msgspec.to_builtins(DEFAULTS[name]) if name in DEFAULTS else {}
+    try:
+        return msgspec.convert({**base, **policy}, Namespace)
+    except msgspec.ValidationError as failure:
+        raise ConfigError(f"[namespaces.{name}] is wrong: {failure}") from None
+
+
+def _path(kind: type, value: Any) -> Any:
+    if kind is Path:
+        return Path(value).expanduser()
+    raise NotImplementedError(kind)

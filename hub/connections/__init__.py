@@ -1,0 +1,1 @@
+"""A socket's life, and the bytes that wait for it."""

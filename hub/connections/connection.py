@@ -1,0 +1,352 @@
+"""One client's connection: commands in, replies and pushes out, from handshake to goodbye.
+
+It is driven from outside (`receive`, `lost`, `check`) and owns no task while nothing is under way: ten thousand quiet
+clients are ten thousand of these objects and nothing more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from hub.caller import Caller
+from hub.clock import Clock
+from hub.connections.outbox import Outbox, Socket
+from protocol import frames
+from protocol.close_codes import CloseCode
+from protocol.codec import Codec
+from protocol.errors import ErrorCode, HubError
+from protocol.messages import Connect, Disconnect, ErrorBody, Notice, Ping, Pong, Reply
+
+CONNECT_TIMEOUT_S = 10.0
+STALL_TIMEOUT_S = 10.0
+TOKEN_WARNING_S = 30.0
+PONG_TIMEOUT_S = 10.0
+MAX_ERRORS = 10  # malformed messages within ERROR_WINDOW_S end the connection
+ERROR_WINDOW_S = 10.0
+MAX_IN_FLIGHT = 256
+# A `connect` that failed for one of these is answered, then the connection ends.
+REFUSALS = {
+    ErrorCode.UNAUTHORIZED: CloseCode.UNAUTHORIZED,
+    ErrorCode.TOKEN_INVALID: CloseCode.TOKEN_INVALID,
+    ErrorCode.TOKEN_EXPIRED: CloseCode.TOKEN_EXPIRED,
+}
+
+
+class Dispatcher(Protocol):
+    """What a connection needs of hub.dispatch."""
+
+    def handle(self, command: Any, caller: Caller, codec: Codec) -> Any: ...
+
+    def as_hub_error(self, failure: BaseException) -> HubError: ...
+
+
+class ConnectionLimits:
+    """Numbers that every connection of a hub shares."""
+
+    __slots__ = ("outbox_bytes", "ping_interval_s", "publishes_per_s")
+
+    def __init__(self, *, outbox_bytes: int, ping_interval_s: float, publishes_per_s: int) -> None:
+        self.outbox_bytes = outbox_bytes
+        self.ping_interval_s = ping_interval_s
+        self.publishes_per_s = publishes_per_s
+
+
+class Connection:
+    """Owner of everything one socket has: its outbox, who it is, what it subscribed to, what it still awaits."""
+
+    __slots__ = (
+        "id",
+        "session",
+        "caller",
+        "claims",
+        "outbox",
+        "codec",
+        "subscriptions",
+        "address",
+        "rtt_ms",
+        "_socket",
+        "_dispatcher",
+        "_on_end",
+        "_clock",
+        "_limits",
+        "_in_flight",
+        "_reading_paused",
+        "_opened_at",
+        "_heard_at",
+        "_heard",
+        "_pinged",
+        "_errors",
+        "_stalled_at",
+        "_stalled_bytes",
+        "_closing_at",
+        "_warned_of_expiry",
+        "_ended",
+    )
+
+    def __init__(
+        self,
+        socket: Socket,
+        codec: Codec,
+        *,
+        address: str,
+        dispatcher: Dispatcher,
+        touch: Callable[[Outbox], None],
+        on_end: Callable[[Connection], None],
+        limits: ConnectionLimits,
+        clock: Clock,
+    ) -> None:
+        self.id = secrets.token_urlsafe(9)
+        self.session = ""
+        self.caller = Caller(user="", roles=frozenset(), transport="websocket", address=address, connection=self)
+        self.claims: Any = None
+        self.codec = codec
+        self.address = address
+        self.subscriptions: dict[str, Any] = {}
+        self.rtt_ms: int | None = None
+        self.outbox = Outbox(
+            socket,
+            codec,
+            limit_bytes=limits.outbox_bytes,
+            touch=touch,
+            on_overflow=self._overflow,
+            on_pressure=self._pressure,
+        )
+        self._socket = socket
+        self._dispatcher = dispatcher
+        self._on_end = on_end
+        self._clock = clock
+        self._limits = limits
+        self._in_flight: dict[int, asyncio.Future[Any]] | None = None
+        self._reading_paused = False
+        self._opened_at = self._heard_at = clock.monotonic()
+        self._heard = False
+        self._pinged = False
+        self._errors: deque[float] | None = None
+        self._stalled_at: float | None = None
+        self._stalled_bytes = 0
+        self._closing_at: float | None = None
+        self._warned_of_expiry = False
+        self._ended = False
+
+    @property
+    def open(self) -> bool:
+        """`connect` has succeeded and nobody has said goodbye."""
+        return bool(self.session) and self._closing_at is None and not self._ended
+
+    # --- in ---
+
+    def receive(self, payload: bytes | str) -> None:
+        """One frame from the client: a message or an array of messages."""
+        self._heard = True
+        if isinstance(payload, str) != (self.codec.opcode == frames.TEXT):
+            self.close(CloseCode.BAD_PROTOCOL, reason="frame type does not match the subprotocol")
+            return
+        for command in self.codec.decode(payload):
+            if self._closing_at is not None:
+                return
+            if type(command) is Pong:
+                self._note_rtt(command.time)
+            elif isinstance(command, tuple):
+                self._refuse(*command)
+            else:
+                self._run(command)
+
+    def _run(self, command: Any) -> None:
+        number: int = command.id
+        if self._in_flight is not None and number in self._in_flight:
+            self._refuse(number, HubError(ErrorCode.BAD_REQUEST, "this id is still in flight", path="$.id"))
+            return
+        if not self.session and type(command) is not Connect:
+            self._refuse(number, HubError(ErrorCode.UNAUTHORIZED, "the first command must be connect"))
+            return
+        try:
+            result = self._dispatcher.handle(command, self.caller, self.codec)
+        except HubError as error:
+            self._reply_error(number, error)
+            if not self.session and (goodbye := REFUSALS.get(error.code)) is not None:
+                self.close(goodbye)
+            return
+        if isinstance(result, asyncio.Future):
+            self._track(number, result)
+            result.add_done_callback(lambda done: self._settle(number, done))
+        elif isinstance(result, Awaitable):
+            self._track(number, asyncio.ensure_future(self._finish(number, result)))
+        else:
+            self.outbox.push(self.codec.encode(Reply(id=number, result=result)))
+
+    async def _finish(self, number: int, result: Awaitable[Any]) -> None:
+        """Await a handler and reply in the very step in which it finished: what goes live then follows the reply."""
+        try:
+            value = await result
+        except Exception as failure:
+            self._reply_error(number, self._dispatcher.as_hub_error(failure))
+        else:
+            self.outbox.push(self.codec.encode(Reply(id=number, result=value)))
+        finally:
+            self._untrack(number)
+
+    def _settle(self, number: int, done: asyncio.Future[Any]) -> None:
+        self._untrack(number)
+        if done.cancelled():
+            return
+        if (failure := done.exception()) is not None:
+            self._reply_error(number, self._dispatcher.as_hub_error(failure))
+        else:
+            self.outbox.push(self.codec.encode(Reply(id=number, result=done.result())))
+
+    def _track(self, number: int, work: asyncio.Future[Any]) -> None:
+        if self._in_flight is None:
+            self._in_flight = {}
+        self._in_flight[number] = work
+        if len(self._in_flight) >= MAX_IN_FLIGHT and not self._reading_paused:
+            self._reading_paused = True  # back-pressure instead of an error: the client's TCP window fills up
+            self._socket.pause_reading()
+
+    def _untrack(self, number: int) -> None:
+        if self._in_flight is None:
+            return
+        self._in_flight.pop(number, None)
+        if self._reading_paused and len(self._in_flight) < MAX_IN_FLIGHT // 2:
+            self._reading_paused = False
+            self._socket.resume_reading()
+
+    def _refuse(self, number: int, error: HubError) -> None:
+        """Answer a message that should never have been sent; a client that keeps sending them is cut off."""
+        self._reply_error(number, error)
+        now = self._clock.monotonic()
+        if self._errors is None:
+            self._errors = deque(maxlen=MAX_ERRORS)
+        self._errors.append(now)
+        if len(self._errors) == MAX_ERRORS and now - self._errors[0] < ERROR_WINDOW_S:
+            self.close(CloseCode.TOO_MANY_ERRORS)
+
+    def _reply_error(self, number: int, error: HubError) -> None:
+        self.outbox.push(self.codec.encode(Reply(id=number, error=ErrorBody.of(error))))
+
+    def _note_rtt(self, sent_at: int) -> None:
+        elapsed = self._clock.now_ms() - sent_at
+        if 0 <= elapsed < 60_000:
+            self.rtt_ms = elapsed
+
+    # --- out ---
+
+    def push(self, message: Any) -> None:
+        """Send a push struct."""
+        self.outbox.push(self.codec.encode(message))
+
+    def blocked(self) -> None:
+        self.outbox.block()
+        if self._stalled_at is None:
+            self._stalled_at = self._clock.monotonic()
+            self._stalled_bytes = self._socket.buffered()
+
+    def unblocked(self) -> None:
+        self._stalled_at = None
+        self.outbox.unblock(self._clock.monotonic())
+        if self.outbox.blocked:
+            self.blocked()
+
+    def _overflow(self) -> None:
+        # From inside the fan-out, where nobody may change who listens: close in a moment.
+        asyncio.get_running_loop().call_soon(self.close, CloseCode.SLOW_CONSUMER)
+
+    def _pressure(self, code: Any, channel: str | None) -> None:
+        detail = (
+            "this client cannot keep up: newest values only"
+            if code == "conflating"
+            else "three quarters of the outbox are used"
+        )
+        self.push(Notice(code=code, channel=channel, detail=detail))
+
+    # --- life ---
+
+    def check(self) -> None:
+        """Called about once a second: liveness, stalls, deadlines."""
+        now = self._clock.monotonic()
+        if self._closing_at is not None:
+            return
+        if not self.session:
+            if now - self._opened_at >= CONNECT_TIMEOUT_S:
+                self.close(CloseCode.NO_CONNECT)
+            return
+        self._check_stall(now)
+        if self._heard:
+            self._heard = False
+            self._pinged = False
+            self._heard_at = now
+        silence = now - self._heard_at
+        interval = self._limits.ping_interval_s
+        if silence >= interval + PONG_TIMEOUT_S:
+            self.close(CloseCode.NO_PONG)
+        elif silence >= interval and not self._pinged:
+            self._pinged = True
+            self.push(Ping(time=self._clock.now_ms()))
+        self._check_expiry()
+
+    def _check_stall(self, now: float) -> None:
+        """No progress, not fullness, makes a reader too slow: a snapshot may fill any buffer for a moment."""
+        if self._stalled_at is None:
+            return
+        buffered = self._socket.buffered()
+        if buffered < self._stalled_bytes:
+            self._stalled_at = now
+        self._stalled_bytes = buffered
+        if now - self._stalled_at >= STALL_TIMEOUT_S:
+            self.close(CloseCode.SLOW_CONSUMER)
+
+    def _check_expiry(self) -> None:
+        if self.caller.expires_at is None:
+            return
+        left_s = (self.caller.expires_at - self._clock.now_ms()) / 1000
+        if left_s <= 0:
+            self.close(CloseCode.TOKEN_EXPIRED)
+        elif left_s <= TOKEN_WARNING_S and not self._warned_of_expiry:
+            self._warned_of_expiry = True
+            self.push(Notice(code="token_expiring", detail=f"the token expires in {int(left_s)} s; send refresh"))
+
+    def entered(self, caller: Caller, session: str) -> None:
+        """`connect` or `refresh` has succeeded."""
+        self.caller = caller
+        self.session = session
+        self.claims = None
+        self._warned_of_expiry = False
+
+    def close(self, code: CloseCode, *, retry_after_ms: int | None = None, reason: str | None = None) -> None:
+        """Say goodbye: `disconnect`, then the close frame. Nothing is written after it."""
+        if self._closing_at is not None or self._ended:
+            return
+        self._closing_at = self._clock.monotonic()
+        self._on_end(self)
+        goodbye = self.codec.encode(Disconnect.of(code, retry_after_ms, reason))
+        outbox = self.outbox
+        # Replies of this very turn still go out, then the goodbye; what waits for a slow reader is not worth waiting for.
+        parts = [] if outbox.blocked else outbox.parts
+        outbox.close()
+        self._socket.write(self.codec.frame([*parts, goodbye]))
+        self._socket.close(code.value, reason or code.reason)
+        self._cancel()
+
+    def lost(self) -> None:
+        """The socket is gone."""
+        if self._ended:
+            return
+        self._ended = True
+        if self._closing_at is None:
+            self._on_end(self)
+        self.outbox.close()
+        self._cancel()
+        # The caller holds this connection and the connection its caller: without the circle, memory is free at once.
+        self.caller = msgspec.structs.replace(self.caller, connection=None)
+
+    def _cancel(self) -> None:
+        """Give up what is under way for this client. A durable publish is the committer's and goes on."""
+        for work in (self._in_flight or {}).values():
+            if isinstance(work, asyncio.Task):
+                work.cancel()
+        self._in_flight = None

@@ -1,0 +1,284 @@
+"""What waits for one client, bounded in bytes. Rule: nothing here awaits.
+
+While the socket keeps up, nothing waits: frames shared by all subscribers of a format go straight to the transport.
+Once the transport says stop, messages queue here: those that may not be dropped in order, conflatable ones as the
+newest value per channel and key. If the bound is reached by messages that may not be dropped, the reader is too slow.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from hub.publication import Publication
+from protocol import frames
+from protocol.codec import Codec
+
+# One frame carries at most about this much when a queue drains: a client need not buffer more to read a message.
+DRAIN_BYTES = 64 * 1024
+
+
+class Socket(Protocol):
+    """The way out of one connection. After `close` or a loss, `write` does nothing."""
+
+    write: Callable[[bytes], None]
+    """Hand over complete frames. May call `Outbox.block` before it returns."""
+
+    def buffered(self) -> int:
+        """Bytes handed over and not yet taken by the kernel."""
+        ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Send a close frame; the connection is cut shortly after even if the peer never answers."""
+        ...
+
+    def abort(self) -> None: ...
+
+
+class Batch:
+    """One channel's publications of one loop turn. Joined and framed once per format, on first use."""
+
+    __slots__ = ("publications", "_json", "_msgpack")
+
+    def __init__(self) -> None:
+        self.publications: list[Publication] = []
+        self._json: bytes | None = None
+        self._msgpack: bytes | None = None
+
+    def frame(self, codec: Codec) -> bytes:
+        if codec.opcode == frames.TEXT:
+            if self._json is None:
+                self._json = codec.frame(self.parts(codec))
+            return self._json
+        if self._msgpack is None:
+            self._msgpack = codec.frame(self.parts(codec))
+        return self._msgpack
+
+    def parts(self, codec: Codec) -> list[bytes]:
+        return [publication.encoded(codec) for publication in self.publications]
+
+
+FrameCache = dict[tuple[Batch, ...], bytes]
+
+
+class Outbox:
+    """See the module. `ready`: nothing waits and the socket takes more; only then may `write` be called directly."""
+
+    __slots__ = (
+        "codec",
+        "write",
+        "ready",
+        "limit_bytes",
+        "batches",
+        "parts",
+        "conflated",
+        "on_overflow",
+        "on_pressure",
+        "touched",
+        "_socket",
+        "_blocked",
+        "_closed",
+        "_touch",
+        "_queue",
+        "_latest",
+        "_bytes",
+        "_warned",
+    )
+
+    def __init__(
+        self,
+        socket: Socket,
+        codec: Codec,
+        *,
+        limit_bytes: int,
+        touch: Callable[[Outbox], None],
+        on_overflow: Callable[[], None],
+        on_pressure: Callable[[str, str | None], None],
+    ) -> None:
+        """`touch` schedules `flush` for the end of the loop turn.
+
+        `on_overflow` is called once when the bound is reached; `on_pressure(notice code, channel)` when messages begin
+        to be conflated or three quarters of the bound are used.
+        """
+        self.codec = codec
+        self.write = socket.write
+        self.ready = True
+        self.limit_bytes = limit_bytes
+        self.batches: list[Batch] = []  # of this turn, to be written by `flush`
+        self.parts: list[bytes] = []  # replies and pushes of this turn; they go before the batches
+        self.conflated = 0
+        self.on_overflow = on_overflow
+        self.on_pressure = on_pressure
+        self.touched = False
+        self._socket = socket
+        self._blocked = False
+        self._closed = False
+        self._touch = touch
+        self._queue: deque[bytes] | None = None
+        self._latest: OrderedDict[tuple[str, str], tuple[Publication, int]] | None = None
+        self._bytes = 0
+        self._warned = False
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Everything not yet taken by the kernel, as far as the bound counts it."""
+        return self._bytes + self._socket.buffered()
+
+    @property
+    def blocked(self) -> bool:
+        return self._blocked
+
+    def push(self, part: bytes) -> None:
+        """Send one encoded message (a reply, a ping, a notice) at the end of this turn."""
+        if self._closed:
+            return
+        self.ready = False
+        self.parts.append(part)
+        if not self.touched:
+            self._touch(self)
+
+    def add(self, batch: Batch) -> None:
+        """Send a batch at the end of this turn, together with whatever else comes up."""
+        self.batches.append(batch)
+        if not self.touched:
+            self._touch(self)
+
+    def push_publication(self, publication: Publication, skipped: int) -> None:
+        """Send one publication whose bytes are this subscriber's own."""
+        if self._blocked:
+            self._enqueue(publication, skipped)
+        else:
+            self.push(publication.encoded_with(self.codec, skipped=skipped))
+
+    def flush(self, cache: FrameCache) -> None:
+        """Write what this turn collected, as one frame. `cache` shares frames between equal sets of batches."""
+        self.touched = False
+        batches, parts = self.batches, self.parts
+        if self._closed:
+            batches.clear()
+            parts.clear()
+            return
+        if self._blocked:
+            for part in parts:
+                self._enqueue_part(part)
+            parts.clear()
+            for batch in batches:
+                self.enqueue(batch)
+            batches.clear()
+            return
+        if parts:
+            for batch in batches:
+                parts.extend(batch.parts(self.codec))
+            data = self.codec.frame(parts)
+            self.parts = []
+        elif len(batches) == 1:
+            data = batches[0].frame(self.codec)
+        elif batches:
+            key = tuple(batches)
+            data = cache.get(key, b"")
+            if not data:
+                data = cache[key] = self.codec.frame([part for batch in batches for part in batch.parts(self.codec)])
+        else:
+            return
+        batches.clear()
+        self.ready = True
+        self.write(data)
+
+    def enqueue(self, batch: Batch) -> None:
+        """Keep a batch until the socket takes more."""
+        for publication in batch.publications:
+            self._enqueue(publication, 0)
+
+    def block(self) -> None:
+        """The transport's buffer is full."""
+        self._blocked = True
+        self.ready = False
+
+    def unblock(self, now: float) -> None:
+        """The transport takes more: drain in order, then the newest values that are still worth sending."""
+        self._blocked = False
+        queue = self._queue
+        while queue and not self._blocked:
+            self.write(self.codec.frame(self._take(queue)))
+        latest = self._latest
+        while latest and not self._blocked:
+            self.write(self.codec.frame(self._take_latest(latest, now)))
+        if not self._blocked:
+            self._queue = self._latest = None
+            self._bytes = 0
+            self._warned = False
+            self.ready = not self.parts
+
+    def close(self) -> None:
+        """Nothing is written from here on."""
+        self._closed = True
+        self.ready = False
+        self._queue = self._latest = None
+        self._bytes = 0
+
+    def _take(self, queue: deque[bytes]) -> list[bytes]:
+        parts: list[bytes] = []
+        size = 0
+        while queue and size < DRAIN_BYTES:
+            part = queue.popleft()
+            parts.append(part)
+            size += len(part)
+        self._bytes -= size
+        return parts
+
+    def _take_latest(
+        self, latest: OrderedDict[tuple[str, str], tuple[Publication, int]], now: float
+    ) -> Sequence[bytes]:
+        parts: list[bytes] = []
+        size = 0
+        while latest and size < DRAIN_BYTES:
+            _, (publication, skipped) = latest.popitem(last=False)
+            self._bytes -= len(publication.body)
+            if publication.expires_at is not None and publication.expires_at < now:
+                continue
+            parts.append(publication.encoded_with(self.codec, skipped=skipped))
+            size += len(parts[-1])
+        return parts
+
+    def _enqueue(self, publication: Publication, skipped: int) -> None:
+        if not publication.conflatable:
+            self._enqueue_part(publication.encoded_with(self.codec, skipped=skipped))
+            return
+        if self._closed:
+            return
+        latest = self._latest
+        if latest is None:
+            latest = self._latest = OrderedDict()
+            self.on_pressure("conflating", publication.channel)
+        key = (publication.channel, publication.key or "")
+        waiting = latest.get(key)
+        if waiting is not None:
+            self.conflated += 1
+            skipped += waiting[1] + 1
+            self._bytes -= len(waiting[0].body)
+        # Re-inserting would let a busy key starve behind quiet ones' turns; keeping its place keeps it fair.
+        latest[key] = (publication, skipped)
+        self._bytes += len(publication.body)
+        while self._bytes > self.limit_bytes and latest:
+            _, (dropped, _) = latest.popitem(last=False)
+            self._bytes -= len(dropped.body)
+            self.conflated += 1
+
+    def _enqueue_part(self, part: bytes) -> None:
+        if self._closed:
+            return
+        if self._queue is None:
+            self._queue = deque()
+        self._queue.append(part)
+        self._bytes += len(part)
+        if self._bytes > self.limit_bytes:
+            self.close()
+            self.on_overflow()
+        elif not self._warned and self._bytes > self.limit_bytes * 3 // 4:
+            self._warned = True
+            self.on_pressure("outbox_high", None)

@@ -1,0 +1,55 @@
+"""Who is connected to this node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hub.clock import Clock
+from hub.connections.connection import Connection
+
+CHECK_INTERVAL_S = 1.0
+
+
+class Registry:
+    """Owner of the set of live connections. `run` looks after each of them about once a second."""
+
+    def __init__(self, *, clock: Clock, max_connections: int) -> None:
+        self._clock = clock
+        self._max_connections = max_connections
+        self._connections: dict[Connection, None] = {}
+        self._sessions: dict[str, Connection] = {}
+        self.accepted = 0
+
+    @property
+    def full(self) -> bool:
+        return len(self._connections) >= self._max_connections
+
+    def add(self, connection: Connection) -> None:
+        self._connections[connection] = None
+        self.accepted += 1
+
+    def remove(self, connection: Connection) -> None:
+        self._connections.pop(connection, None)
+        if self._sessions.get(connection.session) is connection:
+            del self._sessions[connection.session]
+
+    def enter_session(self, session: str, connection: Connection) -> Connection | None:
+        """This connection carries the session from now on; returns the one it replaces."""
+        earlier = self._sessions.get(session)
+        self._sessions[session] = connection
+        return earlier
+
+    def of_user(self, user: str) -> list[Connection]:
+        return [each for each in self._connections if each.session and each.caller.user == user]
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(list(self._connections))
+
+    async def run(self) -> None:
+        while True:
+            await self._clock.sleep(CHECK_INTERVAL_S)
+            for connection in list(self._connections):
+                connection.check()

@@ -1,0 +1,74 @@
+"""One door for WebSocket and REST: the same command gets the same rules and the same errors."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from hub.caller import Caller
+from protocol.codec import JSON, Codec, decode_error
+from protocol.errors import ErrorCode, HubError
+from protocol.messages import Call
+
+logger = logging.getLogger("krin.dispatch")
+
+Handler = Callable[[Any, Caller, Codec], Any | Awaitable[Any]]
+"""(command, caller, codec of raw parts) -> a result struct, or an awaitable of it. Raises HubError."""
+
+Method = Callable[[Mapping[str, Any], Caller], Any | Awaitable[Any]]
+"""(params, caller) -> a JSON-like result, or an awaitable of it: an operation behind `call`."""
+
+
+class Dispatcher:
+    """Finds the handler of a command. Handlers and methods are merged once, at start."""
+
+    def __init__(self, handlers: Mapping[type, Handler], methods: Mapping[str, Method]) -> None:
+        self._handlers: dict[type, Handler] = {**handlers, Call: self._call}
+        self._methods = dict(methods)
+        self.commands: dict[str, int] = {}  # command type -> count, for the metrics
+        self.errors: dict[str, int] = {}  # error name -> count
+
+    def handle(self, command: Any, caller: Caller, codec: Codec = JSON) -> Any | Awaitable[Any]:
+        """Run a command. A synchronous handler answers at once; an awaitable is the caller's to await.
+
+        Raises HubError; anything else that a handler raises is logged and comes out as `internal`.
+        """
+        kind = type(command)
+        name = kind.__name__
+        self.commands[name] = self.commands.get(name, 0) + 1
+        try:
+            return self._handlers[kind](command, caller, codec)
+        except Exception as failure:
+            raise self.as_hub_error(failure) from failure
+
+    def as_hub_error(self, failure: BaseException) -> HubError:
+        """What the peer may know of a failure, counted. Unexpected ones are logged under the id the peer is told."""
+        if isinstance(failure, HubError):
+            error = failure
+        elif isinstance(failure, TimeoutError):
+            error = HubError(ErrorCode.TIMEOUT, "this took too long", retry_after_ms=1000)
+        else:
+            incident = secrets.token_hex(4)
+            logger.error("incident %s: a handler failed", incident, exc_info=failure)
+            error = HubError(ErrorCode.INTERNAL, f"internal error, incident {incident}")
+        name = error.code.wire_name
+        self.errors[name] = self.errors.get(name, 0) + 1
+        return error
+
+    def _call(self, command: Call, caller: Caller, codec: Codec) -> Any | Awaitable[Any]:
+        method = self._methods.get(command.method)
+        if method is None:
+            raise HubError(ErrorCode.UNKNOWN_TYPE, "no such method", path="$.method")
+        return method(command.params, caller)
+
+
+def convert(params: Mapping[str, Any], kind: type[Any]) -> Any:
+    """Typed parameters of a method. Raises HubError(schema_invalid) with the path."""
+    try:
+        return msgspec.convert(params, kind)
+    except msgspec.ValidationError as failure:
+        raise decode_error(failure, "$.params") from None

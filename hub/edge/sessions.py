@@ -1,0 +1,175 @@
+"""The commands that make a socket somebody's: `connect`, `refresh`, `subscribe`, `unsubscribe`."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable
+from typing import Any
+
+import msgspec
+
+from hub import __version__
+from hub.auth.service import Authentication, caller_of
+from hub.caller import Caller
+from hub.channels.subscriptions import Joining, Subscriptions
+from hub.clock import Clock
+from hub.connections.connection import MAX_IN_FLIGHT, Connection, ConnectionLimits
+from hub.connections.registry import Registry
+from protocol.close_codes import CloseCode
+from protocol.codec import Codec
+from protocol.errors import ErrorCode, HubError
+from protocol.messages import (
+    Connect,
+    Connected,
+    ErrorBody,
+    Limits,
+    Refresh,
+    Subscribe,
+    SubscribeResult,
+    Unsubscribe,
+)
+
+
+class Empty(msgspec.Struct, frozen=True):
+    """The result of a command that has nothing to tell."""
+
+
+class Sessions:
+    def __init__(
+        self,
+        authentication: Authentication,
+        subscriptions: Subscriptions,
+        registry: Registry,
+        *,
+        node: str,
+        limits: ConnectionLimits,
+        max_message_bytes: int,
+        max_subscriptions: int,
+        clock: Clock,
+    ) -> None:
+        self._authentication = authentication
+        self._subscriptions = subscriptions
+        self._registry = registry
+        self._node = node
+        self._limits = limits
+        self._advertised = Limits(
+            max_message_bytes=max_message_bytes,
+            max_subscriptions=max_subscriptions,
+            max_commands_in_flight=MAX_IN_FLIGHT,
+            max_publishes_per_s=limits.publishes_per_s,
+            outbox_bytes=limits.outbox_bytes,
+        )
+        self._clock = clock
+
+    def connect(self, command: Connect, caller: Caller, codec: Codec) -> Connected | Awaitable[Connected]:
+        """Authenticate, take over the session, and join every channel asked for: one round trip for all of it."""
+        connection = _connection(caller)
+        if connection.session:
+            raise HubError(ErrorCode.BAD_REQUEST, "already connected; use refresh for a new token")
+        if command.token is not None:
+            claims = self._authentication.authenticate(command.token)
+        elif connection.claims is not None:
+            claims = connection.claims
+        else:
+            raise HubError(ErrorCode.UNAUTHORIZED, "connect needs a token", path="$.token")
+        caller = caller_of(
+            claims,
+            transport="websocket",
+            address=connection.address,
+            connection=connection,
+            kind=command.kind,
+            name=command.name,
+        )
+        session = command.session or secrets.token_urlsafe(12)
+        connection.entered(caller, session)
+        earlier = self._registry.enter_session(session, connection)
+        if earlier is not None and earlier.caller.user == caller.user:
+            earlier.close(CloseCode.REPLACED)
+        if not command.subscriptions:
+            return self._connected(connection, {})
+        joining = {
+            channel: self._join(connection, caller, channel, options)
+            for channel, options in command.subscriptions.items()
+        }
+        if all(isinstance(each, ErrorBody) or each.ready for each in joining.values()):
+            return self._connected(connection, joining)
+        return self._join_all(connection, joining)
+
+    def refresh(self, command: Refresh, caller: Caller, codec: Codec) -> dict[str, Any]:
+        """A new token for a living connection. It must name the same user."""
+        connection = _connection(caller)
+        claims = self._authentication.authenticate(command.token)
+        if claims.sub != caller.user:
+            raise HubError(ErrorCode.TOKEN_INVALID, "the token names another user", path="$.token")
+        fresh = caller_of(
+            claims,
+            transport="websocket",
+            address=connection.address,
+            connection=connection,
+            kind=caller.kind,
+            name=caller.name,
+        )
+        connection.entered(fresh, connection.session)
+        return {"expires_at": fresh.expires_at}
+
+    def subscribe(
+        self, command: Subscribe, caller: Caller, codec: Codec
+    ) -> SubscribeResult | Awaitable[SubscribeResult]:
+        joining = self._subscriptions.join(_connection(caller), caller, command.channel, command.options())
+        return joining.finish() if joining.ready else _complete(joining)
+
+    def unsubscribe(self, command: Unsubscribe, caller: Caller, codec: Codec) -> Empty:
+        if not self._subscriptions.unsubscribe(_connection(caller), command.channel):
+            raise HubError(ErrorCode.BAD_REQUEST, "not subscribed to this channel", path="$.channel")
+        return Empty()
+
+    def _join(
+        self, connection: Connection, caller: Caller, channel: str, options: Any
+    ) -> Joining | ErrorBody:
+        """One channel that may not be joined must not keep the others away."""
+        try:
+            return self._subscriptions.join(connection, caller, channel, options)
+        except HubError as error:
+            return ErrorBody.of(error)
+
+    async def _join_all(self, connection: Connection, joining: dict[str, Joining | ErrorBody]) -> Connected:
+        waiting = {
+            channel: each for channel, each in joining.items() if isinstance(each, Joining) and not each.ready
+        }
+        outcomes = await asyncio.gather(*(each.prepare() for each in waiting.values()), return_exceptions=True)
+        for channel, outcome in zip(waiting, outcomes, strict=True):
+            if isinstance(outcome, HubError):
+                joining[channel] = ErrorBody.of(outcome)
+            elif isinstance(outcome, BaseException):
+                raise outcome
+        return self._connected(connection, joining)
+
+    def _connected(self, connection: Connection, joining: dict[str, Joining | ErrorBody]) -> Connected:
+        subscriptions: dict[str, Any] = {}
+        for channel, each in joining.items():
+            subscriptions[channel] = {"error": each} if isinstance(each, ErrorBody) else each.finish()
+        return Connected(
+            client=connection.id,
+            session=connection.session,
+            user=connection.caller.user,
+            node=self._node,
+            version=__version__,
+            expires_at=connection.caller.expires_at,
+            ping_interval_ms=int(self._limits.ping_interval_s * 1000),
+            limits=self._advertised,
+            server_time=self._clock.now_ms(),
+            subscriptions=subscriptions,
+        )
+
+
+async def _complete(joining: Joining) -> SubscribeResult:
+    await joining.prepare()
+    return joining.finish()
+
+
+def _connection(caller: Caller) -> Connection:
+    connection = caller.connection
+    if not isinstance(connection, Connection):
+        raise HubError(ErrorCode.BAD_REQUEST, "this command needs a WebSocket")
+    return connection

@@ -1,0 +1,190 @@
+"""`GET /ws`: from the HTTP handshake to a Connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from hub.auth.service import Authentication
+from hub.channels.fanout import Fanout
+from hub.clock import Clock
+from hub.connections.connection import Connection, ConnectionLimits
+from hub.connections.registry import Registry
+from hub.dispatch import Dispatcher
+from hub.edge.raw import EXTENSION
+from protocol import frames
+from protocol.codec import CODECS, JSON, Codec
+from protocol.errors import HubError
+
+QUEUE_FRAMES = 64  # what the fallback hands to a slow ASGI server before it counts as blocked
+
+
+class WebSocketEndpoint:
+    """An ASGI application for the WebSocket route."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        authentication: Authentication,
+        registry: Registry,
+        fanout: Fanout,
+        *,
+        on_end: Callable[[Connection], None],
+        limits: ConnectionLimits,
+        clock: Clock,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._authentication = authentication
+        self._registry = registry
+        self._fanout = fanout
+        self._on_end = on_end
+        self._limits = limits
+        self._clock = clock
+        self.draining = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()  # websocket.connect
+        headers = {name: value for name, value in scope["headers"] if name in (b"authorization",)}
+        codec = _negotiate(scope["subprotocols"])
+        if b"token=" in scope["query_string"]:
+            await _refuse(send, 400, "token_in_url: send the token in the first message")
+        elif codec is None:
+            await _refuse(send, 400, f"unknown subprotocol; offer one of {', '.join(CODECS)}")
+        elif self.draining or self._registry.full:
+            await _refuse(send, 503, "not accepting connections", retry_after_s=2)
+        else:
+            await self._accept(scope, receive, send, codec, headers.get(b"authorization"))
+
+    async def _accept(
+        self, scope: Scope, receive: Receive, send: Send, codec: Codec, authorization: bytes | None
+    ) -> None:
+        claims = None
+        if authorization is not None:
+            kind, _, token = authorization.decode("latin-1").partition(" ")
+            try:
+                if kind.lower() != "bearer":
+                    await _refuse(send, 401, "use Authorization: Bearer")
+                    return
+                claims = self._authentication.authenticate(token.strip())
+            except HubError as error:
+                await _refuse(send, 401, error.message)
+                return
+        await send({"type": "websocket.accept", "subprotocol": codec.subprotocol if scope["subprotocols"] else None})
+        raw = scope["extensions"].get(EXTENSION) if scope.get("extensions") else None
+        if raw is not None:
+            raw.attach(self._connection(raw, codec, scope, claims))
+            return
+        fallback = SendSocket(send, codec)
+        connection = self._connection(fallback, codec, scope, claims)
+        try:
+            await fallback.serve(connection, receive)
+        finally:
+            connection.lost()
+
+    def _connection(self, socket: Any, codec: Codec, scope: Scope, claims: Any) -> Connection:
+        client = scope.get("client")
+        connection = Connection(
+            socket,
+            codec,
+            address=client[0] if client else "",
+            dispatcher=self._dispatcher,
+            touch=self._fanout.touch,
+            on_end=self._on_end,
+            limits=self._limits,
+            clock=self._clock,
+        )
+        connection.claims = claims
+        self._registry.add(connection)
+        return connection
+
+
+class SendSocket:
+    """Speaks plain ASGI: for other servers and Starlette's test client. Implements connections.outbox.Socket."""
+
+    def __init__(self, send: Send, codec: Codec) -> None:
+        self._send = send
+        self._text = codec.opcode == frames.TEXT
+        self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._connection: Connection | None = None
+        self._blocked = False
+        self._may_read = asyncio.Event()
+        self._may_read.set()
+
+    def write(self, frame: bytes) -> None:
+        payload = frames.payload(frame)
+        self._queue.put_nowait(
+            {"type": "websocket.send", "text": payload.decode()}
+            if self._text
+            else {"type": "websocket.send", "bytes": payload}
+        )
+        if self._queue.qsize() >= QUEUE_FRAMES and not self._blocked and self._connection is not None:
+            self._blocked = True
+            self._connection.blocked()
+
+    def buffered(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        self._may_read.clear()
+
+    def resume_reading(self) -> None:
+        self._may_read.set()
+
+    def close(self, code: int, reason: str) -> None:
+        self._queue.put_nowait({"type": "websocket.close", "code": code, "reason": reason})
+
+    def abort(self) -> None:
+        self._queue.put_nowait({"type": "websocket.close", "code": 1011})
+
+    async def serve(self, connection: Connection, receive: Receive) -> None:
+        """Until either side is done. A reader beside the writer: a blocked send never learns of a disconnect."""
+        self._connection = connection
+        async with asyncio.TaskGroup() as group:
+            writer = group.create_task(self._write_all(), name="websocket writer")
+            reader = group.create_task(self._read_all(connection, receive), name="websocket reader")
+            await asyncio.wait([writer, reader], return_when=asyncio.FIRST_COMPLETED)
+            writer.cancel()
+            reader.cancel()
+
+    async def _write_all(self) -> None:
+        while True:
+            message = await self._queue.get()
+            try:
+                await self._send(message)
+            except (OSError, RuntimeError):  # Starlette and servers raise either for a peer that is gone
+                return
+            if message["type"] == "websocket.close":
+                return
+            if self._blocked and self._queue.empty() and self._connection is not None:
+                self._blocked = False
+                self._connection.unblocked()
+
+    async def _read_all(self, connection: Connection, receive: Receive) -> None:
+        while True:
+            await self._may_read.wait()
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            payload = message.get("text") if message.get("text") is not None else message.get("bytes")
+            assert payload is not None
+            connection.receive(payload)
+
+
+def _negotiate(offered: list[str]) -> Codec | None:
+    """The first subprotocol we know; JSON when none was offered; None when all are unknown."""
+    if not offered:
+        return JSON
+    return next((CODECS[name] for name in offered if name in CODECS), None)
+
+
+async def _refuse(send: Send, status: int, text: str, retry_after_s: int | None = None) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+    if status == 401:
+        headers.append((b"www-authenticate", b'Bearer error="invalid_token"'))
+    if retry_after_s is not None:
+        headers.append((b"retry-after", str(retry_after_s).encode()))
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": f"{text}\n".encode()})

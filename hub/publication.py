@@ -1,0 +1,83 @@
+"""A message on its way through the hub. Encoded once per wire format, however many subscribers it has."""
+
+from __future__ import annotations
+
+from protocol import codec as codecs
+from protocol.codec import Codec
+
+
+class Publication:
+    """A validated message. `offset` and `epoch` are set once, by the channel's offset authority (`place`).
+
+    `body` is the JSON fragment made by `codec.encode_body`. `conflatable` messages of one key may replace each other
+    while they wait for a slow reader. `expires_at` is on the monotonic clock: after it the message is not worth sending.
+    """
+
+    __slots__ = (
+        "channel",
+        "type",
+        "key",
+        "timestamp",
+        "body",
+        "publisher",
+        "conflatable",
+        "expires_at",
+        "offset",
+        "epoch",
+        "announces_epoch",
+        "_json",
+        "_msgpack",
+    )
+
+    def __init__(
+        self,
+        channel: str,
+        type: str,
+        *,
+        body: bytes,
+        timestamp: int,
+        key: str | None = None,
+        publisher: str | None = None,
+        conflatable: bool = False,
+        expires_at: float | None = None,
+    ) -> None:
+        self.channel = channel
+        self.type = type
+        self.key = key
+        self.timestamp = timestamp
+        self.body = body
+        self.publisher = publisher
+        self.conflatable = conflatable
+        self.expires_at = expires_at
+        self.offset = 0
+        self.epoch = ""
+        self.announces_epoch = False
+        self._json: bytes | None = None
+        self._msgpack: bytes | None = None
+
+    def place(self, epoch: str, offset: int) -> None:
+        self.epoch = epoch
+        self.offset = offset
+
+    def encoded(self, codec: Codec) -> bytes:
+        """The complete message in one format."""
+        if codec is codecs.JSON:
+            if self._json is None:
+                self._json = self._encode()
+            return self._json
+        if self._msgpack is None:
+            self._msgpack = codecs.publication_msgpack(self.encoded(codecs.JSON))
+        return self._msgpack
+
+    def encoded_with(self, codec: Codec, *, skipped: int) -> bytes:
+        """As `encoded`, for a reader for whom `skipped` earlier values of this key were merged into this one."""
+        if not skipped:
+            return self.encoded(codec)
+        wire = self._encode(skipped)
+        return wire if codec is codecs.JSON else codecs.publication_msgpack(wire)
+
+    def _encode(self, skipped: int = 0) -> bytes:
+        head = codecs.head(self.type, self.channel, self.offset, self.timestamp)
+        return codecs.publication_json(
+            head + self.body, epoch=self.epoch if self.announces_epoch else None, skipped=skipped
+        )

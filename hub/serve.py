@@ -1,0 +1,98 @@
+"""The server inside the open hub, not the hub inside the server.
+
+Otherwise uvicorn would close every socket before the hub could say goodbye, and would go on answering after a
+background task of the hub had died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+
+import uvicorn
+
+from hub.app import create_app
+from hub.bootstrap import Hub
+from hub.config import ConfigError, Settings
+from hub.edge.raw import HttpProtocol, RawWebSocketProtocol
+
+BACKLOG = 4096
+LINGER_S = 3.0  # after the drain, for answers under way
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn, with the hub's drain before its own shutdown."""
+
+    def __init__(self, config: uvicorn.Config, *, drain: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(config)
+        self._drain = drain
+
+    async def run_until_told(self, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+        """Serve on an open socket until SIGTERM or SIGINT, drain, and return."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._told)
+        serving = asyncio.ensure_future(self._serve([listener]))
+        try:
+            while not self.started and not serving.done():
+                await asyncio.sleep(0.01)  # uvicorn offers no event for it
+            if self.started:
+                on_ready()
+            await serving
+        finally:
+            serving.cancel()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._drain()
+        await super().shutdown(sockets)
+
+    def _told(self) -> None:
+        if self.should_exit:  # asked twice: stop waiting for anybody
+            self.force_exit = True
+        self.should_exit = True
+
+
+def bind(settings: Settings) -> socket.socket:
+    """The listening socket. Raises ConfigError for an address that is in use or not ours."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.host, settings.port))
+    except OSError as failure:
+        listener.close()
+        raise ConfigError(f"cannot listen on {settings.host}:{settings.port}: {failure.strerror}") from None
+    listener.setblocking(False)
+    return listener
+
+
+def address(listener: socket.socket) -> str:
+    """`http://HOST:PORT` as a browser wants it."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def serve(hub: Hub, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+    """Serve the hub until told to stop. The caller prints what a user should know in `on_ready`."""
+    config = uvicorn.Config(
+        create_app(hub),
+        http=HttpProtocol,
+        ws=RawWebSocketProtocol,
+        loop="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        ws_max_size=hub.settings.limits.message_bytes,
+        ws_per_message_deflate=False,
+        ws_ping_interval=None,
+        ws_ping_timeout=None,
+        timeout_graceful_shutdown=int(LINGER_S),
+    )
+    await DrainingServer(config, drain=hub.drain).run_until_told(listener, on_ready)

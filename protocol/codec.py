@@ -1,0 +1,229 @@
+"""Bytes to typed messages and back, in JSON and msgpack. Decoding validates in the same step.
+
+A publication is encoded once per format. Its *body* is a JSON fragment without braces, `"data":{...},"key":"..."`,
+made before the offset is known; wire bytes are the head (type, channel, offset, timestamp) spliced onto it.
+JSON is the canonical form: it is what brokers and the durable log carry.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+import orjson
+
+from protocol import SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK, frames
+from protocol.errors import ErrorCode, HubError
+from protocol.messages import AnyCommand
+from protocol.vocabulary import Message, message_type
+
+MAX_DEPTH = 32
+MAX_KEYS = 256
+MAX_ITEMS = 10_000
+MAX_INTEGER = 2**53 - 1
+
+T = TypeVar("T")
+_PATH = re.compile(r"(.*) - at `(.*)`\Z", re.DOTALL)
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
+class _Peek(msgspec.Struct):
+    """What can be told of a message that failed to decode."""
+
+    type: Any = None
+    id: Any = None
+
+
+class Codec:
+    """One wire format. Two instances exist: JSON and MSGPACK."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        subprotocol: str,
+        opcode: int,
+        decoder: Callable[[Any], Any],
+        encode: Callable[[Any], bytes],
+        array: Callable[[Sequence[bytes]], bytes],
+    ) -> None:
+        self.name = name
+        self.subprotocol = subprotocol
+        self.opcode = opcode
+        self.encode = encode
+        self.array = array
+        self._decoder = decoder
+        self._frame: Callable[[Any], AnyCommand | list[AnyCommand]] = decoder(AnyCommand | list[AnyCommand])
+        self._one: Callable[[Any], AnyCommand] = decoder(AnyCommand)
+        self._raws: Callable[[Any], msgspec.Raw | list[msgspec.Raw]] = decoder(list[msgspec.Raw])
+        self._peek: Callable[[Any], _Peek] = decoder(_Peek)
+
+    def decode(self, payload: bytes | str) -> list[AnyCommand | tuple[int, HubError]]:
+        """The commands of one frame, in order; each that is wrong stands as (id, error), id 0 where none was read."""
+        try:
+            decoded = self._frame(payload)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            return self._decode_singly(payload)
+        return decoded if isinstance(decoded, list) else [decoded]  # type: ignore[return-value]
+
+    def _decode_singly(self, payload: bytes | str) -> list[AnyCommand | tuple[int, HubError]]:
+        """The slow path of a frame with something wrong in it: its other messages still count."""
+        try:
+            raws = self._raws(payload)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            raws = [payload]
+        if not raws:
+            return []
+        return [self._decode_one(raw) for raw in raws]
+
+    def _decode_one(self, raw: Any) -> AnyCommand | tuple[int, HubError]:
+        try:
+            return self._one(raw)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as failure:
+            try:
+                peek = self._peek(raw)
+            except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+                return 0, HubError(ErrorCode.BAD_REQUEST, f"this is not a {self.name} message or array of messages")
+            known = isinstance(peek.id, int) and not isinstance(peek.id, bool) and 0 < peek.id <= MAX_INTEGER
+            return (peek.id if known else 0), decode_error(failure)
+
+    def message_decoder(self, type_name: str) -> Callable[[Any], Message]:
+        """A decoder for messages of one domain type."""
+        return _message_decoder(self, type_name)
+
+    def peek_type(self, raw: Any) -> str:
+        """The `type` of a message. Raises HubError(schema_invalid) when there is none."""
+        try:
+            peek = self._peek(raw)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            raise HubError(ErrorCode.SCHEMA_INVALID, "expected an object", path="$.message") from None
+        if not isinstance(peek.type, str):
+            raise HubError(ErrorCode.SCHEMA_INVALID, "a message needs a `type`", path="$.message.type")
+        return peek.type
+
+    def frame(self, parts: Sequence[bytes]) -> bytes:
+        """Encoded messages as one WebSocket frame."""
+        return frames.frame(self.array(parts), self.opcode)
+
+
+@functools.cache
+def _message_decoder(codec: Codec, type_name: str) -> Callable[[Any], Message]:
+    decode: Callable[[Any], Message] = codec._decoder(message_type(type_name))
+    return decode
+
+
+def decode_error(failure: Exception, prefix: str = "$") -> HubError:
+    """A decoding failure as the peer should read it: what was expected and where, never the value."""
+    if isinstance(failure, RecursionError):
+        return HubError(ErrorCode.BAD_REQUEST, "nested too deeply")
+    if not isinstance(failure, msgspec.ValidationError):
+        return HubError(ErrorCode.BAD_REQUEST, "malformed message")
+    text = str(failure)
+    match = _PATH.match(text)
+    expected, path = (match[1], prefix + match[2][1:]) if match else (text, prefix)
+    if path == "$.type" or expected.startswith(("Object missing required field `type`",)):
+        return HubError(ErrorCode.UNKNOWN_TYPE, "unknown or missing command type", path="$.type")
+    if expected.startswith("Invalid"):  # msgspec quotes the value, which may be anything
+        expected = "Invalid value"
+    return HubError(ErrorCode.SCHEMA_INVALID, expected, path=path)
+
+
+def check_shape(value: Any, path: str) -> None:
+    """Bounds on free-form data: depth, keys, items, integers a browser can hold. Raises HubError."""
+    stack = [(value, 1)]
+    while stack:
+        item, depth = stack.pop()
+        if isinstance(item, dict):
+            children: Any = item.values()
+            if len(item) > MAX_KEYS:
+                raise HubError(ErrorCode.BAD_REQUEST, f"an object has at most {MAX_KEYS} keys", path=path)
+        elif isinstance(item, list):
+            children = item
+            if len(item) > MAX_ITEMS:
+                raise HubError(ErrorCode.BAD_REQUEST, f"an array has at most {MAX_ITEMS} items", path=path)
+        elif isinstance(item, int) and not -MAX_INTEGER <= item <= MAX_INTEGER:
+            raise HubError(ErrorCode.BAD_REQUEST, "integers lie within 2^53; send larger ones as strings", path=path)
+        else:
+            continue
+        if depth > MAX_DEPTH:
+            raise HubError(ErrorCode.BAD_REQUEST, f"nested deeper than {MAX_DEPTH}", path=path)
+        stack.extend((child, depth + 1) for child in children)
+
+
+def encode_body(message: Message, *, key: str | None, publisher: str | None) -> bytes:
+    """A publication's body: the JSON fragment that follows its head. Raises HubError for what cannot be carried."""
+    if type(message) is _CUSTOM or message.coordination is not None or getattr(message.data, "ext", None):
+        check_shape(message.data if type(message) is _CUSTOM else getattr(message.data, "ext", None), "$.message.data")
+        check_shape(message.coordination, "$.message.coordination")
+    try:
+        body = b'"data":' + msgspec.json.encode(message.data)
+        if message.coordination is not None:
+            body += b',"coordination":' + msgspec.json.encode(message.coordination)
+    except (msgspec.MsgspecError, TypeError, ValueError):  # msgpack maps with non-string keys, extension types
+        raise HubError(ErrorCode.BAD_REQUEST, "data must be representable as JSON", path="$.message.data") from None
+    if b"\\u0000" in body and _NUL.search(body):
+        raise HubError(ErrorCode.BAD_REQUEST, "text must not contain NUL", path="$.message.data")
+    if key is not None:
+        body += b',"key":' + orjson.dumps(key)
+    if publisher is not None:
+        body += b',"publisher":' + orjson.dumps(publisher)
+    if message.trace is not None:
+        body += b',"trace":' + orjson.dumps(message.trace)
+    return body
+
+
+_CUSTOM = message_type("")
+
+
+def head(type_name: str, channel: str, offset: int, timestamp: int) -> bytes:
+    """The JSON opening of a publication, up to where its body follows.
+
+    Both names passed grammars without quotes, backslashes or controls, so they need no escaping.
+    """
+    return f'{{"type":"{type_name}","channel":"{channel}","offset":{offset},"timestamp":{timestamp},'.encode()
+
+
+def publication_json(
+    head_and_body: bytes, *, epoch: str | None = None, skipped: int = 0
+) -> bytes:
+    """A complete publication from head and body, with the fields that only some deliveries carry."""
+    if epoch is not None:
+        head_and_body += b',"epoch":' + orjson.dumps(epoch)
+    if skipped:
+        head_and_body += b',"skipped":%d' % skipped
+    return head_and_body + b"}"
+
+
+def publication_msgpack(publication: bytes) -> bytes:
+    """The msgpack twin of a complete JSON publication."""
+    return msgspec.msgpack.encode(msgspec.json.decode(publication))
+
+
+def _json_decoder(kind: Any) -> Callable[[Any], Any]:
+    return msgspec.json.Decoder(kind).decode
+
+
+def _msgpack_decoder(kind: Any) -> Callable[[Any], Any]:
+    return msgspec.msgpack.Decoder(kind).decode
+
+
+JSON = Codec(
+    "JSON",
+    subprotocol=SUBPROTOCOL_JSON,
+    opcode=frames.TEXT,
+    decoder=_json_decoder,
+    encode=msgspec.json.encode,
+    array=frames.json_array,
+)
+MSGPACK = Codec(
+    "msgpack",
+    subprotocol=SUBPROTOCOL_MSGPACK,
+    opcode=frames.BINARY,
+    decoder=_msgpack_decoder,
+    encode=msgspec.msgpack.encode,
+    array=frames.msgpack_array,
+)
+CODECS = {codec.subprotocol: codec for codec in (JSON, MSGPACK)}

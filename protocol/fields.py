@@ -1,0 +1,23 @@
+"""Field types that every message shares. Money and quantity are decimal strings, never floats."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+DecimalString = Annotated[str, Meta(pattern=r"^-?\d{1,30}(\.\d{1,30})?\Z", description="a decimal number as a string")]
+Quantity = Annotated[str, Meta(pattern=r"^\d{1,30}(\.\d{1,30})?\Z", description="a decimal number, not negative")]
+Micros = Annotated[int, Meta(ge=0, le=2**53 - 1, description="microseconds since 1970, UTC")]
+Millis = Annotated[int, Meta(ge=0, le=2**53 - 1, description="milliseconds since 1970, UTC")]
+Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+CommandId = Annotated[int, Meta(ge=1, le=2**53 - 1, description="chosen by the client, unique among its open commands")]
+ChannelName = Annotated[str, Meta(min_length=3, max_length=255, description="namespace:name")]
+Name = Annotated[str, Meta(min_length=1, max_length=128)]
+Text = Annotated[str, Meta(max_length=16384)]
+Symbol = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.:/@#$+=~^-]+\Z")]
+Key = Annotated[str, Meta(min_length=1, max_length=128, description="what a latest value replaces")]
+IdempotencyKey = Annotated[str, Meta(min_length=1, max_length=128)]
+Token = Annotated[str, Meta(min_length=1, max_length=8192)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+MessageType = Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9_]{0,63}\Z", description="SCREAMING_SNAKE_CASE")]

@@ -1,0 +1,245 @@
+"""The vocabulary of market data and orders.
+
+Field names and states follow FIX 4.4 and the large exchanges. Times named `ts_*` are integer microseconds UTC:
+`ts_event` at the source, `ts_recv` when the hub received it, `ts_pub` when it was fanned out.
+Whatever has no field of its own goes under `ext`, which the hub carries and never reads.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from protocol.fields import Count, DecimalString, Micros, Name, Quantity, Symbol, Text
+
+Side = Literal["BUY", "SELL"]
+QuoteState = Literal["LIVE", "DEGRADED", "DISPUTED", "STALE", "HALTED"]
+Level = tuple[Quantity, Quantity]  # price, size
+
+
+class Exclusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A source left out of a consolidated price, and why."""
+
+    source: Name
+    reason: Name
+
+
+class Quality(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """How far a consolidated price can be trusted."""
+
+    sources_ok: Count
+    sources_total: Count
+    bid_source: Name | None = None
+    ask_source: Name | None = None
+    spread_bps: DecimalString | None = None
+    dispersion_bps: DecimalString | None = None
+    age_us: Count | None = None
+    crossed: bool = False
+    excluded: list[Exclusion] = []
+
+
+class PriceTick(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """The newest price of a symbol. `price` is for sources that quote one number instead of bid and ask."""
+
+    symbol: Symbol
+    source: Name | None = None
+    bid: DecimalString | None = None
+    bid_size: Quantity | None = None
+    ask: DecimalString | None = None
+    ask_size: Quantity | None = None
+    mid: DecimalString | None = None
+    price: DecimalString | None = None
+    size: Quantity | None = None
+    seq: Count | None = None
+    state: QuoteState | None = None
+    quality: Quality | None = None
+    ts_event: Micros | None = None
+    ts_recv: Micros | None = None
+    ts_pub: Micros | None = None
+    ext: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.bid is None and self.ask is None and self.price is None:
+            raise ValueError("Object missing one of `bid`, `ask`, `price`")
+
+
+class Trade(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """One execution on a market. `aggressor_side` is who crossed the spread."""
+
+    symbol: Symbol
+    price: DecimalString
+    size: Quantity
+    source: Name | None = None
+    trade_id: Name | None = None
+    aggressor_side: Literal["BUYER", "SELLER", "NONE"] = "NONE"
+    conditions: list[Name] = []
+    seq: Count | None = None
+    ts_event: Micros | None = None
+    ts_recv: Micros | None = None
+    ts_pub: Micros | None = None
+    ext: dict[str, Any] | None = None
+
+
+class Book(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Price levels, best first. In an `update` a size of "0" deletes the level."""
+
+    symbol: Symbol
+    kind: Literal["snapshot", "update"] = "snapshot"
+    depth: Annotated[int, Meta(ge=1, le=1000)]
+    bids: Annotated[list[Level], Meta(max_length=1000)]
+    asks: Annotated[list[Level], Meta(max_length=1000)]
+    source: Name | None = None
+    first_seq: Count | None = None
+    last_seq: Count | None = None
+    checksum: Annotated[int, Meta(ge=0, le=2**32 - 1)] | None = None
+    ts_event: Micros | None = None
+    ts_recv: Micros | None = None
+    ts_pub: Micros | None = None
+    ext: dict[str, Any] | None = None
+
+
+class Bar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Open, high, low, close over the half-open interval [start, end), keyed by `start`."""
+
+    symbol: Symbol
+    interval: Literal["1s", "1m", "5m", "15m", "1h", "4h", "1d"]
+    start: Micros
+    end: Micros
+    open: DecimalString
+    high: DecimalString
+    low: DecimalString
+    close: DecimalString
+    volume: Quantity
+    quote_volume: Quantity | None = None
+    vwap: DecimalString | None = None
+    taker_buy_volume: Quantity | None = None
+    trade_count: Count = 0
+    closed: bool = False
+    revision: Count = 0
+    source: Name | None = None
+    ext: dict[str, Any] | None = None
+
+
+OrdStatus = Literal[
+    "INITIALIZED",
+    "PENDING_APPROVAL",
+    "DENIED",
+    "PENDING_NEW",
+    "NEW",
+    "PARTIALLY_FILLED",
+    "FILLED",
+    "PENDING_CANCEL",
+    "PENDING_REPLACE",
+    "SUSPENDED",
+    "CANCELED",
+    "REJECTED",
+    "EXPIRED",
+]
+ExecType = Literal[
+    "SUBMIT",
+    "DENIED",
+    "APPROVAL_REQUESTED",
+    "APPROVAL_GRANTED",
+    "APPROVAL_DECLINED",
+    "PENDING_NEW",
+    "NEW",
+    "TRADE",
+    "TRADE_CORRECT",
+    "TRADE_CANCEL",
+    "TRADE_PREVENTION",
+    "PENDING_CANCEL",
+    "CANCELED",
+    "CANCEL_REJECTED",
+    "PENDING_REPLACE",
+    "REPLACED",
+    "REPLACE_REJECTED",
+    "REJECTED",
+    "EXPIRED",
+    "SUSPENDED",
+    "RESTATED",
+    "TRIGGERED",
+    "ORDER_STATUS",
+]
+OrderType = Literal["MARKET", "LIMIT", "STOP", "STOP_LIMIT", "TRAILING_STOP"]
+TimeInForce = Literal["GTC", "IOC", "FOK", "GTD", "DAY"]
+ClientOrderId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+
+
+class ExecutionReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """One event in an order's life. `exec_type` is what happened, `ord_status` is the state after it."""
+
+    account: Name
+    client_order_id: ClientOrderId
+    symbol: Symbol
+    side: Side
+    exec_type: ExecType
+    ord_status: OrdStatus
+    order_type: OrderType | None = None
+    order_id: Name | None = None
+    orig_client_order_id: ClientOrderId | None = None
+    venue: Name | None = None
+    venue_order_id: Name | None = None
+    exec_id: Name | None = None
+    prev_status: OrdStatus | None = None
+    tif: TimeInForce | None = None
+    price: DecimalString | None = None
+    stop_price: DecimalString | None = None
+    order_qty: Quantity | None = None
+    cum_qty: Quantity | None = None
+    leaves_qty: Quantity | None = None
+    avg_px: DecimalString | None = None
+    last_qty: Quantity | None = None
+    last_px: DecimalString | None = None
+    trade_id: Name | None = None
+    liquidity: Literal["MAKER", "TAKER"] | None = None
+    commission: DecimalString | None = None
+    commission_asset: Name | None = None
+    working: bool | None = None
+    reject_reason: Name | None = None
+    text: Text | None = None
+    strategy_id: Name | None = None
+    position_qty: DecimalString | None = None
+    paper: bool = False
+    ts_event: Micros | None = None
+    ts_recv: Micros | None = None
+    ts_pub: Micros | None = None
+    causation_id: Name | None = None
+    ext: dict[str, Any] | None = None
+
+
+class OrderEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """An order's state in short, for whoever watches orders without acting on them."""
+
+    account: Name
+    client_order_id: ClientOrderId
+    symbol: Symbol | None = None
+    side: Side | None = None
+    ord_status: OrdStatus | None = None
+    exec_type: ExecType | None = None
+    order_id: Name | None = None
+    order_type: OrderType | None = None
+    tif: TimeInForce | None = None
+    price: DecimalString | None = None
+    order_qty: Quantity | None = None
+    cum_qty: Quantity | None = None
+    leaves_qty: Quantity | None = None
+    avg_px: DecimalString | None = None
+    text: Text | None = None
+    paper: bool = False
+    ts_event: Micros | None = None
+    ext: dict[str, Any] | None = None
+
+
+class SourceStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """The health of one market-data source."""
+
+    source: Name
+    state: Literal["CONNECTED", "RECONNECTING", "SUSPECT", "DOWN"]
+    role: Literal["PRIMARY", "SECONDARY"] | None = None
+    last_ts_event: Micros | None = None
+    gap_count: Count = 0
+    reconnects: Count = 0
+    reason: Text | None = None
+    ext: dict[str, Any] | None = None

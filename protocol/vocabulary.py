@@ -1,0 +1,68 @@
+"""Which domain types exist, and what each one's `data` must look like.
+
+A namespace names the types it accepts. A type that is not listed here is a custom one: any JSON object.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from protocol.coordination import AgentStatus, Alert, Approval, HandOff, SpecialistUpdate, Status, TaskUpdate
+from protocol.fields import MessageType
+from protocol.trading import Bar, Book, ExecutionReport, OrderEvent, PriceTick, SourceStatus, Trade
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """What a publisher sends: a type, its data, and optionally a W3C `traceparent`."""
+
+    type: MessageType
+    data: Any
+    trace: str | None = None
+    coordination: dict[str, Any] | None = None
+
+
+class CustomMessage(Message, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    data: dict[str, Any]
+
+
+DATA_TYPES: dict[str, Any] = {
+    "PRICE_TICK": PriceTick,
+    "TRADE": Trade,
+    "BOOK": Book,
+    "BAR": Bar,
+    "SOURCE_STATUS": SourceStatus,
+    "ORDER_EVENT": OrderEvent,
+    "EXECUTION_REPORT": ExecutionReport,
+    "SPECIALIST_UPDATE": list[SpecialistUpdate],
+    "AGENT_STATUS": AgentStatus,
+    "TASK_CREATED": TaskUpdate,
+    "TASK_STATUS_UPDATE": TaskUpdate,
+    "HANDOFF": HandOff,
+    "APPROVAL_REQUESTED": Approval,
+    "APPROVAL_RESOLVED": Approval,
+    "ALERT": Alert,
+    "STATUS": Status,
+}
+
+# The field that serves as `key` when a publisher names none: newest value per component, not per channel.
+DEFAULT_KEYS = {"STATUS": "component", "SOURCE_STATUS": "source"}
+
+MESSAGE_TYPES: dict[str, type[Message]] = {
+    name: msgspec.defstruct(
+        f"Message{name.title().replace('_', '')}",
+        [("data", data)],
+        bases=(Message,),
+        frozen=True,
+        forbid_unknown_fields=True,
+        omit_defaults=True,
+        kw_only=True,
+    )
+    for name, data in DATA_TYPES.items()
+}
+
+
+def message_type(name: str) -> type[Message]:
+    """The struct that validates messages of this domain type."""
+    return MESSAGE_TYPES.get(name, CustomMessage)

@@ -1,0 +1,103 @@
+"""AI-enhanced sessions: what a user was doing, what was inferred from it, and its embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from storage.database import Database
+from storage.errors import Rejected
+
+DIMENSIONS = 1536  # of the embedding column
+SESSION = "id, user_id, session_data::text, ai_insights::text, embedding_model, created_at, expires_at"
+
+
+class Session(msgspec.Struct, frozen=True):
+    """`embedding_model` names the model that made the stored embedding, or is None if there is none."""
+
+    id: UUID
+    user_id: UUID
+    session_data: dict[str, Any]
+    ai_insights: dict[str, Any] | None
+    embedding_model: str | None
+    created_at: datetime
+    expires_at: datetime
+
+
+class Sessions:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def create(
+        self,
+        user_id: UUID,
+        *,
+        session_data: Mapping[str, Any],
+        expires_at: datetime,
+        ai_insights: Mapping[str, Any] | None = None,
+        embedding: Sequence[float] | None = None,
+        embedding_model: str | None = None,
+    ) -> Session:
+        """Raises `Rejected` for an embedding of the wrong dimension or without the name of its model."""
+        row = await self._db.fetch_row(
+            "INSERT INTO ai_enhanced_sessions"
+            " (user_id, session_data, ai_insights, embedding, embedding_model, expires_at)"
+            f" VALUES ($1, $2, $3, $4::text::vector, $5, $6) RETURNING {SESSION}",
+            *(user_id, _json(session_data), _json(ai_insights), _vector(embedding, embedding_model), embedding_model),
+            expires_at,
+        )
+        return _session(row)
+
+    async def get(self, session_id: UUID, *, now: datetime) -> Session | None:
+        """The session, or None if there is none or it has expired."""
+        query = f"SELECT {SESSION} FROM ai_enhanced_sessions WHERE id = $1 AND expires_at > $2"
+        row = await self._db.fetch_row(query, session_id, now)
+        return _session(row) if row else None
+
+    async def touch(self, session_id: UUID, *, now: datetime, expires_at: datetime) -> bool:
+        """Prolong a session. Answers False if it has expired: it does not come back to life."""
+        query = "UPDATE ai_enhanced_sessions SET expires_at = $3 WHERE id = $1 AND expires_at > $2 RETURNING true"
+        return bool(await self._db.fetch_value(query, session_id, now, expires_at))
+
+    async def describe(
+        self,
+        session_id: UUID,
+        *,
+        ai_insights: Mapping[str, Any],
+        embedding: Sequence[float] | None = None,
+        embedding_model: str | None = None,
+    ) -> bool:
+        """Store what an AI made of the session; no embedding leaves the old one. Raises as `create`."""
+        query = (
+            "UPDATE ai_enhanced_sessions SET ai_insights = $2, embedding = coalesce($3::text::vector, embedding),"
+            " embedding_model = coalesce($4, embedding_model) WHERE id = $1 RETURNING true"
+        )
+        vector = _vector(embedding, embedding_model)
+        return bool(await self._db.fetch_value(query, session_id, _json(ai_insights), vector, embedding_model))
+
+    async def sweep(self, *, now: datetime) -> int:
+        """Delete what has expired; answer how many."""
+        return int((await self._db.execute("DELETE FROM ai_enhanced_sessions WHERE expires_at <= $1", now)).split()[-1])
+
+
+def _vector(embedding: Sequence[float] | None, model: str | None) -> str | None:
+    if (embedding is None) != (model is None):
+        raise Rejected("An embedding is stored together with the name of its model, or not at all.")
+    if embedding is None:
+        return None
+    if len(embedding) != DIMENSIONS:
+        raise Rejected(f"An embedding must have {DIMENSIONS} dimensions, this one has {len(embedding)}.")
+    return "[" + ",".join(map(repr, map(float, embedding))) + "]"
+
+
+def _session(row: Any) -> Session:
+    insights = None if row[3] is None else msgspec.json.decode(row[3], type=dict[str, Any])
+    return Session(row[0], row[1], msgspec.json.decode(row[2], type=dict[str, Any]), insights, *row[4:])
+
+
+def _json(value: Mapping[str, Any] | None) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()

@@ -1,0 +1,203 @@
+"""Who may come in: users, machine clients, and the refresh tokens they hold.
+
+Rule: a secret is never here, only its hash; hashing is the caller's work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from storage.database import Database
+from storage.errors import Conflict, NotFound
+
+USER = "id, name, password_hash, roles, grants::text, teams, disabled, created_at"
+CLIENT = "client_id, secret_hash, roles, teams, disabled, created_at"
+
+
+class User(msgspec.Struct, frozen=True):
+    """`password_hash` is Argon2's, or None for somebody who cannot sign in with a password."""
+
+    id: UUID
+    name: str
+    password_hash: str | None
+    roles: list[str]
+    grants: dict[str, Any]
+    teams: list[str]
+    disabled: bool
+    created_at: datetime
+
+
+class OAuthClient(msgspec.Struct, frozen=True):
+    client_id: str
+    secret_hash: str
+    roles: list[str]
+    teams: list[str]
+    disabled: bool
+    created_at: datetime
+
+
+class Consumed(Enum):
+    """What became of a refresh token that was presented."""
+
+    FRESH = "fresh"
+    REUSED = "reused"  # somebody has a copy: the whole family is now revoked
+    INVALID = "invalid"  # unknown, expired or revoked
+
+
+class RefreshToken(msgspec.Struct, frozen=True):
+    family: UUID
+    subject: str
+    expires_at: datetime
+
+
+class Users:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def create(
+        self,
+        name: str,
+        *,
+        password_hash: str | None = None,
+        roles: Sequence[str] = (),
+        grants: Mapping[str, Any] | None = None,
+        teams: Sequence[str] = (),
+    ) -> User:
+        """Raises `Conflict` if the name is taken."""
+        row = await self._db.fetch_row(
+            "INSERT INTO users (name, password_hash, roles, grants, teams) VALUES ($1, $2, $3, $4, $5)"
+            f" ON CONFLICT (name) DO NOTHING RETURNING {USER}",
+            *(name, password_hash, list(roles), _json(grants or {}), list(teams)),
+        )
+        if row is None:
+            raise Conflict(f"The user {name} exists already.")
+        return _user(row)
+
+    async def get(self, name: str) -> User | None:
+        row = await self._db.fetch_row(f"SELECT {USER} FROM users WHERE name = $1", name)
+        return _user(row) if row else None
+
+    async def list(self, *, after: str = "", limit: int = 100) -> Sequence[User]:
+        """A page of users by name, those whose name comes after `after`."""
+        query = f"SELECT {USER} FROM users WHERE name > $1 ORDER BY name LIMIT $2"
+        return [_user(row) for row in await self._db.fetch(query, after, limit)]
+
+    async def update(
+        self,
+        name: str,
+        *,
+        password_hash: str | None = None,
+        roles: Sequence[str] | None = None,
+        grants: Mapping[str, Any] | None = None,
+        teams: Sequence[str] | None = None,
+        disabled: bool | None = None,
+    ) -> User:
+        """Change what is given, None leaves as it is. Raises `NotFound`."""
+        row = await self._db.fetch_row(
+            "UPDATE users SET password_hash = coalesce($2, password_hash), roles = coalesce($3, roles),"
+            " grants = coalesce($4, grants), teams = coalesce($5, teams), disabled = coalesce($6, disabled)"
+            f" WHERE name = $1 RETURNING {USER}",
+            *(name, password_hash, _list(roles), None if grants is None else _json(grants), _list(teams), disabled),
+        )
+        if row is None:
+            raise NotFound(f"There is no user {name}.")
+        return _user(row)
+
+
+class OAuthClients:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def create(
+        self, client_id: str, *, secret_hash: str, roles: Sequence[str] = (), teams: Sequence[str] = ()
+    ) -> OAuthClient:
+        """Raises `Conflict` if the id is taken."""
+        row = await self._db.fetch_row(
+            "INSERT INTO oauth_clients (client_id, secret_hash, roles, teams) VALUES ($1, $2, $3, $4)"
+            f" ON CONFLICT (client_id) DO NOTHING RETURNING {CLIENT}",
+            *(client_id, secret_hash, list(roles), list(teams)),
+        )
+        if row is None:
+            raise Conflict(f"The client {client_id} exists already.")
+        return OAuthClient(*row)
+
+    async def get(self, client_id: str) -> OAuthClient | None:
+        row = await self._db.fetch_row(f"SELECT {CLIENT} FROM oauth_clients WHERE client_id = $1", client_id)
+        return OAuthClient(*row) if row else None
+
+    async def list(self) -> Sequence[OAuthClient]:
+        return [OAuthClient(*row) for row in await self._db.fetch(f"SELECT {CLIENT} FROM oauth_clients ORDER BY 1")]
+
+    async def set_disabled(self, client_id: str, disabled: bool) -> None:
+        """Raises `NotFound`."""
+        query = "UPDATE oauth_clients SET disabled = $2 WHERE client_id = $1 RETURNING true"
+        if not await self._db.fetch_value(query, client_id, disabled):
+            raise NotFound(f"There is no client {client_id}.")
+
+
+class RefreshTokens:
+    """Each token works once. A second use of one means that it was copied, and ends its whole family."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def store(self, token_hash: bytes, *, family: UUID, subject: str, expires_at: datetime) -> None:
+        """Raises `Conflict` if this token is stored already."""
+        await self._db.execute(
+            "INSERT INTO refresh_tokens (token_hash, family, subject, expires_at) VALUES ($1, $2, $3, $4)",
+            *(token_hash, family, subject, expires_at),
+        )
+
+    async def consume(self, token_hash: bytes, *, now: datetime) -> tuple[Consumed, RefreshToken | None]:
+        """Use a token up. The token's family and subject come with FRESH and REUSED, else None.
+
+        Of two who present the same token at once exactly one gets FRESH.
+        """
+        async with self._db.connection() as connection, connection.transaction():
+            row = await connection.fetchrow(
+                "SELECT family, subject, expires_at, used_at, revoked_at FROM refresh_tokens"
+                " WHERE token_hash = $1 FOR UPDATE",
+                token_hash,
+            )
+            if row is None or row["revoked_at"] is not None or row["expires_at"] <= now:
+                return Consumed.INVALID, None
+            token = RefreshToken(row["family"], row["subject"], row["expires_at"])
+            if row["used_at"] is not None:
+                await connection.execute(REVOKE_FAMILY, token.family, now)
+                return Consumed.REUSED, token
+            await connection.execute("UPDATE refresh_tokens SET used_at = $2 WHERE token_hash = $1", token_hash, now)
+            return Consumed.FRESH, token
+
+    async def revoke_family(self, family: UUID, *, now: datetime) -> None:
+        await self._db.execute(REVOKE_FAMILY, family, now)
+
+    async def revoke_subject(self, subject: str, *, now: datetime) -> None:
+        """Sign somebody out everywhere."""
+        await self._db.execute(
+            "UPDATE refresh_tokens SET revoked_at = $2 WHERE subject = $1 AND revoked_at IS NULL", subject, now
+        )
+
+    async def sweep(self, *, now: datetime) -> int:
+        """Forget expired tokens; answer how many."""
+        return int((await self._db.execute("DELETE FROM refresh_tokens WHERE expires_at <= $1", now)).split()[-1])
+
+
+REVOKE_FAMILY = "UPDATE refresh_tokens SET revoked_at = $2 WHERE family = $1 AND revoked_at IS NULL"
+
+
+def _user(row: Any) -> User:
+    return User(row[0], row[1], row[2], row[3], msgspec.json.decode(row[4], type=dict[str, Any]), *row[5:])
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _list(values: Sequence[str] | None) -> list[str] | None:
+    return None if values is None else [*values]

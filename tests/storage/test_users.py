@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+
+from storage.database import Database
+from storage.errors import Conflict, NotFound
+from storage.users import Consumed, OAuthClients, RefreshTokens, Users
+
+pytestmark = pytest.mark.asyncio
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = NOW + timedelta(days=30)
+
+
+async def test_a_user_is_created_once_found_changed_and_listed(db: Database) -> None:
+    users = Users(db)
+    made = await users.create("alice", password_hash="$argon2$", roles=["trader"], grants={"read": ["orders:*"]})
+    with pytest.raises(Conflict, match="alice exists already"):
+        await users.create("alice")
+    await users.create("bob", teams=["alpha"])
+    assert await users.get("alice") == made
+    assert (made.roles, made.grants, made.teams, made.disabled) == (["trader"], {"read": ["orders:*"]}, [], False)
+    changed = await users.update("alice", roles=[], disabled=True)
+    assert (changed.roles, changed.disabled, changed.password_hash) == ([], True, "$argon2$")
+    assert [user.name for user in await users.list()] == ["alice", "bob"]
+    assert [user.name for user in await users.list(after="alice", limit=1)] == ["bob"]
+    assert await users.get("carol") is None
+    with pytest.raises(NotFound):
+        await users.update("carol", disabled=True)
+
+
+async def test_a_client_is_created_once_and_can_be_disabled(db: Database) -> None:
+    clients = OAuthClients(db)
+    made = await clients.create("bot", secret_hash="$argon2$", roles=["agent"], teams=["alpha"])
+    with pytest.raises(Conflict):
+        await clients.create("bot", secret_hash="")
+    assert await clients.get("bot") == made
+    await clients.set_disabled("bot", True)
+    assert [client.disabled for client in await clients.list()] == [True]
+    with pytest.raises(NotFound):
+        await clients.set_disabled("nobody", True)
+
+
+async def test_a_refresh_token_works_once_even_for_two_at_once(db: Database) -> None:
+    tokens, family = RefreshTokens(db), uuid4()
+    await tokens.store(b"one", family=family, subject="alice", expires_at=LATER)
+    outcomes = await asyncio.gather(*(tokens.consume(b"one", now=NOW) for _ in range(4)))
+    assert [kind for kind, _ in outcomes].count(Consumed.FRESH) == 1
+
+
+async def test_a_reused_token_revokes_its_whole_family(db: Database) -> None:
+    tokens, family = RefreshTokens(db), uuid4()
+    await tokens.store(b"one", family=family, subject="alice", expires_at=LATER)
+    kind, token = await tokens.consume(b"one", now=NOW)
+    assert kind is Consumed.FRESH
+    assert token is not None
+    assert (token.family, token.subject) == (family, "alice")
+    await tokens.store(b"two", family=family, subject="alice", expires_at=LATER)
+    assert (await tokens.consume(b"one", now=NOW))[0] is Consumed.REUSED
+    assert (await tokens.consume(b"two", now=NOW))[0] is Consumed.INVALID
+
+
+async def test_expired_revoked_and_unknown_tokens_are_invalid(db: Database) -> None:
+    tokens = RefreshTokens(db)
+    await tokens.store(b"old", family=uuid4(), subject="alice", expires_at=NOW)
+    await tokens.store(b"out", family=uuid4(), subject="alice", expires_at=LATER)
+    await tokens.revoke_subject("alice", now=NOW)
+    for token_hash in (b"old", b"out", b"unknown"):
+        assert await tokens.consume(token_hash, now=NOW) == (Consumed.INVALID, None)
+    assert await tokens.sweep(now=NOW) == 1
