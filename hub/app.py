@@ -16,7 +16,9 @@ from hub.bootstrap import Hub
 from hub.edge.envelope import OrjsonResponse
 from hub.edge.openapi import describe
 
-CONTENT_SECURITY_POLICY = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; frame-ancestors 'none'"
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; frame-ancestors 'none'"
+)
 
 
 def create_app(hub: Hub) -> Starlette:
@@ -58,10 +60,10 @@ def create_app(hub: Hub) -> Starlette:
 class SafeHeaders:
     """Pure ASGI: the headers every answer carries."""
 
-    HEADERS = [
+    HEADERS = (
         (b"x-content-type-options", b"nosniff"),
         (b"referrer-policy", b"no-referrer"),
-    ]
+    )
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

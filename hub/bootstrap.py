@@ -132,9 +132,12 @@ class Hub(msgspec.Struct, kw_only=True, dict=True):
 @asynccontextmanager
 async def open_database(settings: Settings) -> AsyncIterator[tuple[Database, EmbeddedPostgres | None]]:
     """The configured Postgres, or the embedded one of the data folder; migrated and checked for durability."""
-    embedded = None if settings.database_url else EmbeddedPostgres(settings.data_dir)
+    embedded = None
     async with AsyncExitStack() as inner:
-        dsn = settings.database_url or await inner.enter_async_context(embedded)  # type: ignore[arg-type]
+        dsn = settings.database_url
+        if dsn is None:
+            embedded = EmbeddedPostgres(settings.data_dir)
+            dsn = await inner.enter_async_context(embedded)
         database = await inner.enter_async_context(Database.open(dsn))
         for name in await migrate(database):
             logger.info("migrated: %s", name)

@@ -20,7 +20,8 @@ from hub.bootstrap import Hub, make_tokens, open_database, open_hub
 from hub.clock import SystemClock
 from hub.config import ConfigError, Settings, load
 from hub.observe.logs import LEVELS, configure_logging
-from hub.serve import address, bind, serve as serve_hub
+from hub.serve import address, bind
+from hub.serve import serve as serve_hub
 from protocol.errors import HubError
 from storage.errors import StorageError
 
@@ -31,7 +32,7 @@ UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 err = Console(stderr=True, highlight=False)
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[int]):
     """`90s`, `15m`, `1h`, `7d` -> seconds."""
 
     name = "duration"
@@ -65,7 +66,9 @@ def serve_options(command: F) -> F:
     for option in reversed(
         [
             click.option("--host", envvar="KRIN_HOST", help="default: 127.0.0.1"),
-            click.option("--port", type=click.IntRange(0, 65535), envvar="KRIN_PORT", help="default: 8000; 0: any free"),
+            click.option(
+                "--port", type=click.IntRange(0, 65535), envvar="KRIN_PORT", help="default: 8000; 0: any free"
+            ),
             click.option("--redis-url", envvar="KRIN_REDIS_URL", help="Redis; default: this node alone"),
             click.option("--node", envvar="KRIN_NODE", help="this node's name"),
             click.option("--ping-interval", type=float, envvar="KRIN_PING_INTERVAL", help="seconds; default: 25"),
@@ -100,9 +103,7 @@ def demo(seed: int, rate: float, **options: Any) -> None:
     run(_serve(settings, demo=lambda hub: _demo(hub, seed, rate)))
 
 
-async def _serve(
-    settings: Settings, demo: Callable[[Hub], Coroutine[Any, Any, None]] | None = None
-) -> None:
+async def _serve(settings: Settings, demo: Callable[[Hub], Coroutine[Any, Any, None]] | None = None) -> None:
     listener = bind(settings)
     where = address(listener)
     async with AsyncExitStack() as stack:
@@ -150,7 +151,9 @@ def token(name: str, roles: tuple[str, ...], teams: tuple[str, ...], ttl: int, *
     settings = settings_of(options)
     unknown = sorted(set(roles) - _known_roles(settings))
     if unknown:
-        raise click.ClickException(f"no such role: {', '.join(unknown)}; there are {', '.join(sorted(_known_roles(settings)))}")
+        raise click.ClickException(
+            f"no such role: {', '.join(unknown)}; there are {', '.join(sorted(_known_roles(settings)))}"
+        )
     try:
         tokens = make_tokens(settings, SystemClock())
     except ConfigError as failure:

@@ -10,23 +10,23 @@ class Publication:
     """A validated message. `offset` and `epoch` are set once, by the channel's offset authority (`place`).
 
     `body` is the JSON fragment made by `codec.encode_body`. `conflatable` messages of one key may replace each other
-    while they wait for a slow reader. `expires_at` is on the monotonic clock: after it the message is not worth sending.
+    while they wait for a slow reader. `expires_at` is monotonic: after it the message is not worth sending.
     """
 
     __slots__ = (
-        "channel",
-        "type",
-        "key",
-        "timestamp",
-        "body",
-        "publisher",
-        "conflatable",
-        "expires_at",
-        "offset",
-        "epoch",
-        "announces_epoch",
         "_json",
         "_msgpack",
+        "announces_epoch",
+        "body",
+        "channel",
+        "conflatable",
+        "epoch",
+        "expires_at",
+        "key",
+        "offset",
+        "publisher",
+        "timestamp",
+        "type",
     )
 
     def __init__(

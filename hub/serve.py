@@ -25,26 +25,30 @@ LINGER_S = 3.0  # after the drain, for answers under way
 class DrainingServer(uvicorn.Server):
     """uvicorn, with the hub's drain before its own shutdown."""
 
-    def __init__(self, config: uvicorn.Config, *, drain: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, *, on_ready: Callable[[], None], drain: Callable[[], Awaitable[None]]
+    ) -> None:
         super().__init__(config)
+        self._on_ready = on_ready
         self._drain = drain
 
-    async def run_until_told(self, listener: socket.socket, on_ready: Callable[[], None]) -> None:
-        """Serve on an open socket until SIGTERM or SIGINT, drain, and return."""
+    async def run_until_told(self, listener: socket.socket) -> None:
+        """Serve on an open socket until SIGTERM or SIGINT, drain, and return.
+
+        Not uvicorn's `serve`: that raises the signal again at the end, and a drained node should exit with 0.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told)
-        serving = asyncio.ensure_future(self._serve([listener]))
         try:
-            while not self.started and not serving.done():
-                await asyncio.sleep(0.01)  # uvicorn offers no event for it
-            if self.started:
-                on_ready()
-            await serving
+            await self._serve([listener])
         finally:
-            serving.cancel()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._drain()
@@ -95,4 +99,4 @@ async def serve(hub: Hub, listener: socket.socket, on_ready: Callable[[], None])
         ws_ping_timeout=None,
         timeout_graceful_shutdown=int(LINGER_S),
     )
-    await DrainingServer(config, drain=hub.drain).run_until_told(listener, on_ready)
+    await DrainingServer(config, on_ready=on_ready, drain=hub.drain).run_until_told(listener)

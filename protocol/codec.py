@@ -72,7 +72,7 @@ class Codec:
     def _decode_singly(self, payload: bytes | str) -> list[AnyCommand | tuple[int, HubError]]:
         """The slow path of a frame with something wrong in it: its other messages still count."""
         try:
-            raws = self._raws(payload)
+            raws: Any = self._raws(payload)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             raws = [payload]
         if not raws:
@@ -186,9 +186,7 @@ def head(type_name: str, channel: str, offset: int, timestamp: int) -> bytes:
     return f'{{"type":"{type_name}","channel":"{channel}","offset":{offset},"timestamp":{timestamp},'.encode()
 
 
-def publication_json(
-    head_and_body: bytes, *, epoch: str | None = None, skipped: int = 0
-) -> bytes:
+def publication_json(head_and_body: bytes, *, epoch: str | None = None, skipped: int = 0) -> bytes:
     """A complete publication from head and body, with the fields that only some deliveries carry."""
     if epoch is not None:
         head_and_body += b',"epoch":' + orjson.dumps(epoch)

@@ -49,11 +49,13 @@ class SubscribeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     presence: bool = False
 
 
-class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, tag_field="type"):
+class Command(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, tag_field="type"
+):
     id: CommandId
 
 
-class Connect(Command, tag="connect"):
+class Connect(Command, frozen=True, tag="connect"):
     """The first command of a connection. `token` may be left out when the handshake carried `Authorization`."""
 
     token: Token | None = None
@@ -64,7 +66,7 @@ class Connect(Command, tag="connect"):
     subscriptions: dict[ChannelName, SubscribeOptions] = {}
 
 
-class Subscribe(Command, tag="subscribe"):
+class Subscribe(Command, frozen=True, tag="subscribe"):
     channel: ChannelName
     recover: Position | None = None
     rewind: Rewind | None = None
@@ -82,15 +84,15 @@ class Subscribe(Command, tag="subscribe"):
         )
 
 
-class Unsubscribe(Command, tag="unsubscribe"):
+class Unsubscribe(Command, frozen=True, tag="unsubscribe"):
     channel: ChannelName
 
 
-class Presence(Command, tag="presence"):
+class Presence(Command, frozen=True, tag="presence"):
     channel: ChannelName
 
 
-class Publish(Command, tag="publish"):
+class Publish(Command, frozen=True, tag="publish"):
     """`message` stays raw until the channel's namespace has said which types it accepts."""
 
     channel: ChannelName
@@ -100,28 +102,28 @@ class Publish(Command, tag="publish"):
     ttl_ms: Annotated[int, Meta(ge=1, le=86_400_000)] | None = None
 
 
-class History(Command, tag="history"):
+class History(Command, frozen=True, tag="history"):
     channel: ChannelName
     since: Position | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
     reverse: bool = False
 
 
-class Search(Command, tag="search"):
+class Search(Command, frozen=True, tag="search"):
     query: Annotated[str, Meta(min_length=1, max_length=2000)]
     channel: ChannelName | None = None
     mode: Literal["semantic", "text", "hybrid"] = "hybrid"
     limit: Annotated[int, Meta(ge=1, le=100)] = 10
 
 
-class Call(Command, tag="call"):
+class Call(Command, frozen=True, tag="call"):
     """An operation of one of the domains, such as `orders.submit`."""
 
     method: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*\Z", max_length=64)]
     params: dict[str, Any] = {}
 
 
-class Refresh(Command, tag="refresh"):
+class Refresh(Command, frozen=True, tag="refresh"):
     token: Token
 
 

@@ -49,7 +49,7 @@ DATA_TYPES: dict[str, Any] = {
 # The field that serves as `key` when a publisher names none: newest value per component, not per channel.
 DEFAULT_KEYS = {"STATUS": "component", "SOURCE_STATUS": "source"}
 
-MESSAGE_TYPES: dict[str, type[Message]] = {
+MESSAGE_TYPES: dict[str, Any] = {
     name: msgspec.defstruct(
         f"Message{name.title().replace('_', '')}",
         [("data", data)],
@@ -65,4 +65,5 @@ MESSAGE_TYPES: dict[str, type[Message]] = {
 
 def message_type(name: str) -> type[Message]:
     """The struct that validates messages of this domain type."""
-    return MESSAGE_TYPES.get(name, CustomMessage)
+    found: type[Message] = MESSAGE_TYPES.get(name, CustomMessage)
+    return found

@@ -56,7 +56,7 @@ class Authentication:
         return self._tokens.verify(token)
 
     async def login(self, name: str, password: str) -> TokenPair:
-        """Raises HubError(unauthorized): the same, and after the same time, for an unknown name and a wrong password."""
+        """Raises HubError(unauthorized): the same, after the same time, for an unknown name and a wrong password."""
         user = await self._user(name)
         stored = user.password_hash if user is not None and not user.disabled else None
         if len(password) > MAX_LENGTH or not await self._passwords.verify(stored, password):
@@ -91,9 +91,7 @@ class Authentication:
             raise HubError(ErrorCode.TOKEN_INVALID, "the refresh token is not valid")
         return await self._pair(user, family=token.family)
 
-    async def create_user(
-        self, name: str, password: str | None, *, roles: list[str], teams: list[str]
-    ) -> User:
+    async def create_user(self, name: str, password: str | None, *, roles: list[str], teams: list[str]) -> User:
         """Raises HubError(bad_request) for a weak password, HubError(version_conflict) for a taken name."""
         hashed = None
         if password is not None:

@@ -75,9 +75,7 @@ class Tokens:
             claims["teams"] = teams
         if grant != Grant():
             claims["grant"] = msgspec.to_builtins(grant)
-        return self._jwt.encode(
-            claims, self._signing_key, algorithm=self._algorithm, headers={"typ": TOKEN_TYPE}
-        )
+        return self._jwt.encode(claims, self._signing_key, algorithm=self._algorithm, headers={"typ": TOKEN_TYPE})
 
     def verify(self, token: str) -> Claims:
         """Raises HubError(token_expired, token_invalid); the text never quotes the token."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -13,7 +13,7 @@ from hub.publication import Publication
 from protocol.messages import Reason
 
 T = TypeVar("T")
-Eventually = T | asyncio.Future[T]
+Eventually: TypeAlias = T | asyncio.Future[T]
 """A value, or a future of it where the answer must travel. Callers that care for speed take the value at once."""
 
 Deliver = Callable[[Publication], None]

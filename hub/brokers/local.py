@@ -7,8 +7,8 @@ import secrets
 from collections import OrderedDict, deque
 
 from hub.brokers.base import Deliver, Placed, Recovered
-from hub.namespaces import Namespace
 from hub.clock import Clock
+from hub.namespaces import Namespace
 from hub.publication import Publication
 from protocol.errors import ErrorCode, HubError
 
@@ -21,7 +21,7 @@ SWEEP_INTERVAL_S = 5.0
 class _Kept:
     """What the broker keeps of one channel. `history` is a run of consecutive offsets that ends at `offset`."""
 
-    __slots__ = ("epoch", "offset", "history", "latest", "keys", "policy", "touched")
+    __slots__ = ("epoch", "history", "keys", "latest", "offset", "policy", "touched")
 
     def __init__(self, policy: Namespace) -> None:
         self.epoch = secrets.token_urlsafe(6)
@@ -42,9 +42,7 @@ class LocalBroker:
         self._channels: dict[str, _Kept] = {}
         self._listened: set[str] = set()
 
-    def publish(
-        self, publication: Publication, policy: Namespace, *, idempotency_key: str | None = None
-    ) -> Placed:
+    def publish(self, publication: Publication, policy: Namespace, *, idempotency_key: str | None = None) -> Placed:
         kept = self._kept(publication.channel, policy)
         if idempotency_key is not None and (earlier := self._earlier(kept, publication, idempotency_key)):
             return earlier

@@ -31,11 +31,9 @@ READ_CHUNK = 1000
 
 
 class _Waiting:
-    __slots__ = ("publication", "idempotency_key", "future")
+    __slots__ = ("future", "idempotency_key", "publication")
 
-    def __init__(
-        self, publication: Publication, idempotency_key: str | None, future: asyncio.Future[Placed]
-    ) -> None:
+    def __init__(self, publication: Publication, idempotency_key: str | None, future: asyncio.Future[Placed]) -> None:
         self.publication = publication
         self.idempotency_key = idempotency_key
         self.future = future
@@ -47,7 +45,7 @@ class _Tail:
     `epoch` is None until the head was read; what arrives meanwhile is held.
     """
 
-    __slots__ = ("epoch", "offset", "recent", "held", "opened", "mending")
+    __slots__ = ("epoch", "held", "mending", "offset", "opened", "recent")
 
     def __init__(self, opened: asyncio.Future[None]) -> None:
         self.epoch: str | None = None
@@ -155,9 +153,7 @@ class DurableChannels:
                     outcomes[index] = outcome
             return outcomes
 
-    async def _append_again(
-        self, messages: list[NewMessage], unknown: StorageError
-    ) -> list[Stored | StorageError]:
+    async def _append_again(self, messages: list[NewMessage], unknown: StorageError) -> list[Stored | StorageError]:
         deadline = self._clock.monotonic() + RESOLVE_S
         while self._clock.monotonic() < deadline:
             try:
@@ -217,7 +213,9 @@ class DurableChannels:
         if tail is not None and not tail.opened.done():
             tail.opened.cancel()
 
-    def recover(self, channel: str, *, epoch: str | None, offset: int, limit: int) -> Recovered | asyncio.Future[Recovered]:
+    def recover(
+        self, channel: str, *, epoch: str | None, offset: int, limit: int
+    ) -> Recovered | asyncio.Future[Recovered]:
         """As `Broker.recover`, for a followed channel."""
         tail = self._tails[channel]
         assert tail.epoch is not None
@@ -331,9 +329,7 @@ class DurableChannels:
             if held.epoch == tail.epoch and offset == tail.offset + 1:
                 self._advance(tail, held)
         tail.held = {
-            offset: held
-            for offset, held in tail.held.items()
-            if held.epoch == tail.epoch and offset > tail.offset
+            offset: held for offset, held in tail.held.items() if held.epoch == tail.epoch and offset > tail.offset
         }
 
     def _advance(self, tail: _Tail, publication: Publication) -> None:

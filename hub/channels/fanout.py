@@ -24,7 +24,7 @@ class Listener:
     less than everything (a rate, a filter), so it gets publications one by one instead of shared batches.
     """
 
-    __slots__ = ("outbox", "buffer", "shaper")
+    __slots__ = ("buffer", "outbox", "shaper")
 
     def __init__(self, outbox: Outbox, shaper: Shaper | None = None) -> None:
         self.outbox = outbox
@@ -35,7 +35,7 @@ class Listener:
 class Audience:
     """Who listens to one channel on this node."""
 
-    __slots__ = ("epoch", "direct", "special", "batch")
+    __slots__ = ("batch", "direct", "epoch", "special")
 
     def __init__(self) -> None:
         self.epoch: str | None = None

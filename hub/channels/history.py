@@ -30,14 +30,12 @@ class ChannelReader:
 
     async def history(self, command: History, caller: Caller, codec: Codec = JSON) -> HistoryResult:
         """Messages after `since`, oldest first; reversed: before it, newest first."""
-        namespace, name = self._namespaces.of(command.channel)
+        namespace, _ = self._namespaces.of(command.channel)
         self._check(caller, command.channel)
         after = command.since.offset if command.since else 0
         found: Recovered | Awaitable[Recovered]
         if namespace.durable:
-            found = self._durable.history(
-                command.channel, after=after, limit=command.limit, reverse=command.reverse
-            )
+            found = self._durable.history(command.channel, after=after, limit=command.limit, reverse=command.reverse)
         else:
             found = self._broker.history(
                 command.channel, namespace, after=after, limit=command.limit, reverse=command.reverse
@@ -55,7 +53,7 @@ class ChannelReader:
             more=not recovered.complete,
         )
 
-    def presence(self, command: Presence, caller: Caller) -> PresenceResult:
+    def presence(self, command: Presence, caller: Caller, codec: Codec = JSON) -> PresenceResult:
         namespace, _ = self._namespaces.of(command.channel)
         self._check(caller, command.channel)
         if not namespace.presence:

@@ -20,9 +20,7 @@ from protocol.vocabulary import DEFAULT_KEYS, Message
 
 
 class Publisher:
-    def __init__(
-        self, broker: Broker, durable: DurableChannels, *, namespaces: Namespaces, clock: Clock
-    ) -> None:
+    def __init__(self, broker: Broker, durable: DurableChannels, *, namespaces: Namespaces, clock: Clock) -> None:
         self._broker = broker
         self._durable = durable
         self._namespaces = namespaces

@@ -20,7 +20,7 @@ def passes(wanted: Filter, publication: Publication) -> bool:
 class Shaper:
     """Filters, then thins out by key: the newest value wins, and `skipped` tells how many it replaced."""
 
-    __slots__ = ("_emit", "_filter", "_interval", "_loop", "_due", "_held", "_timer")
+    __slots__ = ("_due", "_emit", "_filter", "_held", "_interval", "_loop", "_timer")
 
     def __init__(
         self,

@@ -54,7 +54,16 @@ class Subscription:
 class Joining:
     """A subscription under way. `ready` means that `finish` may be called at once, without `prepare`."""
 
-    __slots__ = ("_service", "_subscriber", "_caller", "_channel", "_namespace", "_subscription", "pending", "recovered")
+    __slots__ = (
+        "_caller",
+        "_channel",
+        "_namespace",
+        "_service",
+        "_subscriber",
+        "_subscription",
+        "pending",
+        "recovered",
+    )
 
     def __init__(
         self,
@@ -271,7 +280,9 @@ class Subscriptions:
 def _check(options: SubscribeOptions, namespace: Namespace) -> None:
     if options.max_rate is not None and not namespace.latest:
         raise HubError(
-            ErrorCode.BAD_REQUEST, "max_rate needs a namespace of the class latest: others never skip", path="$.max_rate"
+            ErrorCode.BAD_REQUEST,
+            "max_rate needs a namespace of the class latest: others never skip",
+            path="$.max_rate",
         )
     if options.presence and not namespace.presence:
         raise HubError(ErrorCode.NOT_AVAILABLE, "this namespace keeps no presence", path="$.presence")

@@ -61,32 +61,32 @@ class Connection:
     """Owner of everything one socket has: its outbox, who it is, what it subscribed to, what it still awaits."""
 
     __slots__ = (
-        "id",
-        "session",
-        "caller",
-        "claims",
-        "outbox",
-        "codec",
-        "subscriptions",
-        "address",
-        "rtt_ms",
-        "_socket",
-        "_dispatcher",
-        "_on_end",
         "_clock",
-        "_limits",
-        "_in_flight",
-        "_reading_paused",
-        "_opened_at",
-        "_heard_at",
-        "_heard",
-        "_pinged",
+        "_closing_at",
+        "_dispatcher",
+        "_ended",
         "_errors",
+        "_heard",
+        "_heard_at",
+        "_in_flight",
+        "_limits",
+        "_on_end",
+        "_opened_at",
+        "_pinged",
+        "_reading_paused",
+        "_socket",
         "_stalled_at",
         "_stalled_bytes",
-        "_closing_at",
         "_warned_of_expiry",
-        "_ended",
+        "address",
+        "caller",
+        "claims",
+        "codec",
+        "id",
+        "outbox",
+        "rtt_ms",
+        "session",
+        "subscriptions",
     )
 
     def __init__(
@@ -325,7 +325,7 @@ class Connection:
         self._on_end(self)
         goodbye = self.codec.encode(Disconnect.of(code, retry_after_ms, reason))
         outbox = self.outbox
-        # Replies of this very turn still go out, then the goodbye; what waits for a slow reader is not worth waiting for.
+        # Replies of this very turn still go out, then the goodbye; nobody waits for a slow reader.
         parts = [] if outbox.blocked else outbox.parts
         outbox.close()
         self._socket.write(self.codec.frame([*parts, goodbye]))

@@ -43,7 +43,7 @@ class Socket(Protocol):
 class Batch:
     """One channel's publications of one loop turn. Joined and framed once per format, on first use."""
 
-    __slots__ = ("publications", "_json", "_msgpack")
+    __slots__ = ("_json", "_msgpack", "publications")
 
     def __init__(self) -> None:
         self.publications: list[Publication] = []
@@ -70,24 +70,24 @@ class Outbox:
     """See the module. `ready`: nothing waits and the socket takes more; only then may `write` be called directly."""
 
     __slots__ = (
-        "codec",
-        "write",
-        "ready",
-        "limit_bytes",
+        "_blocked",
+        "_bytes",
+        "_closed",
+        "_latest",
+        "_queue",
+        "_socket",
+        "_touch",
+        "_warned",
         "batches",
-        "parts",
+        "codec",
         "conflated",
+        "limit_bytes",
         "on_overflow",
         "on_pressure",
+        "parts",
+        "ready",
         "touched",
-        "_socket",
-        "_blocked",
-        "_closed",
-        "_touch",
-        "_queue",
-        "_latest",
-        "_bytes",
-        "_warned",
+        "write",
     )
 
     def __init__(

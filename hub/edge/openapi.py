@@ -19,9 +19,7 @@ _SCHEMA = "#/components/schemas/"
 def describe() -> dict[str, Any]:
     """The OpenAPI 3.1 document of the REST surface."""
     kinds = [LoginBody, PublishBody, TokenPair, Published, HistoryResult, PresenceResult, ErrorBody]
-    _, components = msgspec.json.schema_components(
-        kinds, schema_hook=lambda kind: {}, ref_template=_SCHEMA + "{name}"
-    )
+    _, components = msgspec.json.schema_components(kinds, schema_hook=lambda kind: {}, ref_template=_SCHEMA + "{name}")
     channel = {"name": "channel", "in": "path", "required": True, "schema": {"type": "string"}}
     history = [
         channel,

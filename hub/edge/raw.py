@@ -117,7 +117,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         if not self.close_sent:
-            self.scope["extensions"][EXTENSION] = self  # type: ignore[typeddict-unknown-key, index]
+            self.scope["extensions"][EXTENSION] = self  # type: ignore[assignment]  # ASGI knows only dictionaries
 
     def send_receive_event_to_app(self) -> None:
         if self.receiver is None or self.close_sent:
@@ -154,7 +154,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
 
     async def run_asgi(self) -> None:
         try:
-            await self.app(self.scope, self.receive, self.send)  # type: ignore[arg-type]
+            await self.app(self.scope, self.receive, self.send)
         except ClientDisconnected:
             pass
         except BaseException:

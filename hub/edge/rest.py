@@ -17,7 +17,7 @@ from hub.auth.service import Authentication
 from hub.caller import Caller
 from hub.dispatch import Dispatcher
 from hub.edge.envelope import HTTP_STATUS, Answer, KrinAPIService, OrjsonResponse
-from protocol.codec import JSON, decode_error
+from protocol.codec import decode_error
 from protocol.errors import ErrorCode, HubError
 from protocol.fields import ChannelName, IdempotencyKey, Key
 from protocol.messages import Call, History, Presence, Publish
@@ -124,9 +124,7 @@ class RestRoutes:
             if error.code is ErrorCode.TOKEN_INVALID:
                 return _oauth_error(400, "invalid_grant", error.message)
             return _oauth_error(HTTP_STATUS[error.code], "temporarily_unavailable", error.message)
-        return OrjsonResponse(
-            msgspec.to_builtins(pair), headers={"cache-control": "no-store", "pragma": "no-cache"}
-        )
+        return OrjsonResponse(msgspec.to_builtins(pair), headers={"cache-control": "no-store", "pragma": "no-cache"})
 
     async def _handle(self, command: Any, caller: Caller) -> Any:
         result = self._dispatcher.handle(command, caller)

@@ -124,9 +124,7 @@ class Sessions:
             raise HubError(ErrorCode.BAD_REQUEST, "not subscribed to this channel", path="$.channel")
         return Empty()
 
-    def _join(
-        self, connection: Connection, caller: Caller, channel: str, options: Any
-    ) -> Joining | ErrorBody:
+    def _join(self, connection: Connection, caller: Caller, channel: str, options: Any) -> Joining | ErrorBody:
         """One channel that may not be joined must not keep the others away."""
         try:
             return self._subscriptions.join(connection, caller, channel, options)
@@ -134,9 +132,7 @@ class Sessions:
             return ErrorBody.of(error)
 
     async def _join_all(self, connection: Connection, joining: dict[str, Joining | ErrorBody]) -> Connected:
-        waiting = {
-            channel: each for channel, each in joining.items() if isinstance(each, Joining) and not each.ready
-        }
+        waiting = {channel: each for channel, each in joining.items() if isinstance(each, Joining) and not each.ready}
         outcomes = await asyncio.gather(*(each.prepare() for each in waiting.values()), return_exceptions=True)
         for channel, outcome in zip(waiting, outcomes, strict=True):
             if isinstance(outcome, HubError):

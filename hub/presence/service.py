@@ -15,7 +15,7 @@ COLLECT_S = 0.1
 
 
 class _Room:
-    __slots__ = ("members", "watchers", "joins", "leaves")
+    __slots__ = ("joins", "leaves", "members", "watchers")
 
     def __init__(self) -> None:
         self.members: dict[str, Member] = {}  # by client id

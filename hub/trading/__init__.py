@@ -1,0 +1,1 @@
+"""Market data and trading: books, sources, replayed recordings, and a simulated market."""
