@@ -19,11 +19,19 @@ SELECT given_offset, given_epoch, given_timestamp_ms, outcome
 FROM krin_append($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::bytea[],
                  $9::text[])
 """
-MESSAGE = 'c.name, m."offset", c.epoch, m.timestamp_ms, m.type, m.key, m.publisher, m.body, m.trace'
-READ = f"""
-SELECT {MESSAGE} FROM channels AS c JOIN messages AS m ON m.channel_id = c.id
-WHERE c.name = $1 AND m."offset" > $2 AND m."offset" < $3 ORDER BY m."offset" {{order}} LIMIT $4
+# Offsets have no gaps, so a page is a range of offsets, computed from the head. "ORDER BY ... LIMIT" alone lets the
+# planner sort the whole channel while the table has not been analysed: 150 ms for a page of 100 among 380,000 messages.
+PAGE = """
+WITH c AS MATERIALIZED (
+    SELECT id, name, epoch, greatest($2::bigint, first - 1) AS low, least($3::bigint, top + 1) AS high
+    FROM channels WHERE name = $1
+)
+SELECT c.name, m."offset", c.epoch, m.timestamp_ms, m.type, m.key, m.publisher, m.body, m.trace
+FROM c JOIN messages AS m ON m.channel_id = c.id AND m."offset" > c.low AND m."offset" < c.high AND {page}
+ORDER BY m."offset" {order}
 """
+READ = PAGE.format(page='m."offset" <= c.low + $4::bigint', order="ASC")
+READ_BACK = PAGE.format(page='m."offset" >= c.high - $4::bigint', order="DESC")
 FIND = """
 SELECT m."offset", c.epoch, m.timestamp_ms FROM channels AS c JOIN messages AS m ON m.channel_id + 0 = c.id
 WHERE c.name = $1 AND m.publisher = $2 AND m.idempotency_key = $3
@@ -42,10 +50,8 @@ UPDATE channels AS c SET first = greatest(c.first, least(c.top + 1, greatest(
               ORDER BY m."offset" LIMIT 1), CASE WHEN $3::bigint IS NULL THEN c.first ELSE c.top + 1 END))))
 WHERE c.name = $1 RETURNING c.id, c.first
 """
-DELETE = """
-DELETE FROM messages WHERE channel_id = $1 AND "offset" IN (
-    SELECT "offset" FROM messages WHERE channel_id = $1 AND "offset" < $2 ORDER BY "offset" LIMIT $3)
-"""
+LOWEST = 'SELECT coalesce(min("offset"), 1) FROM messages WHERE channel_id = $1'
+DELETE = 'DELETE FROM messages WHERE channel_id = $1 AND "offset" >= $2 AND "offset" < $3'
 TRIM_ROWS = 5_000  # rows per statement, so that each stays far below the statement timeout
 LAST = 2**63 - 1
 
@@ -151,9 +157,9 @@ class MessageLog:
     ) -> list[StoredMessage]:
         """Messages with offsets between `after` and `before`, both excluded; the newest first if `reverse`.
 
-        The caller checks for gaps: what lies below `Head.first` may be gone, wholly or in part.
+        Nothing below `Head.first` is answered, so a page that does not begin right after `after` tells of a gap.
         """
-        query = READ.format(order="DESC" if reverse else "ASC")
+        query = READ_BACK if reverse else READ
         rows = await self._db.fetch(query, channel, after, LAST if before is None else before, limit)
         return [StoredMessage(*row) for row in rows]
 
@@ -187,12 +193,13 @@ class MessageLog:
         row = await self._db.fetch_row(WITHDRAW, channel, keep, before_ms)
         if row is None:
             return 0
+        # By ranges from the lowest row: a search for "the oldest" would wade through what was just deleted.
+        lowest = await self._db.fetch_value(LOWEST, row["id"])
         dropped = 0
-        while True:
-            count = int((await self._db.execute(DELETE, row["id"], row["first"], TRIM_ROWS)).rpartition(" ")[2])
-            dropped += count
-            if count < TRIM_ROWS:
-                return dropped
+        for start in range(lowest, row["first"], TRIM_ROWS):
+            end = min(start + TRIM_ROWS, row["first"])
+            dropped += int((await self._db.execute(DELETE, row["id"], start, end)).rpartition(" ")[2])
+        return dropped
 
 
 def _texts(message: NewMessage) -> str:

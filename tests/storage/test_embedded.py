@@ -11,7 +11,6 @@ from pathlib import Path
 import asyncpg  # type: ignore[import-untyped]  # ships neither stubs nor py.typed
 import pytest
 
-import storage
 from storage.embedded import SOCKET_NAME, EmbeddedPostgres
 from storage.errors import StorageError
 
@@ -34,12 +33,11 @@ asyncio.run(main())
 @contextlib.asynccontextmanager
 async def another_process(data_dir: Path) -> AsyncGenerator[asyncio.subprocess.Process]:
     """A process of its own that has the server of `data_dir` open until its stdin is closed."""
-    root = str(Path(storage.__file__).parent.parent)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", HOLDER, str(data_dir)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": root},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     try:
         assert process.stdout is not None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from storage.database import Database
 from storage.errors import Conflict, Rejected
-from storage.messages import Head, MessageLog, NewMessage, Stored
+from storage.messages import LAST, READ, READ_BACK, Head, MessageLog, NewMessage, Stored
 
 pytestmark = pytest.mark.asyncio
 
@@ -55,6 +56,22 @@ async def test_pages_go_forward_and_backward_between_positions(log: MessageLog) 
     assert await offsets(after=0, limit=3, reverse=True, before=8) == [7, 6, 5]
     assert await offsets(after=3, limit=10, before=6) == [4, 5]
     assert await log.read("orders:nobody", after=0, limit=10) == []
+
+
+@pytest.mark.parametrize("query", [READ, READ_BACK])
+async def test_a_page_touches_only_its_own_rows_even_before_the_table_was_analysed(
+    db: Database, log: MessageLog, query: str
+) -> None:
+    for _ in range(10):
+        await appended(log, *(message() for _ in range(500)))
+    plan = json.loads(await db.fetch_value(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", "orders:alice", 0, LAST, 100))
+    assert rows_read(plan[0]["Plan"]) == 100
+
+
+def rows_read(node: dict[str, Any]) -> int:
+    """The most rows that any node of an executed plan produced."""
+    here: int = round(node["Actual Rows"]) + node.get("Rows Removed by Filter", 0)
+    return max([here, *map(rows_read, node.get("Plans", []))])
 
 
 async def test_repeating_a_key_answers_the_first_position_and_stores_nothing(log: MessageLog) -> None:
@@ -165,6 +182,8 @@ async def test_trim_keeps_the_newest_and_tells_the_first_that_is_left(log: Messa
     [first, *_] = await appended(log, *(message(timestamp_ms=NOW_MS + number) for number in range(10)))
     assert await log.trim("orders:alice", keep=6) == 4
     assert await log.head("orders:alice") == Head(first.epoch, top=10, first=5)
+    assert [found.offset for found in await log.read("orders:alice", after=0, limit=2)] == [5, 6]
+    assert [found.offset for found in await log.read("orders:alice", after=0, limit=9, reverse=True)][-1] == 5
     assert await log.trim("orders:alice", before_ms=NOW_MS + 7) == 3
     assert await log.head("orders:alice") == Head(first.epoch, top=10, first=8)
     assert await log.trim("orders:alice", keep=5) == 0
