@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,6 +20,7 @@ from hub.auth.service import Authentication
 from hub.auth.tokens import Tokens
 from hub.brokers.base import Broker
 from hub.brokers.local import LocalBroker
+from hub.brokers.redis import RedisBroker
 from hub.caller import SYSTEM, Caller
 from hub.channels.durable import DurableChannels
 from hub.channels.fanout import Fanout
@@ -60,6 +62,7 @@ from storage.users import OAuthClients, RefreshTokens, Users
 logger = logging.getLogger("krin")
 
 TRADERS_FIRST = {"trader": 0, "agent": 1}
+BROKER_START_S = 2.0
 DRAIN_BATCH = 200
 DRAIN_STEP_S = 0.05
 
@@ -104,6 +107,8 @@ class Hub(msgspec.Struct, kw_only=True, dict=True):
         reasons = []
         if not self.durable.available:
             reasons.append("postgres: durable publishing is refused")
+        if not self.broker.available:
+            reasons.append("redis: recoverable and latest publishing is refused; durable messages arrive late")
         return {
             "status": "DEGRADED" if reasons else "OK",
             "reasons": reasons,
@@ -171,7 +176,11 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
         namespaces = Namespaces(settings.namespaces)
         fanout = Fanout(loop)
         durable = DurableChannels(MessageLog(database, writer=writer), deliver=fanout.deliver, clock=clock)
-        broker = LocalBroker(durable.receive, clock=clock)
+        broker: Broker = (
+            RedisBroker(settings.redis_url, durable.receive, clock=clock)
+            if settings.redis_url
+            else LocalBroker(durable.receive, clock=clock)
+        )
         durable.ring_with(broker)
         presence = PresenceService(loop)
         registry = Registry(clock=clock, max_connections=settings.limits.connections)
@@ -254,6 +263,9 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             if embedded is not None:
                 tasks.append(group.create_task(embedded.run(), name="embedded postgres"))
             try:
+                with contextlib.suppress(TimeoutError):  # without Redis the node is degraded, not dead
+                    async with asyncio.timeout(BROKER_START_S):
+                        await broker.connected()
                 yield hub
             finally:
                 for task in tasks:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from protocol import codec as codecs
 from protocol.codec import Codec
 
@@ -58,6 +60,10 @@ class Publication:
     def place(self, epoch: str, offset: int) -> None:
         self.epoch = epoch
         self.offset = offset
+
+    def body_hash(self) -> bytes:
+        """Tells a repeated message from another one under the same idempotency key."""
+        return hashlib.blake2b(self.type.encode() + b"\0" + self.body, digest_size=16).digest()
 
     def encoded(self, codec: Codec) -> bytes:
         """The complete message in one format."""

@@ -46,8 +46,11 @@ class Broker(Protocol):
     """Offset authority of recoverable and latest channels, and the bell of durable ones.
 
     Publications of one channel reach `deliver` (given at construction) in offset order, on every node that
-    subscribed to it. Delivery is at most once: readers find gaps by offset and mend them with `read`.
+    subscribed to it. Delivery is at most once: readers find gaps by offset and mend them.
     """
+
+    available: bool
+    """False while the carrier is away; recovers by itself."""
 
     def publish(
         self, publication: Publication, policy: Namespace, *, idempotency_key: str | None = None
@@ -63,8 +66,8 @@ class Broker(Protocol):
         """Announce a committed durable publication. May be lost; never blocks; keeps nothing."""
         ...
 
-    def subscribe(self, channel: str) -> Eventually[None]:
-        """From the moment this returns (or resolves), the channel's publications reach this node."""
+    def subscribe(self, channel: str, policy: Namespace) -> asyncio.Future[None] | None:
+        """From the moment this returns (None) or resolves, the channel's publications reach this node."""
         ...
 
     def unsubscribe(self, channel: str) -> None: ...
@@ -72,7 +75,10 @@ class Broker(Protocol):
     def recover(
         self, channel: str, policy: Namespace, *, epoch: str | None, offset: int, limit: int
     ) -> Eventually[Recovered]:
-        """What follows (epoch, offset); with epoch None the current position and, if latest, the snapshot."""
+        """What follows (epoch, offset); with epoch None the current position and, if latest, the snapshot.
+
+        For a subscribed channel the answer is at hand.
+        """
         ...
 
     def history(
@@ -81,8 +87,20 @@ class Broker(Protocol):
         """Kept messages after an offset (reverse: before it, newest first; 0 means from the end)."""
         ...
 
-    def channels(self) -> list[str]:
+    async def channels(self) -> list[str]:
         """Channels this broker keeps something of."""
+        ...
+
+    def announce(self, topic: str, payload: bytes) -> None:
+        """Tell every node, this one among them. May be lost; never blocks."""
+        ...
+
+    def listen(self, topic: str, handler: Callable[[bytes], None]) -> None:
+        """Hear what is announced. One handler per topic."""
+        ...
+
+    async def connected(self) -> None:
+        """Wait for the first contact with the carrier."""
         ...
 
     async def run(self) -> None:

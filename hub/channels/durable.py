@@ -15,7 +15,7 @@ from hub.brokers.base import Broker, Deliver, Placed, Recovered
 from hub.clock import Clock
 from hub.publication import Publication
 from protocol.errors import ErrorCode, HubError
-from storage.errors import Conflict, OutcomeUnknown, StorageError
+from storage.errors import Conflict, OutcomeUnknown, Rejected, StorageError, Unavailable
 from storage.messages import Head, MessageLog, NewMessage, Stored, StoredMessage
 
 logger = logging.getLogger("krin.durable")
@@ -125,43 +125,30 @@ class DurableChannels:
                 return
 
     async def _commit_batch(self, batch: list[_Waiting]) -> None:
-        try:
-            outcomes = await self._append(batch)
-        except StorageError as failure:
-            self._note(False, failure)
-            outcomes = [failure] * len(batch)
-        else:
-            self._note(True)
+        messages = [_row(waiting) for waiting in batch]
+        outcomes = await self._log.append(messages)
+        # Keys make a repeat harmless; without one a repeat could store the message twice.
+        unknown = [
+            index
+            for index, outcome in enumerate(outcomes)
+            if isinstance(outcome, OutcomeUnknown) and batch[index].idempotency_key is not None
+        ]
+        deadline = self._clock.monotonic() + RESOLVE_S
+        while unknown and self._clock.monotonic() < deadline:
+            await self._clock.sleep(0.05)
+            again = await self._log.append([messages[index] for index in unknown])
+            for index, outcome in zip(unknown, again, strict=True):
+                # Unavailable now says nothing about then.
+                outcomes[index] = OutcomeUnknown(str(outcome)) if isinstance(outcome, Unavailable) else outcome
+            unknown = [index for index in unknown if isinstance(outcomes[index], OutcomeUnknown)]
         self.commits += 1
         for waiting, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Stored):
                 self._acknowledge(waiting, outcome)
             elif not waiting.future.done():
                 waiting.future.set_exception(_as_hub_error(outcome))
-
-    async def _append(self, batch: list[_Waiting]) -> list[Stored | StorageError]:
-        messages = [_row(waiting) for waiting in batch]
-        try:
-            return await self._log.append(messages)
-        except OutcomeUnknown as unknown:
-            # Keys make a repeat harmless; without one a repeat could store the message twice.
-            outcomes: list[Stored | StorageError] = [unknown] * len(batch)
-            keyed = [index for index, waiting in enumerate(batch) if waiting.idempotency_key is not None]
-            if keyed:
-                again = await self._append_again([messages[index] for index in keyed], unknown)
-                for index, outcome in zip(keyed, again, strict=True):
-                    outcomes[index] = outcome
-            return outcomes
-
-    async def _append_again(self, messages: list[NewMessage], unknown: StorageError) -> list[Stored | StorageError]:
-        deadline = self._clock.monotonic() + RESOLVE_S
-        while self._clock.monotonic() < deadline:
-            try:
-                return await self._log.append(messages)
-            except StorageError as failure:
-                unknown = OutcomeUnknown(str(failure))
-                await self._clock.sleep(0.05)
-        return [unknown] * len(messages)
+        down = next((each for each in outcomes if isinstance(each, Unavailable | OutcomeUnknown)), None)
+        self._note(down is None, down)
 
     def _acknowledge(self, waiting: _Waiting, stored: Stored) -> None:
         publication = waiting.publication
@@ -374,6 +361,8 @@ def _as_hub_error(failure: StorageError) -> HubError:
     match failure:
         case Conflict():
             return HubError(ErrorCode.IDEMPOTENCY_CONFLICT, "this idempotency_key was used for another message")
+        case Rejected():
+            return HubError(ErrorCode.BAD_REQUEST, "Postgres cannot store this message", path="$.message")
         case OutcomeUnknown():
             return _unknown()
         case _:

@@ -62,7 +62,7 @@ class ChannelReader:
 
     async def channels(self, caller: Caller) -> list[str]:
         """The channels that hold something and that this caller may read, by name."""
-        names = {*self._broker.channels(), *await self._durable.channels()}
+        names = {*await self._broker.channels(), *await self._durable.channels()}
         return sorted(name for name in names if self._may_read(caller, name))
 
     def _may_read(self, caller: Caller, channel: str) -> bool:

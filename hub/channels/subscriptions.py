@@ -165,7 +165,7 @@ class Subscriptions:
         first = self._fanout.add(channel, subscription.listener)
         joining = Joining(self, subscriber, caller, channel, namespace, subscription)
         try:
-            if first and (joined := self._broker.subscribe(channel)) is not None:
+            if first and (joined := self._broker.subscribe(channel, namespace)) is not None:
                 joining.pending.append(joined)
             if namespace.durable and not (followed := self._durable.follow(channel)).done():
                 joining.pending.append(followed)

@@ -1,7 +1,7 @@
 """Order books kept from a snapshot and updates.
 
-Rules: prices and sizes stay the strings the source sent (its checksums are over these digits); they are compared as exact
-decimals, never as floats. A book knows nothing of gaps: `BookTracker` (tracking.py) decides whether it can be believed.
+Rules: prices and sizes stay the strings the source sent (its checksums are over these digits); they are compared as
+exact decimals, never as floats. A book knows nothing of gaps: `tracking.BookTracker` decides whether to believe it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def checksum(bids: Iterable[Level], asks: Iterable[Level]) -> int:
 class _Ladder:
     """One side, worst level first: almost all changes are near the best, so few entries move behind an insertion."""
 
-    __slots__ = ("_sign", "_keys", "_levels")
+    __slots__ = ("_keys", "_levels", "_sign")
 
     def __init__(self, side: Side) -> None:
         self._sign = 0 if side == "BUY" else 1
@@ -92,7 +92,7 @@ class OrderBook:
     """Price levels of one symbol. `depth` bounds each side: a source that reports only its best 1000 levels
     stops mentioning those that fall out, so they must be forgotten here too."""
 
-    __slots__ = ("symbol", "depth", "_bids", "_asks")
+    __slots__ = ("_asks", "_bids", "depth", "symbol")
 
     def __init__(self, symbol: str, *, depth: int | None = None) -> None:
         self.symbol = symbol

@@ -1,7 +1,8 @@
 """Keeps a book only as long as it can be believed.
 
-A source proves completeness in one of two ways, and the event itself says which: numbered updates (`first_id`, `last_id`:
-each must follow the one before) or a checksum over the resulting book. After a gap the book is empty until a new snapshot.
+A source proves completeness in one of two ways, and the event itself says which: numbered updates (`first_id` to
+`last_id`: each must follow the one before) or a checksum over the resulting book. After a gap the book is empty until
+the next snapshot.
 """
 
 from __future__ import annotations
@@ -40,23 +41,34 @@ class BookTracker:
         self._early: deque[BookUpdate] = deque(maxlen=BUFFERED_UPDATES)
 
     def snapshot(self, event: BookSnapshot) -> None:
-        """Start over from here. Raises BookGap if updates between the snapshot and what came before it are missing."""
+        """Start over from here. Raises BookGap when it is too old for the updates seen since: ask for another."""
         early = list(self._early)
         self._early.clear()
         self.book.depth = event.depth
         self.book.load(event.bids, event.asks)
         self.ready = True
         self._last_id = event.last_id
-        for update in early:
-            self.update(update)
+        for at, update in enumerate(early):
+            try:
+                self.update(update)
+            except BookGap:  # only the first can miss its predecessor: the buffer itself has no holes
+                for later in early[at + 1 :]:
+                    self.update(later)
+                raise
 
     def update(self, event: BookUpdate) -> bool:
         """Apply an update; False: nothing changed (it was old, or there is no snapshot yet). Raises BookGap."""
         if event.first_id is not None and event.last_id is not None:
-            if not self._follows(event.first_id, event.last_id):
+            before = self._last_id
+            if before is not None and event.last_id <= before:
                 return False
+            if before is not None and event.first_id > before + 1:
+                self._lose()
+                self._buffer(event)  # the next snapshot may be older than this one
+                raise BookGap(event.symbol, "sequence", before + 1, event.first_id)
+            self._last_id = event.last_id
             if not self.ready:
-                self._early.append(event)
+                self._buffer(event)
         if not self.ready:
             return False
         self.book.apply(event.bids, event.asks)
@@ -65,17 +77,9 @@ class BookTracker:
             raise BookGap(event.symbol, "checksum", event.checksum, found)
         return True
 
-    def _follows(self, first_id: int, last_id: int) -> bool:
-        """Whether these updates are new. Raises BookGap when some before them are missing."""
-        before = self._last_id
-        if before is not None:
-            if last_id <= before:
-                return False
-            if first_id > before + 1:
-                self._lose()
-                raise BookGap(self.book.symbol, "sequence", before + 1, first_id)
-        self._last_id = last_id
-        return True
+    def _buffer(self, event: BookUpdate) -> None:
+        self._early.append(event)
+        self._last_id = event.last_id
 
     def _lose(self) -> None:
         self.ready = False

@@ -1,0 +1,77 @@
+"""What is kept of one recoverable or latest channel in memory: position, history, newest value per key.
+
+The in-process broker's truth, and a node's mirror of what Redis holds: one set of rules for recovery and history.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+
+from hub.brokers.base import Recovered
+from hub.namespaces import Namespace
+from hub.publication import Publication
+
+
+class Kept:
+    """`history` is a run of consecutive offsets that ends at `offset`."""
+
+    __slots__ = ("epoch", "history", "latest", "offset", "policy")
+
+    def __init__(self, policy: Namespace, *, epoch: str, offset: int = 0) -> None:
+        self.policy = policy
+        self.epoch = epoch
+        self.offset = offset
+        self.history: deque[Publication] = deque(maxlen=policy.history_size)
+        self.latest: OrderedDict[str, Publication] = OrderedDict()
+
+    def append(self, publication: Publication) -> None:
+        """Take in the next publication; it has been placed at `offset + 1`, or further where offsets were missed."""
+        if publication.offset != self.offset + 1:
+            self.history.clear()
+        self.offset = publication.offset
+        if self.policy.latest:
+            self.latest[publication.key or ""] = publication
+            if len(self.latest) > self.policy.max_keys:
+                self.latest.popitem(last=False)
+        elif self.policy.history_size:
+            self.history.append(publication)
+
+    def expire(self, now_ms: int) -> None:
+        """Forget history older than the policy's age. A latest value is the truth however old it is."""
+        oldest = now_ms - self.policy.history_ttl_s * 1000
+        history = self.history
+        while history and history[0].timestamp < oldest:
+            history.popleft()
+
+    @property
+    def empty(self) -> bool:
+        return not self.history and not self.latest
+
+    def recover(self, *, epoch: str | None, offset: int, limit: int) -> Recovered:
+        """See `base.Broker.recover`."""
+        snapshot = list(self.latest.values())
+        if epoch is None:
+            return Recovered(self.epoch, self.offset, snapshot, False, "not_requested")
+        if epoch != self.epoch or offset > self.offset:
+            return Recovered(self.epoch, self.offset, snapshot, False, "epoch_changed")
+        missed = self.offset - offset
+        if missed == 0:
+            return Recovered(self.epoch, self.offset, [], True)
+        if self.policy.latest or not self.policy.history_size:
+            return Recovered(self.epoch, self.offset, snapshot, False, "history_disabled")
+        if missed > len(self.history):
+            return Recovered(self.epoch, self.offset, [], False, "offset_too_old")
+        if missed > limit:
+            return Recovered(self.epoch, self.offset, [], False, "limit_exceeded")
+        return Recovered(self.epoch, self.offset, list(self.history)[-missed:], True)
+
+    def read(self, *, after: int, limit: int, reverse: bool) -> Recovered:
+        """See `base.Broker.history`."""
+        messages = (
+            sorted(self.latest.values(), key=lambda each: each.offset) if self.policy.latest else list(self.history)
+        )
+        if reverse:
+            chosen = [each for each in reversed(messages) if not after or each.offset < after]
+        else:
+            chosen = [each for each in messages if each.offset > after]
+        return Recovered(self.epoch, self.offset, chosen[:limit], len(chosen) <= limit)

@@ -1,0 +1,118 @@
+"""A recording played back at its own pace or any other. The output is the same at every speed."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+from hub.clock import Clock
+from hub.trading.captures import CaptureError, Parse, SourceName, binance_symbols, parser_for, recognise, split_line
+from hub.trading.events import Event
+from hub.trading.outgoing import Outgoing
+from hub.trading.source_view import SourceView
+
+LINES_AT_A_TIME = 256
+MARKS = {"replayed": True}
+
+
+async def replay(path: str | Path, speed: float, clock: Clock) -> AsyncGenerator[Outgoing]:
+    """Publications in the order they were recorded. `speed` 1 is the recorded pace, 10 ten times that, 0 no pauses.
+
+    Times stay those of the recording: `ts_event` the exchange's, `ts_recv` the recorder's; every message carries
+    `ext: {"replayed": true}`. The exchange is recognised by the first line that tells. Binance's symbol names are
+    looked up in `<name>_rest.txt` beside the recording where there is one, and guessed otherwise.
+    Raises ValueError for a speed that is no number >= 0, CaptureError (with the line) for an unreadable recording.
+    """
+    if not math.isfinite(speed) or speed < 0:
+        raise ValueError("speed must be 0 (no pauses) or more")
+    pace = _Pace(speed, clock)
+    view: SourceView | None = None
+    now_us = 0
+    async with aclosing(_recorded(Path(path))) as recorded:
+        async for source, received_us, events in recorded:
+            if view is None:
+                view = SourceView(source, marks=MARKS)
+            now_us = max(now_us, received_us)  # the recorder's clock may have been set back
+            while (due_us := view.next_due_us()) is not None and due_us <= now_us:
+                await pace.until(due_us)
+                for out in view.flush(due_us):
+                    yield out
+            await pace.until(now_us)
+            for event in events:
+                for out in view.on_event(event, now_us):
+                    yield out
+    if view is not None:
+        for out in view.finish(now_us, "end of the recording"):
+            yield out
+
+
+async def _recorded(path: Path) -> AsyncGenerator[tuple[SourceName, int, list[Event]]]:
+    """(source, when received, events) of each line that holds a message."""
+    source: SourceName | None = None
+    parse: Parse | None = None
+    number = 0
+    with await asyncio.to_thread(path.open, "rb") as file:
+        # Read in a thread, many lines at a time: it costs little, and lets the loop breathe when nothing else pauses.
+        while lines := await asyncio.to_thread(_read, file):
+            for line in lines:
+                number += 1
+                if source is None or parse is None:
+                    if (source := recognise(line)) is None:
+                        continue
+                    parse = parser_for(source, await asyncio.to_thread(_symbols_beside, path, source))
+                if (received := split_line(line)) is None:
+                    continue
+                try:
+                    events = parse(received[1])
+                except CaptureError as wrong:
+                    raise CaptureError(f"{path.name}, line {number}: {wrong}") from wrong
+                yield source, received[0], events
+    if source is None:
+        raise CaptureError(f"{path.name}: not a recording of an exchange we know")
+
+
+class _Pace:
+    """Maps recorded time to ours. Waits for a moment, not for a distance, so that delays do not add up."""
+
+    def __init__(self, speed: float, clock: Clock) -> None:
+        self._speed = speed
+        self._clock = clock
+        self._start: tuple[int, float] | None = None  # (recorded microseconds, monotonic seconds)
+
+    async def until(self, recorded_us: int) -> None:
+        if not self._speed:
+            return
+        if self._start is None:
+            self._start = (recorded_us, self._clock.monotonic())
+        first_us, started = self._start
+        wait = started + (recorded_us - first_us) / 1e6 / self._speed - self._clock.monotonic()
+        if wait > 0:
+            await self._clock.sleep(wait)
+
+
+def _read(file: BinaryIO) -> list[bytes]:
+    return [line.rstrip(b"\r\n") for line in islice(file, LINES_AT_A_TIME)]
+
+
+def _symbols_beside(path: Path, source: SourceName) -> dict[str, str]:
+    beside = path.with_name(f"{path.stem}_rest.txt")
+    if source != "binance_us" or not beside.is_file():
+        return {}
+    with beside.open("rb") as file:
+        for address, body in _answers(file):
+            if b"/exchangeInfo" in address:
+                return binance_symbols(body)
+    return {}
+
+
+def _answers(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """(address, body) of `<url> -> <seconds>: <body>` lines."""
+    for line in file:
+        address, arrow, rest = line.partition(b" -> ")
+        if arrow and (answer := split_line(rest)) is not None:
+            yield address, answer[1]
