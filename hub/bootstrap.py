@@ -38,6 +38,7 @@ from hub.edge.sessions import Sessions
 from hub.edge.websocket import WebSocketEndpoint
 from hub.namespaces import Namespaces
 from hub.observe.metrics import Metrics, counter, counters, gauge
+from hub.presence.service import TOPIC as PRESENCE
 from hub.presence.service import PresenceService
 from protocol.close_codes import CloseCode
 from protocol.errors import ErrorCode, HubError
@@ -182,7 +183,8 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             else LocalBroker(durable.receive, clock=clock)
         )
         durable.ring_with(broker)
-        presence = PresenceService(loop)
+        presence = PresenceService(loop, node=settings.node, announce=broker.announce, clock=clock)
+        broker.listen(PRESENCE, presence.hear)
         registry = Registry(clock=clock, max_connections=settings.limits.connections)
         publisher = Publisher(broker, durable, namespaces=namespaces, clock=clock)
         subscriptions = Subscriptions(
@@ -256,6 +258,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             tasks = [
                 group.create_task(registry.run(), name="connections"),
                 group.create_task(broker.run(), name="broker"),
+                group.create_task(presence.run(), name="presence"),
                 group.create_task(durable.commit(), name="durable commit"),
                 group.create_task(durable.mend(), name="durable mend"),
                 group.create_task(durable.sweep(), name="durable sweep"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -22,6 +23,7 @@ from hub.config import ConfigError, Settings, load
 from hub.observe.logs import LEVELS, configure_logging
 from hub.serve import address, bind
 from hub.serve import serve as serve_hub
+from hub.supervise import Supervisor, local_redis, worker_command
 from protocol.errors import HubError
 from storage.errors import StorageError
 
@@ -87,10 +89,15 @@ def main() -> None:
 
 @main.command()
 @serve_options
-def serve(**options: Any) -> None:
+@click.option("--workers", type=click.IntRange(1, 256), envvar="KRIN_WORKERS", default=1, help="processes on the port")
+@click.option("--listen-fd", type=int, hidden=True, help="of a supervisor")
+def serve(workers: int, listen_fd: int | None, **options: Any) -> None:
     """Run the hub."""
     settings = settings_of(options)
-    run(_serve(settings))
+    if workers > 1 and listen_fd is None:
+        run(_supervise(settings, workers, options))
+    else:
+        run(_serve(settings, listen_fd=listen_fd))
 
 
 @main.command()
@@ -103,28 +110,57 @@ def demo(seed: int, rate: float, **options: Any) -> None:
     run(_serve(settings, demo=lambda hub: _demo(hub, seed, rate)))
 
 
-async def _serve(settings: Settings, demo: Callable[[Hub], Coroutine[Any, Any, None]] | None = None) -> None:
+async def _supervise(settings: Settings, workers: int, options: dict[str, Any]) -> None:
     listener = bind(settings)
     where = address(listener)
     async with AsyncExitStack() as stack:
         stack.callback(listener.close)
+        redis_url = settings.redis_url
+        if redis_url is None:
+            redis_url = await stack.enter_async_context(local_redis(settings.data_dir))
+        await stack.enter_async_context(open_database(settings))  # migrated once, by one
+        make_tokens(settings, SystemClock())
+        given = {**options, "data_dir": settings.data_dir, "redis_url": redis_url, "node": None, "port": None}
+        arguments = [
+            text
+            for name, value in given.items()
+            if value is not None
+            for text in (f"--{name.replace('_', '-')}", str(value))
+        ]
+        supervisor = Supervisor(worker_command(arguments), listener, workers=workers, node=settings.node)
+        await supervisor.run(lambda: _announce(settings, where))
+
+
+async def _serve(
+    settings: Settings,
+    *,
+    demo: Callable[[Hub], Coroutine[Any, Any, None]] | None = None,
+    listen_fd: int | None = None,
+) -> None:
+    listener = bind(settings) if listen_fd is None else socket.socket(fileno=listen_fd)
+    where = address(listener)
+    async with AsyncExitStack() as stack:
+        stack.callback(listener.close)
         hub = await stack.enter_async_context(open_hub(settings))
-
-        def ready() -> None:
-            click.echo(f"ready {where}")
-            sys.stdout.flush()
-            token = make_tokens(settings, hub.clock).issue(
-                "demo", roles=["dashboard", "trader", "agent"], teams=["*"], ttl_s=DEMO_TOKEN_TTL_S
-            )
-            # In the fragment: a browser never sends it to a server, and the page removes it at once.
-            err.print(f"\n  dashboard  {where}/#token={token}", soft_wrap=True)
-            err.print(f"  token      valid {DEMO_TOKEN_TTL_S // 3600} hours, user demo: dashboard, trader, agent\n")
-
         async with asyncio.TaskGroup() as group:
             extra = group.create_task(demo(hub), name="demo") if demo else None
-            await serve_hub(hub, listener, ready)
+            await serve_hub(hub, listener, lambda: _announce(settings, where, quiet=listen_fd is not None))
             if extra is not None:
                 extra.cancel()
+
+
+def _announce(settings: Settings, where: str, *, quiet: bool = False) -> None:
+    """Say that we serve: one line for scripts on standard output, the rest for people on standard error."""
+    click.echo(f"ready {where}")
+    sys.stdout.flush()
+    if quiet:
+        return
+    token = make_tokens(settings, SystemClock()).issue(
+        "demo", roles=["dashboard", "trader", "agent"], teams=["*"], ttl_s=DEMO_TOKEN_TTL_S
+    )
+    # In the fragment: a browser never sends it to a server, and the page removes it at once.
+    err.print(f"\n  dashboard  {where}/#token={token}", soft_wrap=True)
+    err.print(f"  token      valid {DEMO_TOKEN_TTL_S // 3600} hours, user demo: dashboard, trader, agent\n")
 
 
 async def _demo(hub: Hub, seed: int, rate: float) -> None:

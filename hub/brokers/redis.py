@@ -241,7 +241,7 @@ class RedisBroker:
     async def _open(self, stack: contextlib.AsyncExitStack) -> AbstractConnection:
         connection: AbstractConnection = self._wire.make_connection()  # type: ignore[no-untyped-call]
         stack.push_async_callback(connection.disconnect, nowait=True)
-        await connection.connect()
+        await connection.connect()  # type: ignore[no-untyped-call]
         return connection
 
     async def _session(self, publishing: AbstractConnection, listening: AbstractConnection) -> None:

@@ -25,13 +25,13 @@ class Verdict(enum.Enum):
 
 
 class Cursor:
-    """`sparse`: a filter leaves messages out. `epoch` is empty until the first subscribe result."""
+    """`position`: up to where the application already has the channel. `sparse`: a filter leaves messages out."""
 
     __slots__ = ("_floor", "_keys", "epoch", "latest", "offset", "sparse")
 
-    def __init__(self, *, sparse: bool = False) -> None:
-        self.epoch = ""
-        self.offset = 0
+    def __init__(self, position: Position | None = None, *, sparse: bool = False) -> None:
+        self.epoch = position.epoch if position else ""  # empty until it is known
+        self.offset = position.offset if position else 0
         self.latest = False
         self.sparse = sparse
         self._floor = 0  # the newest value of every key up to here has been seen
@@ -57,7 +57,7 @@ class Cursor:
             self._keys = {key: offset} if self.latest else {}
             return Verdict.RESET
         if self.latest:
-            if offset <= self._keys.get(key, self._floor):
+            if offset <= self._seen(key):
                 return Verdict.REPEAT
             self._remember(key, offset)
             self.offset = max(self.offset, offset)
@@ -71,18 +71,20 @@ class Cursor:
 
     def join(self, epoch: str, offset: int, messages: Sequence[Incoming], *, latest: bool) -> list[Incoming]:
         """Continue from a subscribe result; answers those of its messages that are new, in order."""
-        if epoch != self.epoch or offset < self.offset:
-            fresh = list(messages)
-        elif latest:
-            fresh = [each for each in messages if each.offset > self._keys.get(each.key, self._floor)]
-        else:
-            fresh = [each for each in messages if each.offset > self.offset]
-        self.epoch = epoch
-        self.offset = self._floor = offset
         self.latest = latest
-        self._keys = {}
-        fresh.sort(key=_offset)  # a snapshot comes in order of its keys
-        return fresh
+        if epoch == self.epoch:
+            messages = [each for each in messages if each.offset > self._seen(each.key)]
+        if epoch != self.epoch or offset >= self.offset:
+            self.epoch = epoch
+            self.offset = self._floor = offset
+            self._keys = {}
+        else:  # offsets never go back within an epoch: this node lags behind the one we came from
+            for each in messages:
+                self._remember(each.key, each.offset)
+        return sorted(messages, key=_offset)  # a snapshot comes in order of its keys
+
+    def _seen(self, key: str | None) -> int:
+        return self._keys.get(key, self._floor) if self.latest else self.offset
 
     def _remember(self, key: str | None, offset: int) -> None:
         keys = self._keys

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from protocol.codec import JSON, MSGPACK, Codec
-from protocol.messages import ErrorBody, Limits, Member, Promise, Published, Reason
 from protocol.errors import ErrorCode, HubError
+from protocol.messages import ErrorBody, Limits, Member, Promise, Published
 from protocol.positions import Position
 from protocol.vocabulary import DATA_TYPES
 
@@ -52,7 +52,7 @@ class Joined(msgspec.Struct, frozen=True, kw_only=True):
     offset: int = 0
     promise: Promise = "recoverable"
     recovered: bool = False
-    reason: Reason | str | None = None
+    reason: str | None = None
     messages: list[Incoming] = []
     members: list[Member] = []
     error: ErrorBody | None = None
@@ -160,7 +160,9 @@ def hub_error(body: ErrorBody) -> HubError:
 class Format:
     """One wire format as a client speaks it."""
 
-    def __init__(self, codec: Codec, decoder: type[msgspec.json.Decoder[Any]] | type[msgspec.msgpack.Decoder[Any]]) -> None:
+    def __init__(
+        self, codec: Codec, decoder: type[msgspec.json.Decoder[Any]] | type[msgspec.msgpack.Decoder[Any]]
+    ) -> None:
         self.codec = codec
         self.text = codec is JSON
         self._frame = decoder(Incoming | list[Incoming]).decode

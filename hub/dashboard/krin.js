@@ -15,13 +15,14 @@
 
 const SUBPROTOCOL = "krin.v1.json";
 const CONNECT_TIMEOUT_MS = 10_000;
-const PONG_TIMEOUT_MS = 10_000; // on top of the hub's ping interval
+const PONG_TIMEOUT_MS = 10_000; // of silence, on top of the hub's ping interval
 const STABLE_AFTER_MS = 5_000; // a connection that lived this long starts the back-off anew
 const MAX_WAITING = 1_000; // requests kept while there is no connection
 const MAX_REPAIRS = 3; // gaps mended per channel within REPAIR_WINDOW_MS, before one is accepted and reported
 const REPAIR_WINDOW_MS = 10_000;
 const RESUBSCRIBE_FROM = 2_500; // an `unsubscribed` with this code or above asks to come back
 const ASSUMED_LIMIT_BYTES = 65_536; // until `connected` has told max_message_bytes
+const NO_OUTCOME = { code: 1000, name: "internal", message: "the hub left this channel out", temporary: true };
 
 /**
  * @typedef {"connecting" | "open" | "reconnecting" | "closed"} State
@@ -76,7 +77,8 @@ const ASSUMED_LIMIT_BYTES = 65_536; // until `connected` has told max_message_by
  * @property {string} [name]
  * @property {"dashboard" | "trader" | "agent"} [kind]
  * @property {number} [latency_interval_ms]  How often to measure the round trip; 0: never.
- * @property {{min_ms?: number, max_ms?: number}} [backoff]
+ * @property {{min_ms?: number, max_ms?: number}} [backoff]  500 and 20000 by default.
+ * @property {number} [pong_timeout_ms]  Silence allowed on top of the hub's ping interval; 10000 by default.
  * @property {typeof globalThis.WebSocket} [WebSocket]
  *
  * @typedef {object} StateEvent
@@ -334,6 +336,7 @@ export class Krin {
       opening.promise.catch(() => {}); // whoever does not wait for it is told by the state event
       this.#opening = opening;
       this.#attempt = 0;
+      this.#tokenRefused = false;
       globalThis.addEventListener?.("online", this.#onOnline);
       this.#setState({ state: "connecting" });
       this.#connectNow();
@@ -526,12 +529,13 @@ export class Krin {
     this.#session = result.session;
     this.info = { ...result, subscriptions: undefined };
     this.clock_offset_ms = result.server_time + elapsed_ms / 2 - Date.now();
-    this.#watch(result.ping_interval_ms + PONG_TIMEOUT_MS);
+    this.#watch(result.ping_interval_ms + (this.#options.pong_timeout_ms ?? PONG_TIMEOUT_MS));
     this.#setState({ state: "open" });
+    if (this.#state !== "open") return; // a listener closed it
     for (const [channel, { subscription, join }] of joins) {
-      const outcome = result.subscriptions?.[channel];
-      if (outcome === undefined) this.#joined(subscription, join, { error: { name: "internal", message: "no answer", temporary: true } });
-      else this.#joined(subscription, join, outcome.error ? { error: outcome.error } : { result: outcome });
+      const outcome = result.subscriptions?.[channel] ?? { error: NO_OUTCOME };
+      if (subscription.join === join) this.#joined(subscription, join, outcome.error ? outcome : { result: outcome });
+      else if (!outcome.error) this.#command({ type: "unsubscribe", channel }); // given up while we connected
     }
     for (const subscription of this.#subscriptions.values()) {
       if (subscription.state === "pending" && subscription.join === 0) this.#join(subscription);

@@ -1,8 +1,8 @@
 """A simulated trader for the demo: invented orders against simulated prices, no venue, no risk checks, no money.
 
 It is not the order manager. What it publishes is shaped like an order manager's output: every report follows a legal
-transition, `exec_id`s are unique, `cum_qty` + `leaves_qty` = `order_qty` while an order is open, and `leaves_qty` is 0 once
-it is closed. Deterministic for a seed, a start and the ticks it is shown. Every report has `paper: true`.
+transition, `exec_id`s are unique, `cum_qty` + `leaves_qty` = `order_qty` while an order is open, and `leaves_qty` is 0
+once it is closed. Deterministic for a seed, a start and the ticks it is shown. Every report has `paper: true`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ TRANSITIONS: dict[tuple[OrdStatus, ExecType], tuple[OrdStatus, ...]] = {
     ("NEW", "PENDING_REPLACE"): ("PENDING_REPLACE",),
     ("PARTIALLY_FILLED", "PENDING_REPLACE"): ("PENDING_REPLACE",),
     ("PENDING_REPLACE", "REPLACED"): ("NEW", "PARTIALLY_FILLED"),
-    ("PENDING_REPLACE", "TRADE"): ("PENDING_REPLACE", "FILLED"),
     ("NEW", "PENDING_CANCEL"): ("PENDING_CANCEL",),
     ("PARTIALLY_FILLED", "PENDING_CANCEL"): ("PENDING_CANCEL",),
     ("PENDING_CANCEL", "CANCELED"): ("CANCELED",),
@@ -49,6 +48,7 @@ class _Order:
     notional: Decimal = Decimal(0)
     next_price: Decimal | None = None  # what a replacement under way asks for
     accepted: bool = False  # the venue has given it an id
+    rested: bool = False  # it did not find its counterpart at once: from then on it makes the price
 
     @property
     def leaves(self) -> Decimal:
@@ -126,6 +126,7 @@ class SimulatedTrader:
     def _work(self, order: _Order, now_us: int) -> list[Outgoing]:
         if filled := self._fill(order, now_us):
             return filled
+        order.rested = True
         choice = self._random.random()
         if choice < 0.04:
             return [self._report(order, "PENDING_CANCEL", "PENDING_CANCEL", now_us)]
@@ -138,7 +139,7 @@ class SimulatedTrader:
         return []
 
     def _fill(self, order: _Order, now_us: int) -> list[Outgoing]:
-        """What the market gives now: at its price if ours reaches it, at ours now and then if we are at the touch."""
+        """What the market gives now: all who reach the other side are served, those at the touch now and then."""
         tick = self._live(order.instrument.symbol)
         if tick is None or tick.bid is None or tick.ask is None:
             return []
@@ -152,19 +153,20 @@ class SimulatedTrader:
         share = Decimal(self._random.choice(("0.3", "0.6", "1")))
         lot = Decimal(order.instrument.lot_size)
         qty = min(order.leaves, max(lot, (order.leaves * share // lot) * lot))
-        price = far if crosses and order.cum == 0 else order.price
+        takes = crosses and not order.rested
+        price = far if takes else order.price
         order.cum += qty
         order.notional = EXACT.add(order.notional, EXACT.multiply(price, qty))
         symbol = order.instrument.symbol
         self._positions[symbol] = self._positions.get(symbol, Decimal(0)) + (qty if buys else -qty)
-        return self._filled(order, qty, price, crosses, now_us)
+        return self._filled(order, qty, price, takes, now_us)
 
-    def _filled(self, order: _Order, qty: Decimal, price: Decimal, crosses: bool, now_us: int) -> list[Outgoing]:
+    def _filled(self, order: _Order, qty: Decimal, price: Decimal, takes: bool, now_us: int) -> list[Outgoing]:
         if not order.leaves:
             status: OrdStatus = "FILLED"
         else:
             status = "PENDING_CANCEL" if order.status == "PENDING_CANCEL" else "PARTIALLY_FILLED"
-        trade = self._report(order, "TRADE", status, now_us, last=(qty, price), taker=crosses)
+        trade = self._report(order, "TRADE", status, now_us, last=(qty, price), taker=takes)
         return [trade, trade._replace(channel=f"fills:{self._account}")]
 
     def _report(

@@ -1,0 +1,53 @@
+"""Krin's Python client.
+
+    from hub.client import Client
+
+    async with Client("https://hub.example:8443", token=fetch_token, name="desk-7") as krin:
+        await krin.publish("team:alpha", "ALERT", {"severity": "WARNING", "title": "spread widens"})
+
+        async for message in krin.subscribe("prices:BTC-USD", max_rate=10):
+            print(message.data["bid"], message.typed().ask)
+
+It stays connected: after a loss it comes back, continues every subscription where it stood, and repeats publishes
+under their idempotency keys. Each message reaches the application once and in order. What could not be recovered is
+told to the subscription's `on_lost`, in its place in the stream.
+
+To survive a restart of the application too, store `message.position` together with the message's effect and subscribe
+with `recover=position`:
+
+    async with krin.subscribe("orders:acct-1", recover=stored, on_lost=reload_orders) as orders:
+        async for message in orders:
+            with database.transaction():
+                apply(message)
+                store(message.position)
+
+Errors: HubError is a command the hub refused (`code`, `message`, `path`, `retry_after_ms`; `code.temporary`);
+Disconnected is the end of the connection for good, raised in everything that waits.
+"""
+
+from __future__ import annotations
+
+from hub.client.client import Client, Disconnected, State
+from hub.client.subscription import Lost, Subscription
+from hub.client.wire import History, Message
+from protocol.errors import ErrorCode, HubError
+from protocol.messages import Filter, Member, Notice, PresenceDiff, Published
+from protocol.positions import Position
+
+__all__ = [
+    "Client",
+    "Disconnected",
+    "ErrorCode",
+    "Filter",
+    "History",
+    "HubError",
+    "Lost",
+    "Member",
+    "Message",
+    "Notice",
+    "Position",
+    "PresenceDiff",
+    "Published",
+    "State",
+    "Subscription",
+]
