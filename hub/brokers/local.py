@@ -6,12 +6,15 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 
-from hub.brokers.base import Deliver, Placed, Recovered
+import msgspec
+
+from hub.brokers.base import Deliver, Recovered
 from hub.brokers.kept import Kept
 from hub.clock import Clock
 from hub.namespaces import Namespace
 from hub.publication import Publication
 from protocol.errors import ErrorCode, HubError
+from protocol.messages import Published
 
 IDEMPOTENCY_WINDOW_S = 300
 MAX_IDEMPOTENCY_KEYS = 10_000  # per channel
@@ -24,7 +27,7 @@ class _Channel(Kept):
 
     def __init__(self, policy: Namespace, now: float) -> None:
         super().__init__(policy, epoch=secrets.token_urlsafe(6))
-        self.keys: OrderedDict[tuple[str | None, str], tuple[Placed, bytes, float]] | None = None
+        self.keys: OrderedDict[tuple[str | None, str], tuple[Published, bytes, float]] | None = None
         self.touched = now
 
 
@@ -40,17 +43,22 @@ class LocalBroker:
         self._listened: set[str] = set()
         self._handlers: dict[str, Callable[[bytes], None]] = {}
 
-    def publish(self, publication: Publication, policy: Namespace, *, idempotency_key: str | None = None) -> Placed:
+    def publish(self, publication: Publication, policy: Namespace, *, idempotency_key: str | None = None) -> Published:
         channel = self._channel(publication.channel, policy)
         if idempotency_key is not None and (earlier := self._earlier(channel, publication, idempotency_key)):
             return earlier
         publication.place(channel.epoch, channel.offset + 1)
         channel.append(publication)
-        placed = Placed(channel.epoch, channel.offset, publication.timestamp)
+        published = Published(
+            channel=publication.channel,
+            epoch=channel.epoch,
+            offset=channel.offset,
+            timestamp=publication.timestamp,
+        )
         if idempotency_key is not None:
-            self._remember(channel, publication, idempotency_key, placed)
+            self._remember(channel, publication, idempotency_key, published)
         self._deliver(publication)
-        return placed
+        return published
 
     def ring(self, publication: Publication) -> None:
         self._deliver(publication)
@@ -111,19 +119,19 @@ class LocalBroker:
         while kept.keys and next(iter(kept.keys.values()))[2] < forget:
             kept.keys.popitem(last=False)
 
-    def _earlier(self, kept: _Channel, publication: Publication, key: str) -> Placed | None:
+    def _earlier(self, kept: _Channel, publication: Publication, key: str) -> Published | None:
         if kept.keys is None or (known := kept.keys.get((publication.publisher, key))) is None:
             return None
-        placed, body_hash, at = known
+        published, body_hash, at = known
         if at < self._clock.monotonic() - IDEMPOTENCY_WINDOW_S:
             return None
         if body_hash != publication.body_hash():
             raise HubError(ErrorCode.IDEMPOTENCY_CONFLICT, "this idempotency_key was used for another message")
-        return Placed(placed.epoch, placed.offset, placed.timestamp, duplicate=True)
+        return msgspec.structs.replace(published, duplicate=True)
 
-    def _remember(self, kept: _Channel, publication: Publication, key: str, placed: Placed) -> None:
+    def _remember(self, kept: _Channel, publication: Publication, key: str, published: Published) -> None:
         if kept.keys is None:
             kept.keys = OrderedDict()
         elif len(kept.keys) >= MAX_IDEMPOTENCY_KEYS:
             kept.keys.popitem(last=False)
-        kept.keys[publication.publisher, key] = (placed, publication.body_hash(), self._clock.monotonic())
+        kept.keys[publication.publisher, key] = (published, publication.body_hash(), self._clock.monotonic())

@@ -28,12 +28,13 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from hub.brokers.base import Deliver, Placed, Recovered
+from hub.brokers.base import Deliver, Recovered
 from hub.brokers.kept import Kept
 from hub.clock import Clock
 from hub.namespaces import Namespace
 from hub.publication import Publication
 from protocol.errors import ErrorCode, HubError
+from protocol.messages import Published
 
 logger = logging.getLogger("krin.redis")
 
@@ -63,7 +64,7 @@ class _Pending:
         publication: Publication,
         policy: Namespace,
         idempotency_key: str | None,
-        future: asyncio.Future[Placed],
+        future: asyncio.Future[Published],
     ) -> None:
         self.publication = publication
         self.policy = policy
@@ -128,12 +129,12 @@ class RedisBroker:
 
     def publish(
         self, publication: Publication, policy: Namespace, *, idempotency_key: str | None = None
-    ) -> asyncio.Future[Placed]:
+    ) -> asyncio.Future[Published]:
         if not self.available:
             raise _away()
         if len(self._pending) >= MAX_PENDING:
             raise HubError(ErrorCode.OVERLOADED, "too many publishes are waiting", retry_after_ms=100)
-        future: asyncio.Future[Placed] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
         self._pending.append(_Pending(publication, policy, idempotency_key, future))
         self._wake.set()
         return future
@@ -357,15 +358,26 @@ class RedisBroker:
             future = waiting.future
             if future.done():
                 continue
+            channel = waiting.publication.channel
             if isinstance(placed, list):
-                future.set_result(Placed(placed[2].decode(), placed[0], placed[1], duplicate=True))
+                offset, timestamp, first_epoch = placed
+                future.set_result(
+                    Published(
+                        channel=channel,
+                        epoch=first_epoch.decode(),
+                        offset=offset,
+                        timestamp=timestamp,
+                        duplicate=True,
+                    )
+                )
             elif placed == 0:
                 future.set_exception(
                     HubError(ErrorCode.IDEMPOTENCY_CONFLICT, "this idempotency_key was used for another message")
                 )
             else:
                 self.published += 1
-                future.set_result(Placed(epoch, placed, waiting.publication.timestamp))
+                timestamp = waiting.publication.timestamp
+                future.set_result(Published(channel=channel, epoch=epoch, offset=placed, timestamp=timestamp))
 
     def _blob(self, publication: Publication) -> bytes:
         expires = 0

@@ -11,10 +11,11 @@ import asyncio
 import logging
 from collections import deque
 
-from hub.brokers.base import Broker, Deliver, Placed, Recovered
+from hub.brokers.base import Broker, Deliver, Recovered
 from hub.clock import Clock
 from hub.publication import Publication
 from protocol.errors import ErrorCode, HubError
+from protocol.messages import Published
 from storage.errors import Conflict, OutcomeUnknown, Rejected, StorageError, Unavailable
 from storage.messages import Head, MessageLog, NewMessage, Stored, StoredMessage
 
@@ -33,7 +34,9 @@ READ_CHUNK = 1000
 class _Waiting:
     __slots__ = ("future", "idempotency_key", "publication")
 
-    def __init__(self, publication: Publication, idempotency_key: str | None, future: asyncio.Future[Placed]) -> None:
+    def __init__(
+        self, publication: Publication, idempotency_key: str | None, future: asyncio.Future[Published]
+    ) -> None:
         self.publication = publication
         self.idempotency_key = idempotency_key
         self.future = future
@@ -80,14 +83,14 @@ class DurableChannels:
 
     # --- the way in ---
 
-    def publish(self, publication: Publication, *, idempotency_key: str | None = None) -> asyncio.Future[Placed]:
+    def publish(self, publication: Publication, *, idempotency_key: str | None = None) -> asyncio.Future[Published]:
         """Queue for the next commit. The future resolves after COMMIT, or fails with HubError.
 
         not_available: definitely not stored. timeout: the outcome is unknown; retry with the same idempotency key.
         """
         if len(self._queue) + self._committing >= MAX_QUEUE:
             raise HubError(ErrorCode.OVERLOADED, "too many durable publishes are waiting", retry_after_ms=100)
-        future: asyncio.Future[Placed] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
         self._queue.append(_Waiting(publication, idempotency_key, future))
         self._arrived.set()
         return future
@@ -154,7 +157,13 @@ class DurableChannels:
         publication = waiting.publication
         if not waiting.future.done():
             waiting.future.set_result(
-                Placed(stored.epoch, stored.offset, stored.timestamp_ms, duplicate=stored.duplicate)
+                Published(
+                    channel=publication.channel,
+                    epoch=stored.epoch,
+                    offset=stored.offset,
+                    timestamp=stored.timestamp_ms,
+                    duplicate=stored.duplicate,
+                )
             )
         self.committed += 1
         if not stored.duplicate:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import msgspec
 
-from hub.brokers.base import Broker, Eventually, Placed
+from hub.brokers.base import Broker, Eventually
 from hub.caller import Caller
 from hub.channels.access import allowed
 from hub.channels.durable import DurableChannels
@@ -66,37 +64,6 @@ class Publisher:
             conflatable=namespace.latest,
             expires_at=expires_at,
         )
-        placed: Eventually[Placed]
         if namespace.durable:
-            placed = self._durable.publish(publication, idempotency_key=command.idempotency_key)
-        else:
-            placed = self._broker.publish(publication, namespace, idempotency_key=command.idempotency_key)
-        if isinstance(placed, Placed):
-            return _published(channel, placed)
-        return _when_placed(channel, placed)
-
-
-def _published(channel: str, placed: Placed) -> Published:
-    return Published(
-        channel=channel,
-        epoch=placed.epoch,
-        offset=placed.offset,
-        timestamp=placed.timestamp,
-        duplicate=placed.duplicate,
-    )
-
-
-def _when_placed(channel: str, placed: asyncio.Future[Placed]) -> asyncio.Future[Published]:
-    """The reply as a future of its own; a callback, not a task per message."""
-    reply: asyncio.Future[Published] = placed.get_loop().create_future()
-
-    def settle(done: asyncio.Future[Placed]) -> None:
-        if reply.done():
-            return
-        if (failure := done.exception()) is not None:
-            reply.set_exception(failure)
-        else:
-            reply.set_result(_published(channel, done.result()))
-
-    placed.add_done_callback(settle)
-    return reply
+            return self._durable.publish(publication, idempotency_key=command.idempotency_key)
+        return self._broker.publish(publication, namespace, idempotency_key=command.idempotency_key)

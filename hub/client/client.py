@@ -25,8 +25,8 @@ from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
 from hub.client import backoff
-from hub.client.subscription import Feed, Lost, OnLost, OnPresence, Subscription
-from hub.client.wire import FORMATS, Connected, History, Incoming, Joined, Message, hub_error, message_of
+from hub.client.subscription import Feed, OnLost, OnPresence, Subscription
+from hub.client.wire import FORMATS, Connected, History, Incoming, Joined, hub_error, message_of
 from protocol.channels import split_channel
 from protocol.close_codes import CloseCode, should_reconnect
 from protocol.errors import ErrorCode, HubError
@@ -48,7 +48,6 @@ from protocol.messages import (
     Refresh,
     Search,
     Subscribe,
-    SubscribeOptions,
     Unsubscribe,
 )
 from protocol.messages import History as HistoryCommand
@@ -345,9 +344,10 @@ class Client:
     ) -> msgspec.Raw:
         """Send a command and wait for its result. `insist`: temporary errors are met by sending it again."""
         refused: HubError | None = None
+        attempt = 0
         try:
             async with asyncio.timeout(self._timeout_s):
-                for attempt in itertools.count():
+                while True:
                     try:
                         return await self._exchange(command(next(self._ids)), repeat=repeat)
                     except HubError as error:
@@ -355,7 +355,8 @@ class Client:
                             raise
                         refused = error
                     await asyncio.sleep(self._delay_s(attempt, refused.retry_after_ms))
-                raise AssertionError
+                    attempt += 1
+                    refused = None
         except TimeoutError:
             raise refused or HubError(ErrorCode.TIMEOUT, f"no reply in {self._timeout_s:g} s") from None
 
@@ -481,6 +482,8 @@ class Client:
             while True:
                 self._opened_at = None
                 retry_after_ms = await self._connection()
+                if self._entered.is_set():
+                    self._set_state("reconnecting")
                 if self._opened_at is not None and loop.time() - self._opened_at >= STABLE_S:
                     attempt = 0
                 delay_s = self._delay_s(attempt, retry_after_ms)
@@ -494,8 +497,6 @@ class Client:
         """One connection, from dialling to its end. Returns the delay the hub asked for. Raises Disconnected."""
         try:
             token = await self._fetch_token()
-        except Disconnected:
-            raise
         except Exception as failure:
             logger.exception("the token function failed")
             self._trouble = failure
@@ -515,6 +516,8 @@ class Client:
                     await self._serve(socket, token)
                 finally:
                     self._detach()
+        except Disconnected:
+            raise
         except InvalidStatus as refusal:
             self._trouble = refusal
             return self._turned_away(refusal.response)
@@ -528,8 +531,6 @@ class Client:
             logger.exception("the hub sent something else than %s", self._format.codec.subprotocol)
             self._trouble = failure
         except (OSError, WebSocketException) as failure:
-            if isinstance(failure, Disconnected):
-                raise
             self._trouble = failure
         return None
 
@@ -652,8 +653,6 @@ class Client:
             elif waiting.sent and not waiting.reply.done():
                 lost = HubError(ErrorCode.TIMEOUT, "the connection was lost before the reply; the outcome is unknown")
                 waiting.reply.set_exception(lost)
-        if self._entered.is_set():
-            self._set_state("reconnecting")
 
     async def _write(self, socket: ClientConnection) -> None:
         """Send what has been collected, several commands to a frame."""
@@ -671,12 +670,18 @@ class Client:
     async def _watch(self, socket: ClientConnection) -> None:
         """End a connection on which nothing is heard; and be heard while we are not reading."""
         loop = asyncio.get_running_loop()
+        overdue = False
         while True:
             interval_s = self._connected.ping_interval_ms / 1000 if self._connected else PING_INTERVAL_S
             if self._reading_paused:
                 self._send(self._format.codec.encode(Pong(time=0)))
                 self._heard_at = loop.time()
             left_s = self._heard_at + interval_s + self._silence_s - loop.time()
+            if left_s <= 0 and not overdue:
+                overdue = True  # perhaps it was this process that stood still: let the reader look first
+                await asyncio.sleep(0.1)
+                continue
+            overdue = False
             if left_s <= 0:
                 logger.warning("nothing heard for %.1f s", interval_s + self._silence_s)
                 socket.transport.abort()

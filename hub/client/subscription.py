@@ -8,7 +8,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import msgspec
 
@@ -50,7 +50,7 @@ class Feed:
         crowd: set[Feed],
         on_room: Callable[[], None],
     ) -> None:
-        """`crowd` holds this feed from when its buffer is full until it has drained to half; then `on_room` is called."""
+        """`crowd` holds this feed while its buffer is full, until it has drained to half; then `on_room` is called."""
         self.channel = channel
         self.capacity = capacity
         self.cursor = Cursor(options.recover, sparse=options.filter is not None)
@@ -242,7 +242,12 @@ class Subscription:
         return self._feed.position
 
     @property
-    def members(self) -> list[Any]:
+    def waiting(self) -> int:
+        """How many messages the application has not taken yet."""
+        return len(self._feed)
+
+    @property
+    def members(self) -> list[Member]:
         """Who is in the channel now, when subscribed with `presence`."""
         return list(self._feed.members.values())
 

@@ -40,7 +40,7 @@ def as_json_line(message: Message) -> str:
 
 
 def as_text(message: Message) -> str:
-    """`12:30:00.123 prices:BTC-USD 41 PRICE_TICK BTC {"bid": ...}`: time of day in UTC, channel, offset, type, key, data."""
+    """`12:30:00.123 prices:BTC-USD 41 PRICE_TICK BTC {"bid": ...}`: time of day (UTC), channel, offset, type, key."""
     moment = datetime.datetime.fromtimestamp(message.timestamp / 1000, datetime.UTC)
     key = f" {message.key}" if message.key else ""
     data = msgspec.json.encode(message.data).decode()

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from types import CoroutineType
 from typing import Any, Protocol
 
 import msgspec
@@ -175,12 +176,12 @@ class Connection:
         if isinstance(result, asyncio.Future):
             self._track(number, result)
             result.add_done_callback(lambda done: self._settle(number, done))
-        elif isinstance(result, Awaitable):
+        elif isinstance(result, CoroutineType):
             self._track(number, asyncio.ensure_future(self._finish(number, result)))
         else:
             self.outbox.push(self.codec.encode(Reply(id=number, result=result)))
 
-    async def _finish(self, number: int, result: Awaitable[Any]) -> None:
+    async def _finish(self, number: int, result: CoroutineType[Any, Any, Any]) -> None:
         """Await a handler and reply in the very step in which it finished: what goes live then follows the reply."""
         try:
             value = await result

@@ -1,0 +1,118 @@
+/** The few things the views do to the page. Rule: a node is written only when what it shows has changed. */
+
+/**
+ * @param {string} tag
+ * @param {string} [className]
+ * @param {...(Node | string)} children
+ * @returns {HTMLElement}
+ */
+export function make(tag, className = "", ...children) {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  node.append(...children);
+  return node;
+}
+
+/** @param {Element} node @param {string} text */
+export function say(node, text) {
+  if (node.$text === text) return;
+  node.$text = text;
+  node.textContent = text;
+}
+
+/** Set an attribute, or remove it with null. @param {Element} node @param {string} name @param {string | null} value */
+export function mark(node, name, value) {
+  const known = (node.$marks ??= {});
+  if (known[name] === value) return;
+  known[name] = value;
+  if (value === null) node.removeAttribute(name);
+  else node.setAttribute(name, value);
+}
+
+/** @param {HTMLElement} node @param {boolean} shown */
+export function show(node, shown) {
+  if (node.hidden === shown) node.hidden = !shown;
+}
+
+/** A word with a colour: the colour never stands alone. @param {Element} node @param {string} text @param {string} tone */
+export function chip(node, text, tone) {
+  say(node, text);
+  mark(node, "data-tone", tone);
+}
+
+/** A progress bar that a screen reader can read. @returns {HTMLProgressElement} */
+export function bar(label) {
+  const node = /** @type {HTMLProgressElement} */ (make("progress"));
+  node.max = 1;
+  node.value = 0;
+  node.setAttribute("aria-label", label);
+  return node;
+}
+
+/**
+ * Keyed children of one parent: made once per key, moved only when their order changed.
+ * @template T
+ */
+export class Children {
+  /**
+   * @param {Element} parent
+   * @param {(key: string) => T & {node: Element}} create
+   */
+  constructor(parent, create) {
+    this.parent = parent;
+    this.create = create;
+    /** @type {Map<string, T & {node: Element}>} */
+    this.byKey = new Map();
+    /** @type {string[]} */
+    this.order = [];
+  }
+
+  /** Show exactly these keys in this order; returns their rows. @param {string[]} keys */
+  arrange(keys) {
+    const same = keys.length === this.order.length && keys.every((key, index) => key === this.order[index]);
+    if (!same) {
+      const wanted = new Set(keys);
+      for (const [key, row] of this.byKey) {
+        if (wanted.has(key)) continue;
+        row.node.remove();
+        this.byKey.delete(key);
+      }
+      let place = this.parent.firstElementChild;
+      for (const key of keys) {
+        let row = this.byKey.get(key);
+        if (!row) this.byKey.set(key, (row = this.create(key)));
+        if (row.node === place) place = place.nextElementSibling;
+        else this.parent.insertBefore(row.node, place);
+      }
+      this.order = keys;
+    }
+    return keys.map((key) => this.byKey.get(key));
+  }
+}
+
+/** A table row with so many cells. @param {string[]} classes @returns {{node: HTMLElement, cells: HTMLElement[]}} */
+export function tableRow(classes) {
+  const cells = classes.map((name, index) => {
+    const cell = make(index === 0 ? "th" : "td", name);
+    if (index === 0) cell.setAttribute("scope", "row");
+    return cell;
+  });
+  return { node: make("tr", "", ...cells), cells };
+}
+
+/** What every panel shares: a count in its title and a line for when there is nothing. */
+export class Panel {
+  /** @param {string} id */
+  constructor(id) {
+    this.section = document.getElementById(id);
+    this.title = this.section.querySelector(".count");
+    this.none = this.section.querySelector(".empty");
+    this.dirty = true;
+  }
+
+  /** @param {number} size @param {string} text */
+  summary(size, text) {
+    show(this.none, size === 0);
+    say(this.title, size ? text : "");
+  }
+}

@@ -1,0 +1,46 @@
+/** Numbers and times as people read them. Pure. Amounts stay the decimal strings they came as. */
+
+/** "64176.48" -> "64,176.48". Never rounds. @param {string | undefined | null} decimal */
+export function amount(decimal) {
+  if (decimal === undefined || decimal === null) return "";
+  const [whole, fraction] = decimal.split(".");
+  const grouped = whole.replace(/\B(?=(\d{3})+(?!\d))/g, ",");
+  return fraction === undefined ? grouped : `${grouped}.${fraction}`;
+}
+
+/** A change as a percentage with its sign. @param {number} ratio */
+export function percent(ratio) {
+  const value = (ratio * 100).toFixed(2);
+  if (value === "0.00" || value === "-0.00") return "0.00%";
+  return ratio > 0 ? `+${value}%` : `${value.replace("-", "−")}%`;
+}
+
+/** Milliseconds as a short age: 0.4s, 12s, 3m, 2h, 5d. @param {number} ms */
+export function age(ms) {
+  const seconds = Math.max(0, ms) / 1000;
+  if (seconds < 10) return `${seconds.toFixed(1)}s`;
+  if (seconds < 60) return `${Math.floor(seconds)}s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)}m`;
+  if (seconds < 86_400) return `${Math.floor(seconds / 3600)}h`;
+  return `${Math.floor(seconds / 86_400)}d`;
+}
+
+const clock = new Intl.DateTimeFormat(undefined, {
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  hourCycle: "h23",
+});
+
+/** Milliseconds since 1970 as local HH:MM:SS. @param {number} ms */
+export const time = (ms) => clock.format(ms);
+
+/** A round trip. @param {number} ms */
+export const milliseconds = (ms) => `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
+
+/** "INPUT_REQUIRED" -> "Input required". @param {string | undefined | null} word */
+export function words(word) {
+  if (!word) return "";
+  const text = word.toLowerCase().replaceAll("_", " ");
+  return text[0].toUpperCase() + text.slice(1);
+}
