@@ -159,11 +159,12 @@ class SimulatedTeam:
         self._out = []
         if all(task.state in TERMINAL for task in self._tasks.values()):
             self._begin_iteration()
+        else:
+            self._assign()  # what was ready when the team last reported
         for task in list(self._tasks.values()):
             self._clear_obstacles(task)
         for specialist in self._specialists:
             self._work(specialist, seconds)
-        self._assign()
         self._report()
         self._raise_alerts()
         return self._out

@@ -114,7 +114,7 @@ class SimulatedTrader:
                 order.accepted = True
                 return [self._report(order, "NEW", "NEW", now_us)]
             case "PENDING_CANCEL":
-                if self._random.random() < 0.1:  # the fill was faster than the cancel
+                if self._random.random() < 0.3:  # the fill was faster than the cancel
                     return self._fill(order, now_us)
                 return [self._report(order, "CANCELED", "CANCELED", now_us)]
             case "PENDING_REPLACE":
