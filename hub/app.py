@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import resources
 
 from starlette.applications import Starlette
@@ -21,7 +22,8 @@ CONTENT_SECURITY_POLICY = (
 )
 
 
-def create_app(hub: Hub) -> Starlette:
+def create_app(hub: Hub, *, demo_token: Callable[[], str] | None = None) -> Starlette:
+    """`demo_token`: in the demo, where everything is simulated, the page signs itself in."""
     dashboard = resources.files("hub") / "dashboard"
     page = (dashboard / "index.html").read_bytes()
 
@@ -41,8 +43,13 @@ def create_app(hub: Hub) -> Starlette:
     async def openapi(request: Request) -> Response:
         return OrjsonResponse(describe())
 
+    async def demo(request: Request) -> Response:
+        assert demo_token is not None
+        return OrjsonResponse({"access_token": demo_token()}, headers={"cache-control": "no-store"})
+
     return Starlette(
         routes=[
+            *([Route("/demo/token", demo)] if demo_token else []),
             Route("/", index),
             Route("/health", health),
             Route("/ready", ready),

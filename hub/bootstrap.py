@@ -186,7 +186,9 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
         presence = PresenceService(loop, node=settings.node, announce=broker.announce, clock=clock)
         broker.listen(PRESENCE, presence.hear)
         registry = Registry(clock=clock, max_connections=settings.limits.connections)
-        publisher = Publisher(broker, durable, namespaces=namespaces, clock=clock)
+        publisher = Publisher(
+            broker, durable, namespaces=namespaces, clock=clock, rate_per_s=settings.limits.publishes_per_s
+        )
         subscriptions = Subscriptions(
             fanout,
             broker,

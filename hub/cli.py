@@ -144,7 +144,12 @@ async def _serve(
         hub = await stack.enter_async_context(open_hub(settings))
         async with asyncio.TaskGroup() as group:
             extra = group.create_task(demo(hub), name="demo") if demo else None
-            await serve_hub(hub, listener, lambda: _announce(settings, where, quiet=listen_fd is not None))
+            await serve_hub(
+                hub,
+                listener,
+                lambda: _announce(settings, where, quiet=listen_fd is not None),
+                demo_token=(lambda: _demo_token(settings)) if demo else None,
+            )
             if extra is not None:
                 extra.cancel()
 
@@ -155,12 +160,16 @@ def _announce(settings: Settings, where: str, *, quiet: bool = False) -> None:
     sys.stdout.flush()
     if quiet:
         return
-    token = make_tokens(settings, SystemClock()).issue(
-        "demo", roles=["dashboard", "trader", "agent"], teams=["*"], ttl_s=DEMO_TOKEN_TTL_S
-    )
+    token = _demo_token(settings)
     # In the fragment: a browser never sends it to a server, and the page removes it at once.
     err.print(f"\n  dashboard  {where}/#token={token}", soft_wrap=True)
     err.print(f"  token      valid {DEMO_TOKEN_TTL_S // 3600} hours, user demo: dashboard, trader, agent\n")
+
+
+def _demo_token(settings: Settings) -> str:
+    return make_tokens(settings, SystemClock()).issue(
+        "demo", roles=["dashboard", "trader", "agent"], teams=["*"], ttl_s=DEMO_TOKEN_TTL_S
+    )
 
 
 async def _demo(hub: Hub, seed: int, rate: float) -> None:
@@ -340,8 +349,10 @@ def feed_replay_command(file: Path, speed: float, url: str, token_: str) -> None
     async def go() -> None:
         async with Client(url, token=token_, name="replay") as krin:
 
-            async def publish(channel: str, type: str, data: Any, key: str | None = None) -> None:
-                await krin.publish(channel, type, msgspec.to_builtins(data), key=key)
+            async def publish(
+                channel: str, type: str, data: Any, key: str | None, coordination: dict[str, Any] | None = None
+            ) -> None:
+                await krin.publish(channel, type, msgspec.to_builtins(data), key=key, coordination=coordination)
 
             count = await feed_replay(publish, file, speed, SystemClock())
         err.print(f"published {count} messages from {file.name}")

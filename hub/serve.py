@@ -82,10 +82,16 @@ def address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def serve(hub: Hub, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+async def serve(
+    hub: Hub,
+    listener: socket.socket,
+    on_ready: Callable[[], None],
+    *,
+    demo_token: Callable[[], str] | None = None,
+) -> None:
     """Serve the hub until told to stop. The caller prints what a user should know in `on_ready`."""
     config = uvicorn.Config(
-        create_app(hub),
+        create_app(hub, demo_token=demo_token),
         http=HttpProtocol,
         ws=RawWebSocketProtocol,
         loop="none",

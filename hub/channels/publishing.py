@@ -18,18 +18,25 @@ from protocol.vocabulary import DEFAULT_KEYS, Message
 
 
 class Publisher:
-    def __init__(self, broker: Broker, durable: DurableChannels, *, namespaces: Namespaces, clock: Clock) -> None:
+    def __init__(
+        self, broker: Broker, durable: DurableChannels, *, namespaces: Namespaces, clock: Clock, rate_per_s: int
+    ) -> None:
         self._broker = broker
         self._durable = durable
         self._namespaces = namespaces
         self._clock = clock
+        self._rate_per_s = rate_per_s
 
     def publish(self, command: Publish, caller: Caller, codec: Codec = JSON) -> Eventually[Published]:
         """Check, validate, place and hand out. `codec` is the format in which `command.message` is still raw."""
         channel = command.channel
+        if (connection := caller.connection) is not None:
+            connection.spend("publish", self._rate_per_s)
         namespace, name = self._namespaces.of(channel)
         if not allowed(caller, "publish", channel, namespace, name):
             raise HubError(ErrorCode.PERMISSION_DENIED, "you may not publish to this channel", path="$.channel")
+        if connection is not None and namespace.rate_per_s is not None:
+            connection.spend(f"publish {channel.partition(':')[0]}", namespace.rate_per_s)
         type_name = codec.peek_type(command.message)
         if not namespace.accepts(type_name):
             raise HubError(

@@ -62,6 +62,7 @@ BUFFER_MESSAGES = 10_000
 REPLY_SLACK = 4  # while a reply is awaited, a buffer may grow to this many times its size: the reply lies behind it
 STABLE_S = 5.0  # a connection that lived so long was a good one: the next loss starts again with short delays
 CLOSE_TIMEOUT_S = 2.0
+WATCH_S = 1.0
 DIAL_TIMEOUT_S = 10.0
 PING_INTERVAL_S = 25.0  # until the hub has named its own
 MAX_MESSAGE_BYTES = 65_536  # likewise
@@ -482,6 +483,7 @@ class Client:
             while True:
                 self._opened_at = None
                 retry_after_ms = await self._connection()
+                self._give_up_unrepeatable()
                 if self._entered.is_set():
                     self._set_state("reconnecting")
                 if self._opened_at is not None and loop.time() - self._opened_at >= STABLE_S:
@@ -639,7 +641,7 @@ class Client:
         return int(after) * 1000 if after.isascii() and after.isdigit() else None
 
     def _detach(self) -> None:
-        """The connection is over: what was under way is kept for the next one, or fails."""
+        """The connection is over: what was under way is kept for the next one."""
         self._open = False
         self._outgoing = []
         self._greeted = {}
@@ -650,7 +652,11 @@ class Client:
                 del self._replies[number]
             elif waiting.repeat:
                 waiting.sent = False
-            elif waiting.sent and not waiting.reply.done():
+
+    def _give_up_unrepeatable(self) -> None:
+        """There will be another connection, but not another reply to what may not be sent twice."""
+        for waiting in self._replies.values():
+            if isinstance(waiting, _Call) and waiting.sent and not waiting.reply.done():
                 lost = HubError(ErrorCode.TIMEOUT, "the connection was lost before the reply; the outcome is unknown")
                 waiting.reply.set_exception(lost)
 
@@ -686,7 +692,7 @@ class Client:
                 logger.warning("nothing heard for %.1f s", interval_s + self._silence_s)
                 socket.transport.abort()
                 return
-            await asyncio.sleep(min(left_s, interval_s / 2))
+            await asyncio.sleep(min(left_s, interval_s / 2, WATCH_S))
 
     async def _wait_for_room(self) -> None:
         """Back-pressure. While a reply is awaited, reading goes on for a while: whoever awaits it may be the very

@@ -18,6 +18,7 @@ import msgspec
 from hub.caller import Caller
 from hub.clock import Clock
 from hub.connections.outbox import Outbox, Socket
+from hub.guard.buckets import TokenBucket
 from protocol import frames
 from protocol.close_codes import CloseCode
 from protocol.codec import Codec
@@ -62,6 +63,7 @@ class Connection:
     """Owner of everything one socket has: its outbox, who it is, what it subscribed to, what it still awaits."""
 
     __slots__ = (
+        "_buckets",
         "_clock",
         "_closing_at",
         "_dispatcher",
@@ -133,6 +135,7 @@ class Connection:
         self._stalled_bytes = 0
         self._closing_at: float | None = None
         self._warned_of_expiry = False
+        self._buckets: dict[str, TokenBucket] | None = None
         self._ended = False
 
     @property
@@ -234,6 +237,21 @@ class Connection:
         elapsed = self._clock.now_ms() - sent_at
         if 0 <= elapsed < 60_000:
             self.rtt_ms = elapsed
+
+    def spend(self, what: str, rate_per_s: int) -> None:
+        """Count one use against a rate of this connection. Raises HubError(rate_limited)."""
+        now = self._clock.monotonic()
+        if self._buckets is None:
+            self._buckets = {}
+        bucket = self._buckets.get(what)
+        if bucket is None:
+            bucket = self._buckets[what] = TokenBucket(rate_per_s, now=now)
+        if wait_s := bucket.take(now=now):
+            raise HubError(
+                ErrorCode.RATE_LIMITED,
+                f"more than {rate_per_s} a second",
+                retry_after_ms=max(1, round(wait_s * 1000)),
+            )
 
     # --- out ---
 

@@ -100,6 +100,28 @@ export function tableRow(classes) {
   return { node: make("tr", "", ...cells), cells };
 }
 
+/** The longest texts of some columns, as CSS custom properties: a number must never be cut off to fit its column. */
+export class Widths {
+  /** @param {HTMLElement} table */
+  constructor(table) {
+    this.table = table;
+    this.known = new Map();
+  }
+
+  /** @param {string} name @param {string} text */
+  fit(name, text) {
+    if (text.length <= (this.known.get(name) ?? 0)) return;
+    this.known.set(name, text.length);
+    this.table.style.setProperty(`--${name}`, `${text.length}ch`);
+  }
+}
+
+/** A cell with a number in a column that grows with it. @param {Widths} widths */
+export function figure(cell, widths, name, text) {
+  widths.fit(name, text);
+  say(cell, text);
+}
+
 /** What every panel shares: a count in its title and a line for when there is nothing. */
 export class Panel {
   /** @param {string} id */

@@ -60,7 +60,9 @@ TRANSITIONS: dict[tuple[Standing, Event], Standing] = {
 TERMINAL: frozenset[TaskState] = frozenset({"COMPLETED", "FAILED", "CANCELED", "REJECTED"})
 
 
-class Outgoing(NamedTuple):
+class TeamMessage(NamedTuple):
+    """A publication to be, with the next steps beside it where it has some."""
+
     channel: str
     type: str
     data: Any
@@ -150,9 +152,9 @@ class SimulatedTeam:
         self._specialists = [_Specialist(f"{each}-1", each) for each in SPECIALISTS]
         self._firing: dict[str, Alert] = {}  # by subject
         self._alert_count = 0
-        self._out: list[Outgoing] = []
+        self._out: list[TeamMessage] = []
 
-    def step(self, now_us: int) -> list[Outgoing]:
+    def step(self, now_us: int) -> list[TeamMessage]:
         """What the team did since the last step. Time that goes back counts as no time."""
         seconds = min(max(0, now_us - self._now_us) / SECOND_US, 5.0)  # after a suspension nobody has worked
         self._now_us = max(now_us, self._now_us)
@@ -176,7 +178,8 @@ class SimulatedTeam:
         self._tasks = {}
         for plan in PLAN:
             after = [self._task_id(name) for name in plan.after]
-            self._create(_Task(self._task_id(plan.name), plan, after, self._now_us))
+            task = _Task(self._task_id(plan.name), plan, after, self._now_us)
+            self._tasks[task.id] = task
         longest_s = max(self._path_s(task) for task in self._tasks.values())
         self._deadline_us = self._now_us + round(longest_s * 1.4 * SECOND_US)
         for task in self._tasks.values():
@@ -184,9 +187,6 @@ class SimulatedTeam:
 
     def _task_id(self, name: str) -> str:
         return f"{self._project}-{self._run}-{self._iteration}-{name}"
-
-    def _create(self, task: _Task) -> None:
-        self._tasks[task.id] = task
 
     def _move(self, task: _Task, event: Event, message: str | None = None) -> None:
         """Raises ValueError for an event that is not legal in the task's state."""
@@ -218,7 +218,7 @@ class SimulatedTeam:
             ts_event=self._now_us,
             ext=ext,
         )
-        self._out.append(Outgoing(f"tasks:{self._project}", kind, update))
+        self._out.append(TeamMessage(f"tasks:{self._project}", kind, update))
 
     def _clear_obstacles(self, task: _Task) -> None:
         if self._now_us < task.until_us:
@@ -249,7 +249,7 @@ class SimulatedTeam:
     def _retry(self, failed: _Task) -> None:
         """A finished task never starts again: a new one takes its place, and whoever waited waits for that one."""
         again = _Task(f"{failed.id}-retry", failed.plan, failed.after, self._now_us, retry_of=failed.id)
-        self._create(again)
+        self._tasks[again.id] = again
         self._publish_task(again, "TASK_CREATED")
         for task in self._tasks.values():
             if failed.id in task.after and task.state not in TERMINAL:
@@ -351,7 +351,7 @@ class SimulatedTeam:
         if changed:
             stamped = [_stamped(update, self._now_us) for update in changed]
             channel = f"team:{self._project}"
-            self._out.append(Outgoing(channel, "SPECIALIST_UPDATE", stamped, None, self.next_steps()))
+            self._out.append(TeamMessage(channel, "SPECIALIST_UPDATE", stamped, None, self.next_steps()))
 
     def _update(self, specialist: _Specialist) -> SpecialistUpdate:
         task = specialist.task
@@ -471,7 +471,7 @@ class SimulatedTeam:
             ts_event=self._now_us,
             ext=SIMULATED,
         )
-        self._out.append(Outgoing(f"alerts:{self._alerts}", "ALERT", alert))
+        self._out.append(TeamMessage(f"alerts:{self._alerts}", "ALERT", alert))
         return alert
 
 

@@ -1,0 +1,322 @@
+/** Prices, the trades tape and the order blotter. `take` is called per message and only remembers; `render` draws. */
+
+import { age, amount, percent, time, words } from "./format.js";
+import { Children, Panel, chip, make, mark, say, tableRow } from "./dom.js";
+
+const STALE_AFTER_MS = 10_000;
+const TREND_POINTS = 300; // one per second
+const TREND_WIDTH = 72;
+const TREND_HEIGHT = 18;
+const TAPE_ROWS = 60;
+const BLOTTER_ROWS = 200;
+
+const QUOTE_TONES = { LIVE: "good", DEGRADED: "warn", DISPUTED: "warn", STALE: "bad", HALTED: "bad" };
+const PRICE_CELLS = [
+  "c-symbol",
+  "num",
+  "num",
+  "num c-mid",
+  "num",
+  "c-trend",
+  "c-state",
+  "num c-quality",
+  "num c-age",
+];
+
+/** What is known of one symbol. @param {string} symbol */
+const newQuote = (symbol) => ({
+  symbol,
+  tick: null,
+  timestamp: 0,
+  direction: 0,
+  /** @type {number[]} */ trend: [],
+  sampled_at: 0,
+  changed: false, // since it was last drawn
+  visible: true,
+});
+
+export class PricesView extends Panel {
+  constructor() {
+    super("prices");
+    /** @type {Map<string, ReturnType<typeof newQuote>>} */
+    this.quotes = new Map();
+    this.rows = new Children(this.section.querySelector("tbody"), (symbol) => this.#row(symbol));
+    this.grown = false;
+    this.inks = null;
+    // Rows nobody sees are not written to; with 500 symbols that is most of the work.
+    this.observer = new IntersectionObserver((entries) => {
+      for (const { target, isIntersecting } of entries) {
+        const quote = this.quotes.get(target.$symbol);
+        if (quote) quote.visible = isIntersecting;
+      }
+      this.dirty = true;
+    });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => (this.inks = null));
+  }
+
+  /** @param {import("./krin.js").Message} message */
+  take({ data, timestamp }) {
+    let quote = this.quotes.get(data.symbol);
+    if (!quote) {
+      this.quotes.set(data.symbol, (quote = newQuote(data.symbol)));
+      this.grown = true;
+    }
+    const before = middle(quote.tick);
+    quote.tick = data;
+    quote.timestamp = timestamp;
+    quote.changed = true;
+    const value = middle(data);
+    if (before !== null && value !== null && value !== before) quote.direction = Math.sign(value - before);
+    if (timestamp - quote.sampled_at >= 1000 && value !== null) {
+      quote.sampled_at = timestamp;
+      quote.trend.push(value);
+      if (quote.trend.length > TREND_POINTS) quote.trend.shift();
+    }
+    this.dirty = true;
+  }
+
+  /** What the trend was before we came: closes of one-second bars, oldest first. @param {string} symbol @param {number[]} closes */
+  seed(symbol, closes) {
+    const quote = this.quotes.get(symbol);
+    if (!quote) return;
+    quote.trend.unshift(...closes);
+    quote.trend.splice(0, quote.trend.length - TREND_POINTS);
+    quote.changed = true;
+    this.dirty = true;
+  }
+
+  /** @param {{now_ms: number, live: boolean, ticking: boolean}} at  ticking: ages may have changed. */
+  render({ now_ms, live, ticking }) {
+    const symbols = this.grown ? [...this.quotes.keys()].sort() : this.rows.order;
+    this.grown = false;
+    this.inks ??= readInks();
+    const rows = this.rows.arrange(symbols);
+    let stale = 0;
+    rows.forEach((row, index) => {
+      const quote = this.quotes.get(symbols[index]);
+      const late = now_ms - quote.timestamp >= STALE_AFTER_MS;
+      if (late || !live) stale += 1;
+      if (!quote.visible || !(quote.changed || ticking)) return;
+      this.#draw(row, quote, now_ms, live, late);
+      quote.changed = false;
+    });
+    this.summary(symbols.length, `${symbols.length}${stale ? ` · ${stale} stale` : ""}`);
+  }
+
+  #row(symbol) {
+    const row = tableRow(PRICE_CELLS);
+    const name = make("span", "", symbol);
+    const simulated = make("span", "tag sim", "SIM");
+    simulated.title = "Simulated";
+    simulated.hidden = true;
+    row.cells[0].append(name, simulated);
+    row.cells[0].title = symbol;
+    const arrow = make("span", "arrow");
+    const mid = make("span");
+    row.cells[3].append(arrow, mid);
+    const canvas = /** @type {HTMLCanvasElement} */ (make("canvas"));
+    canvas.setAttribute("aria-hidden", "true");
+    const scale = window.devicePixelRatio || 1;
+    canvas.width = TREND_WIDTH * scale;
+    canvas.height = TREND_HEIGHT * scale;
+    row.cells[5].append(canvas);
+    const state = make("span", "chip");
+    row.cells[6].append(state);
+    row.node.$symbol = symbol;
+    this.observer.observe(row.node);
+    return { ...row, simulated, arrow, mid, canvas, state, drawn: -1 };
+  }
+
+  #draw(row, quote, now_ms, live, late) {
+    const { tick } = quote;
+    const { quality } = tick;
+    say(row.cells[1], amount(tick.bid));
+    say(row.cells[2], amount(tick.ask));
+    say(row.mid, amount(tick.mid ?? tick.price));
+    say(row.arrow, quote.direction > 0 ? "▲" : quote.direction < 0 ? "▼" : "");
+    mark(row.cells[3], "data-tone", tone(quote.direction));
+    const first = quote.trend[0];
+    const value = middle(tick);
+    const change = first && value !== null ? value / first - 1 : 0;
+    say(row.cells[4], quote.trend.length > 1 ? percent(change) : "");
+    mark(row.cells[4], "data-tone", tone(change));
+    if (row.drawn !== quote.sampled_at || row.ink !== this.inks) {
+      drawTrend(row.canvas, quote.trend, change, this.inks);
+      row.drawn = quote.sampled_at;
+      row.ink = this.inks;
+    }
+    const state = live ? (late ? "STALE" : (tick.state ?? "LIVE")) : "NO LINK";
+    chip(row.state, state, QUOTE_TONES[state] ?? "bad");
+    mark(row.state, "title", excluded(quality));
+    say(row.cells[7], quality ? `${quality.sources_ok}/${quality.sources_total}` : "");
+    mark(row.cells[7], "data-tone", quality && quality.sources_ok < quality.sources_total ? "warn" : null);
+    say(row.cells[8], age(now_ms - quote.timestamp));
+    mark(row.node, "data-stale", live && !late && state !== "STALE" && state !== "HALTED" ? null : "");
+    row.simulated.hidden = !tick.ext?.simulated;
+  }
+}
+
+/** The number a trend is drawn of. For pictures only: what is printed stays the string that came. */
+function middle(tick) {
+  if (!tick) return null;
+  if (tick.mid ?? tick.price) return Number(tick.mid ?? tick.price);
+  if (tick.bid && tick.ask) return (Number(tick.bid) + Number(tick.ask)) / 2;
+  return tick.bid || tick.ask ? Number(tick.bid ?? tick.ask) : null;
+}
+
+const tone = (direction) => (direction > 0 ? "up" : direction < 0 ? "down" : null);
+
+function excluded(quality) {
+  if (!quality?.excluded?.length) return null;
+  return `left out: ${quality.excluded.map(({ source, reason }) => `${source} (${reason})`).join(", ")}`;
+}
+
+function readInks() {
+  const style = getComputedStyle(document.documentElement);
+  return Object.fromEntries(["up", "down", "muted"].map((name) => [name, style.getPropertyValue(`--${name}`)]));
+}
+
+/** @param {HTMLCanvasElement} canvas @param {number[]} points @param {number} change */
+function drawTrend(canvas, points, change, inks) {
+  const pen = canvas.getContext("2d");
+  pen.clearRect(0, 0, canvas.width, canvas.height);
+  if (points.length < 2) return;
+  const low = Math.min(...points);
+  const span = Math.max(...points) - low || 1;
+  const scale = canvas.height / TREND_HEIGHT;
+  const step = (canvas.width - 2 * scale) / (points.length - 1);
+  pen.beginPath();
+  points.forEach((value, index) => {
+    const y = canvas.height - 2 * scale - ((value - low) / span) * (canvas.height - 4 * scale);
+    if (index === 0) pen.moveTo(scale, y);
+    else pen.lineTo(scale + index * step, y);
+  });
+  pen.lineWidth = 1.25 * scale;
+  pen.lineJoin = "round";
+  pen.strokeStyle = inks[tone(change) ?? "muted"];
+  pen.stroke();
+}
+
+export class TradesView extends Panel {
+  constructor() {
+    super("trades");
+    /** @type {any[]} */
+    this.tape = []; // newest first
+    this.rows = new Children(this.section.querySelector("tbody"), () => {
+      const row = tableRow(["c-time", "c-tape-symbol", "c-aggressor", "num", "num"]);
+      return row;
+    });
+    this.simulated = false;
+  }
+
+  /** @param {import("./krin.js").Message} message */
+  take({ data, timestamp }) {
+    this.tape.unshift({ ...data, at: data.ts_event ? data.ts_event / 1000 : timestamp });
+    if (this.tape.length > 1 && this.tape[1].at > this.tape[0].at) this.tape.sort((a, b) => b.at - a.at); // snapshots
+    if (this.tape.length > TAPE_ROWS) this.tape.length = TAPE_ROWS;
+    this.simulated ||= Boolean(data.ext?.simulated);
+    this.dirty = true;
+  }
+
+  render() {
+    if (!this.dirty) return;
+    this.dirty = false;
+    const rows = this.rows.arrange(this.tape.map((_, index) => String(index)));
+    rows.forEach(({ cells }, index) => {
+      const trade = this.tape[index];
+      const buyer = trade.aggressor_side === "BUYER";
+      const seller = trade.aggressor_side === "SELLER";
+      say(cells[0], time(trade.at));
+      say(cells[1], trade.symbol);
+      say(cells[2], buyer ? "B" : seller ? "S" : "");
+      mark(cells[2], "title", buyer ? "the buyer crossed the spread" : seller ? "the seller crossed the spread" : null);
+      say(cells[3], amount(trade.price));
+      say(cells[4], amount(trade.size));
+      const side = buyer ? "up" : seller ? "down" : null;
+      mark(cells[2], "data-tone", side);
+      mark(cells[3], "data-tone", side);
+    });
+    this.summary(rows.length, this.simulated ? "simulated" : "");
+  }
+}
+
+const ORDER_TONES = {
+  FILLED: "good",
+  PARTIALLY_FILLED: "info",
+  NEW: "info",
+  REJECTED: "bad",
+  DENIED: "bad",
+  PENDING_APPROVAL: "warn",
+  SUSPENDED: "warn",
+};
+
+export class OrdersView extends Panel {
+  constructor() {
+    super("orders");
+    /** @type {Map<string, any>} */
+    this.orders = new Map(); // by account and client order id, newest last
+    this.rows = new Children(this.section.querySelector("tbody"), () => {
+      const classes = ["c-time", "", "c-side", "c-status", "num", "num", "num c-limit", "num", "c-paper"];
+      const row = tableRow(classes);
+      const status = make("span", "chip");
+      row.cells[3].append(status);
+      const paper = make("span", "tag", "PAPER");
+      paper.hidden = true;
+      row.cells[8].append(paper);
+      return { ...row, status, paper };
+    });
+  }
+
+  /** EXECUTION_REPORT and ORDER_EVENT alike: a field that a report leaves out keeps its value. */
+  take({ data, timestamp, offset }) {
+    const id = `${data.account}/${data.client_order_id}`;
+    // A replacement carries on as the order it replaced.
+    const earlier = this.orders.get(id) ?? this.orders.get(`${data.account}/${data.orig_client_order_id}`);
+    if (earlier && earlier.offset >= offset) return; // history read again after a loss
+    if (data.orig_client_order_id) this.orders.delete(`${data.account}/${data.orig_client_order_id}`);
+    const at = data.ts_event ? data.ts_event / 1000 : timestamp;
+    this.orders.set(id, { ...earlier, ...data, at, opened_at: earlier?.opened_at ?? at, offset });
+    if (this.orders.size > 2 * BLOTTER_ROWS) this.#forget();
+    this.dirty = true;
+  }
+
+  render() {
+    if (!this.dirty) return;
+    this.dirty = false;
+    const shown = [...this.orders].sort(([, a], [, b]) => b.opened_at - a.opened_at).slice(0, BLOTTER_ROWS);
+    const rows = this.rows.arrange(shown.map(([id]) => id));
+    rows.forEach(({ node, cells, status, paper }, index) => {
+      const order = shown[index][1];
+      mark(node, "title", [order.client_order_id, order.order_type, order.tif, order.text].filter(Boolean).join(" · "));
+      say(cells[0], time(order.at));
+      say(cells[1], order.symbol ?? "");
+      say(cells[2], order.side ?? "");
+      mark(cells[2], "data-tone", order.side === "BUY" ? "up" : "down");
+      chip(status, words(order.ord_status), ORDER_TONES[order.ord_status] ?? "muted");
+      mark(status, "title", order.reject_reason ?? null);
+      say(cells[4], amount(order.order_qty));
+      say(cells[5], amount(order.cum_qty));
+      say(cells[6], amount(order.price) || words(order.order_type));
+      say(cells[7], Number(order.cum_qty) > 0 ? amount(order.avg_px) : "");
+      paper.hidden = !order.paper;
+    });
+    const open = shown.filter(([, order]) => OPEN.has(order.ord_status)).length;
+    this.summary(shown.length, `${shown.length} · ${open} open`);
+  }
+
+  #forget() {
+    const oldest = [...this.orders].sort(([, a], [, b]) => a.opened_at - b.opened_at);
+    for (const [id] of oldest.slice(0, BLOTTER_ROWS)) this.orders.delete(id);
+  }
+}
+
+const OPEN = new Set([
+  "INITIALIZED",
+  "PENDING_APPROVAL",
+  "PENDING_NEW",
+  "NEW",
+  "PARTIALLY_FILLED",
+  "PENDING_CANCEL",
+  "PENDING_REPLACE",
+  "SUSPENDED",
+]);
