@@ -83,6 +83,8 @@ class SafeHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", []), *self.HEADERS]
+                if scope["path"].startswith("/static/"):  # pages elsewhere may import the browser SDK
+                    message["headers"].append((b"access-control-allow-origin", b"*"))
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

@@ -95,11 +95,11 @@ export class TeamView extends Panel {
       add("At risk", plan.at_risk, (item) => `${name(item)} ${late(item) && `(slack ${late(item)})`}`);
       add("Stuck", plan.stuck_agents, String);
       add("Suggested", plan.suggestions, ({ action, target, why }) => `${words(action)} ${this.tasks.titleOf(target)}${why ? `: ${why}` : ""}`);
+      if (plan.critical_path?.length) lines.push(["Critical path", [plan.critical_path.map(name).join(" → ")]]);
       add("Blocked", plan.blocked, (item) => {
-        const refs = item.blockers?.map(({ kind, ref }) => this.#reference(kind, ref)) ?? [];
+        const refs = item.blockers?.map(({ kind, ref }) => (kind === "task" ? name(ref) : `${kind} ${ref}`)) ?? [];
         return refs.length ? `${name(item)} ← ${refs.join(", ")}` : name(item);
       });
-      if (plan.critical_path?.length) lines.push(["Critical path", [plan.critical_path.map(name).join(" → ")]]);
     }
     const rows = this.steps.arrange([...new Set(lines.map(([label]) => label))]);
     rows.forEach(({ text }, index) => {
@@ -122,8 +122,8 @@ function newSpecialistRow() {
   const progress = bar("progress");
   const percent = make("span", "num percent");
   const message = make("p", "message");
-  const head = make("div", "line", name, make("span", "axes", presence, activity, health), age);
-  const work = make("div", "line", task, progress, percent);
+  const head = make("div", "line", name, make("span", "axes", presence, activity, health));
+  const work = make("div", "line", task, progress, percent, age);
   return { node: make("li", "", head, work, message), name, age, presence, activity, health, task, progress, percent, message };
 }
 

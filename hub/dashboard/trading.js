@@ -1,11 +1,11 @@
 /** Prices, the trades tape and the order blotter. `take` is called per message and only remembers; `render` draws. */
 
 import { age, amount, percent, time, words } from "./format.js";
-import { Children, Panel, chip, make, mark, say, tableRow } from "./dom.js";
+import { Children, Panel, Widths, chip, figure, make, mark, say, tableRow } from "./dom.js";
 
 const STALE_AFTER_MS = 10_000;
 const TREND_POINTS = 300; // one per second
-const TREND_WIDTH = 72;
+const TREND_WIDTH = 62;
 const TREND_HEIGHT = 18;
 const TAPE_ROWS = 60;
 const BLOTTER_ROWS = 200;
@@ -41,6 +41,7 @@ export class PricesView extends Panel {
     /** @type {Map<string, ReturnType<typeof newQuote>>} */
     this.quotes = new Map();
     this.rows = new Children(this.section.querySelector("tbody"), (symbol) => this.#row(symbol));
+    this.widths = new Widths(this.section.querySelector("table"));
     this.grown = false;
     this.inks = null;
     // Rows nobody sees are not written to; with 500 symbols that is most of the work.
@@ -130,9 +131,9 @@ export class PricesView extends Panel {
   #draw(row, quote, now_ms, live, late) {
     const { tick } = quote;
     const { quality } = tick;
-    say(row.cells[1], amount(tick.bid));
-    say(row.cells[2], amount(tick.ask));
-    say(row.mid, amount(tick.mid ?? tick.price));
+    figure(row.cells[1], this.widths, "price", amount(tick.bid));
+    figure(row.cells[2], this.widths, "price", amount(tick.ask));
+    figure(row.mid, this.widths, "mid", amount(tick.mid ?? tick.price));
     say(row.arrow, quote.direction > 0 ? "▲" : quote.direction < 0 ? "▼" : "");
     mark(row.cells[3], "data-tone", tone(quote.direction));
     const first = quote.trend[0];
@@ -202,10 +203,9 @@ export class TradesView extends Panel {
     super("trades");
     /** @type {any[]} */
     this.tape = []; // newest first
-    this.rows = new Children(this.section.querySelector("tbody"), () => {
-      const row = tableRow(["c-time", "c-tape-symbol", "c-aggressor", "num", "num"]);
-      return row;
-    });
+    const classes = ["c-time", "c-tape-symbol", "c-aggressor", "num", "num"];
+    this.rows = new Children(this.section.querySelector("tbody"), () => tableRow(classes));
+    this.widths = new Widths(this.section.querySelector("table"));
     this.simulated = false;
   }
 
@@ -230,8 +230,8 @@ export class TradesView extends Panel {
       say(cells[1], trade.symbol);
       say(cells[2], buyer ? "B" : seller ? "S" : "");
       mark(cells[2], "title", buyer ? "the buyer crossed the spread" : seller ? "the seller crossed the spread" : null);
-      say(cells[3], amount(trade.price));
-      say(cells[4], amount(trade.size));
+      figure(cells[3], this.widths, "price", amount(trade.price));
+      figure(cells[4], this.widths, "qty", amount(trade.size));
       const side = buyer ? "up" : seller ? "down" : null;
       mark(cells[2], "data-tone", side);
       mark(cells[3], "data-tone", side);
@@ -250,14 +250,26 @@ const ORDER_TONES = {
   SUSPENDED: "warn",
 };
 
+const ORDER_CELLS = [
+  ["c-time", ""],
+  ["c-order-symbol", ""],
+  ["c-side", ""],
+  ["c-status", ""],
+  ["num c-qty", "Qty"],
+  ["num c-qty c-filled", "Filled"],
+  ["num c-px c-limit", "Limit"],
+  ["num c-avg", "Avg"],
+  ["c-paper", ""],
+];
+
 export class OrdersView extends Panel {
   constructor() {
     super("orders");
     /** @type {Map<string, any>} */
     this.orders = new Map(); // by account and client order id, newest last
     this.rows = new Children(this.section.querySelector("tbody"), () => {
-      const classes = ["c-time", "", "c-side", "c-status", "num", "num", "num c-limit", "num", "c-paper"];
-      const row = tableRow(classes);
+      const row = tableRow(ORDER_CELLS.map(([name]) => name));
+      row.cells.forEach((cell, index) => (cell.dataset.label = ORDER_CELLS[index][1])); // shown where rows are cards
       const status = make("span", "chip");
       row.cells[3].append(status);
       const paper = make("span", "tag", "PAPER");
@@ -265,6 +277,7 @@ export class OrdersView extends Panel {
       row.cells[8].append(paper);
       return { ...row, status, paper };
     });
+    this.widths = new Widths(this.section.querySelector("table"));
   }
 
   /** EXECUTION_REPORT and ORDER_EVENT alike: a field that a report leaves out keeps its value. */
@@ -294,10 +307,10 @@ export class OrdersView extends Panel {
       mark(cells[2], "data-tone", order.side === "BUY" ? "up" : "down");
       chip(status, words(order.ord_status), ORDER_TONES[order.ord_status] ?? "muted");
       mark(status, "title", order.reject_reason ?? null);
-      say(cells[4], amount(order.order_qty));
-      say(cells[5], amount(order.cum_qty));
-      say(cells[6], amount(order.price) || words(order.order_type));
-      say(cells[7], Number(order.cum_qty) > 0 ? amount(order.avg_px) : "");
+      figure(cells[4], this.widths, "qty", amount(order.order_qty));
+      figure(cells[5], this.widths, "qty", amount(order.cum_qty));
+      figure(cells[6], this.widths, "price", amount(order.price) || words(order.order_type));
+      figure(cells[7], this.widths, "avg", Number(order.cum_qty) > 0 ? amount(order.avg_px) : "");
       paper.hidden = !order.paper;
     });
     const open = shown.filter(([, order]) => OPEN.has(order.ord_status)).length;
