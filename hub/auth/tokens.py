@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import Iterable
 from typing import Any
@@ -47,7 +48,7 @@ class Tokens:
         self._clock = clock
         self._algorithm = algorithm
         self._signing_key = signing_key
-        self._verifying_key = verifying_key
+        self._verifying_key = _prepared(verifying_key, algorithm)
         self._issuer = issuer
         self._audience = audience
         self._jwt = jwt.PyJWT(options={"require": REQUIRED, "enforce_minimum_key_length": True})
@@ -97,3 +98,11 @@ class Tokens:
             raise HubError(ErrorCode.TOKEN_EXPIRED, "the token has expired") from None
         except (jwt.InvalidTokenError, msgspec.ValidationError, ValueError, TypeError):
             raise HubError(ErrorCode.TOKEN_INVALID, "the token is not valid here") from None
+
+
+def _prepared(key: Any, algorithm: str) -> Any:
+    """An HMAC key in the form that PyJWT does not examine anew for every token."""
+    if algorithm != "HS256":
+        return key
+    encoded = base64.urlsafe_b64encode(key).rstrip(b"=").decode()
+    return jwt.PyJWK({"kty": "oct", "k": encoded, "alg": algorithm})

@@ -3,7 +3,7 @@
     from hub.client import Client
 
     async with Client("https://hub.example:8443", token=fetch_token, name="desk-7") as krin:
-        await krin.publish("team:alpha", "ALERT", {"severity": "WARNING", "title": "spread widens"})
+        await krin.publish("alerts:desk", "ALERT", {"alert_id": "a1", "severity": "INFO", "title": "spread widens"})
 
         async for message in krin.subscribe("prices:BTC-USD", max_rate=10):
             print(message.data["bid"], message.typed().ask)

@@ -215,8 +215,10 @@ class Outbox:
             self.ready = not self.parts
 
     def close(self) -> None:
-        """Nothing is written from here on."""
+        """Nothing is written from here on, and nobody is held on to: memory is free without a collector's run."""
         self._closed = True
+        self.on_overflow = _nobody
+        self.on_pressure = _nobody
         self.ready = False
         self._queue = self._latest = None
         self._bytes = 0
@@ -277,8 +279,13 @@ class Outbox:
         self._queue.append(part)
         self._bytes += len(part)
         if self._bytes > self.limit_bytes:
+            overflow = self.on_overflow
             self.close()
-            self.on_overflow()
+            overflow()
         elif not self._warned and self._bytes > self.limit_bytes * 3 // 4:
             self._warned = True
             self.on_pressure("outbox_high", None)
+
+
+def _nobody(*_: object) -> None:
+    """Whoever was to be told is gone."""

@@ -8,6 +8,13 @@ export function amount(decimal) {
   return fraction === undefined ? grouped : `${grouped}.${fraction}`;
 }
 
+/** An average: at most six decimals and no idle zeros. For the eye; the exact one belongs into a title. */
+export function average(decimal) {
+  const [whole, fraction = ""] = decimal.split(".");
+  const short = fraction.length > 6 ? Number(decimal).toFixed(6) : decimal;
+  return amount(fraction.length > 2 ? short.replace(/(\.\d\d\d*?)0+$/, "$1") : whole + (fraction && `.${fraction}`));
+}
+
 /** A change as a percentage with its sign. @param {number} ratio */
 export function percent(ratio) {
   const value = (ratio * 100).toFixed(2);

@@ -5,6 +5,7 @@ import { Children, Panel, bar, chip, make, mark, say, show, tableRow } from "./d
 
 const TASK_ROWS = 100;
 const ALERT_ROWS = 100;
+const STEPS_SHOWN = 4; // per kind
 
 const PRESENCE_TONES = { ONLINE: "good", STALE: "warn", OFFLINE: "bad" };
 const ACTIVITY_TONES = { WORKING: "info", BLOCKED: "bad", WAITING_HUMAN: "warn", RATE_LIMITED: "warn" };
@@ -104,7 +105,9 @@ export class TeamView extends Panel {
     const rows = this.steps.arrange([...new Set(lines.map(([label]) => label))]);
     rows.forEach(({ text }, index) => {
       const items = lines.filter(([label]) => label === this.steps.order[index]).flatMap(([, texts]) => texts);
-      say(text, items.join("\n"));
+      const more = items.length - STEPS_SHOWN;
+      say(text, [...items.slice(0, STEPS_SHOWN), ...(more > 0 ? [`and ${more} more`] : [])].join("\n"));
+      mark(text, "title", more > 0 ? items.join("\n") : null);
     });
     show(this.section.querySelector(".steps-empty"), lines.length === 0);
   }
@@ -144,13 +147,16 @@ export class TasksView extends Panel {
     /** @type {Map<string, any>} */
     this.tasks = new Map();
     this.rows = new Children(this.section.querySelector("tbody"), () => {
-      const row = tableRow(["c-task", "c-task-state", "c-who", "c-progress"]);
+      const row = tableRow(["c-task", "c-task-state", "c-progress"]);
+      const title = make("div", "cut");
+      const who = make("div", "cut muted");
+      row.cells[0].append(title, who);
       const state = make("span", "chip");
       row.cells[1].append(state);
       const progress = bar("progress");
       const percent = make("span", "num percent");
-      row.cells[3].append(progress, percent);
-      return { ...row, state, progress, percent };
+      row.cells[2].append(progress, percent);
+      return { ...row, title, who, state, progress, percent };
     });
   }
 
@@ -179,11 +185,11 @@ export class TasksView extends Panel {
     this.rows.arrange(shown.map(({ task_id }) => task_id)).forEach((row, index) => {
       const task = shown[index];
       const blockers = task.blockers?.map(({ kind, ref }) => `${kind} ${ref}`).join(", ");
-      say(row.cells[0], task.title ?? task.task_id);
+      say(row.title, task.title ?? task.task_id);
       mark(row.cells[0], "title", [task.task_id, task.message, blockers && `waits for ${blockers}`].filter(Boolean).join(" · "));
       const substate = task.state === "WORKING" && task.substate !== "RUNNING" ? task.substate : null;
       chip(row.state, words(substate ?? task.state), substate === "BLOCKED" ? "bad" : (TASK_TONES[task.state] ?? "muted"));
-      say(row.cells[2], task.specialist_id ?? "");
+      say(row.who, task.specialist_id ?? "nobody yet");
       const progress = task.state === "COMPLETED" ? 1 : (task.progress ?? 0);
       if (row.progress.value !== progress) row.progress.value = progress;
       say(row.percent, percentOf(progress));

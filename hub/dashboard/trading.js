@@ -1,6 +1,6 @@
 /** Prices, the trades tape and the order blotter. `take` is called per message and only remembers; `render` draws. */
 
-import { age, amount, percent, time, words } from "./format.js";
+import { age, amount, average, percent, time, words } from "./format.js";
 import { Children, Panel, Widths, chip, figure, make, mark, say, tableRow } from "./dom.js";
 
 const STALE_AFTER_MS = 10_000;
@@ -310,7 +310,9 @@ export class OrdersView extends Panel {
       figure(cells[4], this.widths, "qty", amount(order.order_qty));
       figure(cells[5], this.widths, "qty", amount(order.cum_qty));
       figure(cells[6], this.widths, "price", amount(order.price) || words(order.order_type));
-      figure(cells[7], this.widths, "avg", Number(order.cum_qty) > 0 ? amount(order.avg_px) : "");
+      const filled = Number(order.cum_qty) > 0 && order.avg_px;
+      figure(cells[7], this.widths, "avg", filled ? average(order.avg_px) : "");
+      mark(cells[7], "title", filled ? order.avg_px : null);
       paper.hidden = !order.paper;
     });
     const open = shown.filter(([, order]) => OPEN.has(order.ord_status)).length;
