@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Sequence
+from math import isfinite
 from typing import Any, TypeVar
 
 import msgspec
@@ -132,50 +133,74 @@ def decode_error(failure: Exception, prefix: str = "$") -> HubError:
 
 
 def check_shape(value: Any, path: str) -> None:
-    """Bounds on free-form data: depth, keys, items, integers a browser can hold. Raises HubError."""
+    """Bounds on free-form data: what JSON can say, depth, keys, items, integers a browser can hold. Raises HubError."""
     stack = [(value, 1)]
     while stack:
         item, depth = stack.pop()
-        if isinstance(item, dict):
-            children: Any = item.values()
+        kind = type(item)
+        if kind is dict:
             if len(item) > MAX_KEYS:
                 raise HubError(ErrorCode.BAD_REQUEST, f"an object has at most {MAX_KEYS} keys", path=path)
-        elif isinstance(item, list):
-            children = item
+            if not all(type(key) is str for key in item):
+                raise HubError(ErrorCode.BAD_REQUEST, "the keys of an object are strings", path=path)
+            children: Any = item.values()
+        elif kind is list:
             if len(item) > MAX_ITEMS:
                 raise HubError(ErrorCode.BAD_REQUEST, f"an array has at most {MAX_ITEMS} items", path=path)
-        elif isinstance(item, int) and not -MAX_INTEGER <= item <= MAX_INTEGER:
-            raise HubError(ErrorCode.BAD_REQUEST, "integers lie within 2^53; send larger ones as strings", path=path)
-        else:
+            children = item
+        elif kind is int:
+            if not -MAX_INTEGER <= item <= MAX_INTEGER:
+                raise HubError(ErrorCode.BAD_REQUEST, "integers lie within 2^53; send others as strings", path=path)
             continue
+        elif item is None or kind is str or kind is bool or (kind is float and isfinite(item)):
+            continue
+        else:  # msgpack knows binary, timestamps and infinities
+            raise HubError(ErrorCode.BAD_REQUEST, "data must be representable as JSON", path=path)
         if depth > MAX_DEPTH:
             raise HubError(ErrorCode.BAD_REQUEST, f"nested deeper than {MAX_DEPTH}", path=path)
         stack.extend((child, depth + 1) for child in children)
 
 
+def _free_fields(kind: type) -> tuple[str, ...]:
+    """The fields of a struct that hold free-form data."""
+    found = _FREE_FIELDS.get(kind)
+    if found is None:
+        found = tuple(field.name for field in msgspec.structs.fields(kind) if "Any" in str(field.type))
+        _FREE_FIELDS[kind] = found
+    return found
+
+
+_FREE_FIELDS: dict[type, tuple[str, ...]] = {}  # one entry per struct of the vocabulary
+
+
+def _check_free_data(data: Any) -> None:
+    if isinstance(data, dict):
+        check_shape(data, "$.message.data")
+    elif isinstance(data, list):
+        for item in data:
+            _check_free_data(item)
+    else:
+        for name in _free_fields(type(data)):
+            if value := getattr(data, name):
+                check_shape(value, f"$.message.data.{name}")
+
+
 def encode_body(message: Message, *, key: str | None, publisher: str | None) -> bytes:
     """A publication's body: the JSON fragment that follows its head. Raises HubError for what cannot be carried."""
-    if type(message) is _CUSTOM or message.coordination is not None or getattr(message.data, "ext", None):
-        check_shape(message.data if type(message) is _CUSTOM else getattr(message.data, "ext", None), "$.message.data")
+    _check_free_data(message.data)
+    body = b'"data":' + msgspec.json.encode(message.data)
+    if message.coordination is not None:
         check_shape(message.coordination, "$.message.coordination")
-    try:
-        body = b'"data":' + msgspec.json.encode(message.data)
-        if message.coordination is not None:
-            body += b',"coordination":' + msgspec.json.encode(message.coordination)
-    except (msgspec.MsgspecError, TypeError, ValueError):  # msgpack maps with non-string keys, extension types
-        raise HubError(ErrorCode.BAD_REQUEST, "data must be representable as JSON", path="$.message.data") from None
-    if b"\\u0000" in body and _NUL.search(body):
-        raise HubError(ErrorCode.BAD_REQUEST, "text must not contain NUL", path="$.message.data")
+        body += b',"coordination":' + msgspec.json.encode(message.coordination)
     if key is not None:
         body += b',"key":' + orjson.dumps(key)
     if publisher is not None:
         body += b',"publisher":' + orjson.dumps(publisher)
     if message.trace is not None:
         body += b',"trace":' + orjson.dumps(message.trace)
+    if b"\\u0000" in body and _NUL.search(body):
+        raise HubError(ErrorCode.BAD_REQUEST, "text must not contain NUL", path="$.message")
     return body
-
-
-_CUSTOM = message_type("")
 
 
 def head(type_name: str, channel: str, offset: int, timestamp: int) -> bytes:

@@ -6,8 +6,10 @@ from typing import Annotated
 
 from msgspec import Meta
 
-DecimalString = Annotated[str, Meta(pattern=r"^-?\d{1,30}(\.\d{1,30})?\Z", description="a decimal number as a string")]
-Quantity = Annotated[str, Meta(pattern=r"^\d{1,30}(\.\d{1,30})?\Z", description="a decimal number, not negative")]
+DecimalString = Annotated[
+    str, Meta(pattern=r"^-?[0-9]{1,30}(\.[0-9]{1,30})?\Z", description="a decimal number as a string")
+]
+Quantity = Annotated[str, Meta(pattern=r"^[0-9]{1,30}(\.[0-9]{1,30})?\Z", description="a decimal number, not negative")]
 Micros = Annotated[int, Meta(ge=0, le=2**53 - 1, description="microseconds since 1970, UTC")]
 Millis = Annotated[int, Meta(ge=0, le=2**53 - 1, description="milliseconds since 1970, UTC")]
 Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]

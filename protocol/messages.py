@@ -28,7 +28,7 @@ Reason = Literal[
 ]
 Rewind = (
     Annotated[int, Meta(ge=0, le=10_000, description="that many newest messages")]
-    | Annotated[str, Meta(pattern=r"^\d{1,9}(ms|s|m|h)\Z", description='as old as that, e.g. "30s"')]
+    | Annotated[str, Meta(pattern=r"^[0-9]{1,9}(ms|s|m|h)\Z", description='as old as that, e.g. "30s"')]
 )
 
 
@@ -130,7 +130,7 @@ class Refresh(Command, frozen=True, tag="refresh"):
 class Pong(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="pong"):
     """Answers a Ping with its `time`. Carries no id and gets no reply."""
 
-    time: int
+    time: Millis
 
 
 AnyCommand = Connect | Subscribe | Unsubscribe | Presence | Publish | History | Search | Call | Refresh | Pong

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol, TypeVar
+from typing import Annotated, Protocol, TypeVar
 
 import msgspec
+from msgspec import Meta
 
-MAX_OFFSET = 2**53 - 1
+from protocol.fields import Count
 
 
 class Position(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -16,8 +17,8 @@ class Position(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Offset 0 is the position before the first message.
     """
 
-    epoch: str
-    offset: int
+    epoch: Annotated[str, Meta(max_length=64)]
+    offset: Count
 
 
 class Placed(Protocol):

@@ -28,7 +28,7 @@ from protocol.messages import Member, SubscribeOptions, SubscribeResult
 from protocol.positions import Gap, merge_recovered
 
 MAX_RECOVERED = 10_000  # messages per channel and subscribe
-_DURATION = re.compile(r"(\d+)(ms|s|m|h)\Z")
+_DURATION = re.compile(r"([0-9]+)(ms|s|m|h)\Z")
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
 

@@ -8,11 +8,17 @@ export function amount(decimal) {
   return fraction === undefined ? grouped : `${grouped}.${fraction}`;
 }
 
-/** An average: at most six decimals and no idle zeros. For the eye; the exact one belongs into a title. */
-export function average(decimal) {
+/**
+ * An average, to two decimals more than the price it belongs to and without idle zeros. For the eye only.
+ * @param {string} decimal
+ * @param {string | undefined} price
+ */
+export function average(decimal, price) {
+  const shown = price ? (price.split(".")[1]?.length ?? 0) : 2;
   const [whole, fraction = ""] = decimal.split(".");
-  const short = fraction.length > 6 ? Number(decimal).toFixed(6) : decimal;
-  return amount(fraction.length > 2 ? short.replace(/(\.\d\d\d*?)0+$/, "$1") : whole + (fraction && `.${fraction}`));
+  const exact = fraction.length > shown + 2 ? Number(decimal).toFixed(shown + 2) : decimal;
+  const cut = fraction.length > shown ? exact.slice(0, whole.length + 1 + shown) + exact.slice(whole.length + 1 + shown).replace(/0+$/, "") : exact;
+  return amount(cut.replace(/\.$/, ""));
 }
 
 /** A change as a percentage with its sign. @param {number} ratio */

@@ -58,7 +58,7 @@ export class TeamView extends Panel {
       if ([specialist.presence, specialist.activity, specialist.health].some((axis) => TROUBLE.has(axis))) troubled += 1;
       this.#draw(row, specialist, now_ms);
     });
-    this.summary(names.length, `${names.length}${troubled ? ` · ${troubled} need attention` : ""}`);
+    this.summary(names.length, `${names.length}${troubled ? ` · ${troubled} ${troubled === 1 ? "needs" : "need"} attention` : ""}`);
     this.#drawSteps();
   }
 
@@ -252,6 +252,8 @@ export class AlertsView extends Panel {
   }
 }
 
+const counted = (count, noun) => count && `${count} ${noun}${count === 1 ? "" : "s"}`;
+
 const SOURCE_TONES = { CONNECTED: "good", OK: "good", RECONNECTING: "warn", SUSPECT: "warn", DEGRADED: "warn", DOWN: "bad" };
 
 export class SourcesView extends Panel {
@@ -285,7 +287,7 @@ export class SourcesView extends Panel {
       if (tone !== "good") wrong += 1;
       say(row.name, source.name);
       chip(row.state, words(source.state), tone);
-      const counts = [source.gap_count && `${source.gap_count} gaps`, source.reconnects && `${source.reconnects} reconnects`];
+      const counts = [counted(source.gap_count, "gap"), counted(source.reconnects, "reconnect")];
       say(row.detail, [source.reason ?? source.detail, ...counts].filter(Boolean).join(" · "));
     });
     this.summary(keys.length, wrong ? `${wrong} of ${keys.length} not well` : `${keys.length} well`);

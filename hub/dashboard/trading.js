@@ -13,10 +13,10 @@ const BLOTTER_ROWS = 200;
 const QUOTE_TONES = { LIVE: "good", DEGRADED: "warn", DISPUTED: "warn", STALE: "bad", HALTED: "bad" };
 const PRICE_CELLS = [
   "c-symbol",
-  "num",
-  "num",
+  "num c-bid",
+  "num c-ask",
   "num c-mid",
-  "num",
+  "num c-change",
   "c-trend",
   "c-state",
   "num c-quality",
@@ -302,7 +302,7 @@ export class OrdersView extends Panel {
       const order = shown[index][1];
       mark(node, "title", [order.client_order_id, order.order_type, order.tif, order.text].filter(Boolean).join(" · "));
       say(cells[0], time(order.at));
-      say(cells[1], order.symbol ?? "");
+      figure(cells[1], this.widths, "symbol", order.symbol ?? "");
       say(cells[2], order.side ?? "");
       mark(cells[2], "data-tone", order.side === "BUY" ? "up" : "down");
       chip(status, words(order.ord_status), ORDER_TONES[order.ord_status] ?? "muted");
@@ -311,7 +311,7 @@ export class OrdersView extends Panel {
       figure(cells[5], this.widths, "qty", amount(order.cum_qty));
       figure(cells[6], this.widths, "price", amount(order.price) || words(order.order_type));
       const filled = Number(order.cum_qty) > 0 && order.avg_px;
-      figure(cells[7], this.widths, "avg", filled ? average(order.avg_px) : "");
+      figure(cells[7], this.widths, "avg", filled ? average(order.avg_px, order.price) : "");
       mark(cells[7], "title", filled ? order.avg_px : null);
       paper.hidden = !order.paper;
     });

@@ -1,0 +1,158 @@
+"""Who may do what: the whole table, decided by a second hand-written oracle; everything not named is denied."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from doubles import caller
+
+from hub.caller import Grant
+from hub.channels.access import Action, allowed
+from hub.namespaces import DEFAULTS, Namespace, Namespaces
+from protocol.errors import ErrorCode, HubError
+
+ROLES = ("admin", "feed", "trader", "agent", "dashboard", "stranger")
+OWN, OTHER = "ann", "bob"
+ACTIONS: tuple[Action, Action] = ("publish", "subscribe")
+EVERYONE = frozenset(ROLES)
+
+# Written from the documents, not from the code: namespace -> (publish, subscribe) on a channel of somebody else.
+ANYWHERE: dict[str, tuple[frozenset[str], frozenset[str]]] = {
+    "prices": (frozenset({"feed"}), EVERYONE),
+    "book": (frozenset({"feed"}), EVERYONE),
+    "status": (frozenset({"feed", "agent"}), EVERYONE),
+    "trades": (frozenset({"feed"}), EVERYONE),
+    "bars": (frozenset({"feed"}), EVERYONE),
+    "agent": (frozenset({"agent"}), frozenset({"agent", "dashboard"})),
+    "custom": (frozenset({"feed", "trader", "agent"}), EVERYONE),
+    "orders": (frozenset(), frozenset()),
+    "fills": (frozenset(), frozenset()),
+    "team": (frozenset(), frozenset({"dashboard"})),
+    "tasks": (frozenset(), frozenset({"dashboard"})),
+    "alerts": (frozenset({"agent", "feed"}), EVERYONE),
+    "approvals": (frozenset({"agent", "trader"}), frozenset()),
+}
+OWN_ONLY = {"orders": {"trader"}, "fills": {"trader"}}
+TEAM_ONLY = {"team": {"agent"}, "tasks": {"agent"}}
+
+
+def expected(role: str, action: Action, namespace: str, name: str, teams: tuple[str, ...]) -> bool:
+    if role == "admin" or role in ANYWHERE[namespace][ACTIONS.index(action)]:
+        return True
+    if role in OWN_ONLY.get(namespace, set()) and name == OWN:
+        return True
+    if role in TEAM_ONLY.get(namespace, set()) and (name in teams or "*" in teams):
+        return True
+    return namespace == "approvals" and action == "subscribe" and name == role
+
+
+@pytest.mark.parametrize("namespace", sorted(DEFAULTS))
+def test_the_access_table_is_exactly_what_was_promised(namespace: str) -> None:
+    assert set(ANYWHERE) == set(DEFAULTS), "a namespace is missing from this table"
+    names = (OWN, OTHER, "alpha", "trader", "dashboard", "admin")
+    wrong = [
+        (role, action, name, teams)
+        for role, action, name, teams in itertools.product(ROLES, ACTIONS, names, ((), ("alpha",), ("*",)))
+        if allowed(caller(OWN, role, teams=teams), action, f"{namespace}:{name}", DEFAULTS[namespace], name)
+        is not expected(role, action, namespace, name, teams)
+    ]
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("namespace", sorted(DEFAULTS))
+def test_a_caller_without_roles_may_only_read_what_is_open_to_everyone_signed_in(namespace: str) -> None:
+    policy = DEFAULTS[namespace]
+
+    assert not allowed(caller("ann"), "publish", f"{namespace}:x", policy, "x")
+    assert allowed(caller("ann"), "subscribe", f"{namespace}:x", policy, "x") is (policy.subscribe == ("*",))
+
+
+def test_two_roles_may_do_what_either_may() -> None:
+    both = caller("ann", "feed", "dashboard")
+
+    assert allowed(both, "publish", "prices:X", DEFAULTS["prices"], "X")
+    assert allowed(both, "subscribe", "team:alpha", DEFAULTS["team"], "alpha")
+    assert not allowed(both, "publish", "team:alpha", DEFAULTS["team"], "alpha")
+
+
+def test_a_grant_opens_what_it_names_and_nothing_beside_it() -> None:
+    ann = caller("ann", grant=Grant(publish=("orders:ann-*",), subscribe=("team:alpha",)))
+
+    assert allowed(ann, "publish", "orders:ann-1", DEFAULTS["orders"], "ann-1")
+    assert not allowed(ann, "publish", "orders:an", DEFAULTS["orders"], "an")
+    assert not allowed(ann, "subscribe", "orders:ann-1", DEFAULTS["orders"], "ann-1")
+    assert allowed(ann, "subscribe", "team:alpha", DEFAULTS["team"], "alpha")
+    assert not allowed(ann, "subscribe", "team:alphabet", DEFAULTS["team"], "alphabet")
+    assert not allowed(ann, "publish", "team:alpha", DEFAULTS["team"], "alpha")
+
+
+@pytest.mark.parametrize("pattern", ["(o+)+$", "orders:.*", "orders:???", "[o]rders:ann", "orders:%"])
+def test_a_pattern_is_a_literal_prefix_and_never_an_expression(pattern: str) -> None:
+    ann = caller("ann", grant=Grant(subscribe=(pattern,)))
+
+    assert not allowed(ann, "subscribe", "orders:bob", DEFAULTS["orders"], "bob")
+
+
+@pytest.mark.parametrize("entry", ["trader:Own", "trader:any", ":own", ":", "trader:own:x", "*:own2", ""])
+def test_an_entry_nobody_understands_lets_nobody_in(entry: str) -> None:
+    policy = Namespace(publish=(entry,))
+
+    assert not allowed(caller("ann", "trader"), "publish", "x:ann", policy, "ann")
+
+
+def test_a_user_named_like_a_role_gets_nothing_of_that_role() -> None:
+    assert not allowed(caller("trader"), "subscribe", "approvals:trader", DEFAULTS["approvals"], "trader")
+    assert not allowed(caller("admin", "dashboard"), "subscribe", "orders:x", DEFAULTS["orders"], "x")
+
+
+def test_an_unknown_namespace_is_unknown_even_to_an_admin() -> None:
+    with pytest.raises(HubError) as caught:
+        Namespaces().of("nope:x")
+
+    assert caught.value.code is ErrorCode.UNKNOWN_CHANNEL
+    assert caught.value.path == "$.channel"
+
+
+@pytest.mark.parametrize(
+    "channel",
+    [
+        "prices",
+        ":x",
+        "prices:",
+        "Prices:x",
+        "prices :x",
+        "prices:x y",
+        "prices:x\n",
+        "prices:x\x00",
+        "prices:é",
+        "prices:а",  # Cyrillic
+        "prices:x\u200b",
+        "prices:\u202ex",
+        "prices:*",
+        "prices:[a]",
+        'prices:"x"',
+        "prices:x\\y",
+        "prices:" + "x" * 249,
+        "p" * 33 + ":x",
+    ],
+)
+def test_a_channel_outside_the_grammar_is_a_bad_request(channel: str) -> None:
+    with pytest.raises(HubError) as caught:
+        Namespaces().of(channel)
+
+    assert caught.value.code is ErrorCode.BAD_REQUEST
+    assert channel not in str(caught.value)
+
+
+def test_a_symbol_with_slashes_and_colons_is_the_name_after_the_first_colon() -> None:
+    assert Namespaces().of("book:10:BTC/USDT:USDT")[1] == "10:BTC/USDT:USDT"
+
+
+def test_a_million_invented_channels_do_not_stay_in_memory() -> None:
+    namespaces = Namespaces()
+    for number in range(200_000):
+        namespaces.of(f"custom:{number}")
+
+    assert len(namespaces._known) <= 65_536

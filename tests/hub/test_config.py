@@ -1,0 +1,156 @@
+"""The configuration file: what it may say, and one clear sentence for everything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hub.bootstrap import make_tokens
+from hub.clock import SystemClock
+from hub.config import ConfigError, load
+from hub.namespaces import DEFAULTS
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "krin.toml"
+    path.write_text(text)
+    return path
+
+
+def test_without_a_file_everything_has_a_default(tmp_path: Path) -> None:
+    settings = load(data_dir=str(tmp_path))
+
+    assert settings.host == "127.0.0.1"
+    assert settings.namespaces == DEFAULTS
+    assert settings.node
+
+
+def test_a_namespace_of_ones_own_stands_beside_the_built_in_ones(tmp_path: Path) -> None:
+    path = write(tmp_path, '[namespaces.chat]\npromise = "recoverable"\npublish = ["*"]\nhistory_size = 5\n')
+
+    settings = load(path, data_dir=str(tmp_path))
+
+    assert settings.namespaces["chat"].history_size == 5
+    assert set(settings.namespaces) == {*DEFAULTS, "chat"}
+
+
+def test_a_built_in_namespace_changes_only_where_the_file_says_so(tmp_path: Path) -> None:
+    path = write(tmp_path, "[namespaces.prices]\nmax_keys = 7\n")
+
+    prices = load(path, data_dir=str(tmp_path)).namespaces["prices"]
+
+    assert prices.max_keys == 7
+    assert prices.publish == DEFAULTS["prices"].publish
+    assert prices.latest
+
+
+def test_what_is_given_beats_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, 'port = 1234\nhost = "0.0.0.0"\n[limits]\nsubscriptions = 3\n')
+
+    settings = load(path, data_dir=str(tmp_path), port=4321)
+
+    assert (settings.port, settings.host, settings.limits.subscriptions) == (4321, "0.0.0.0", 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("port = 70000", "port"),
+        ("port = -1", "port"),
+        ('port = "eighty"', "port"),
+        ("prot = 80", "prot"),
+        ("ping_interval_s = 0", "ping_interval_s"),
+        ("drain_timeout_s = -1", "drain_timeout_s"),
+        ('log_level = "loud"', "log_level"),
+        ("[limits]\nmessage_bytes = 1", "message_bytes"),
+        ("[limits]\noutbox_bytes = 0", "outbox_bytes"),
+        ("[limits]\nconnections = 0", "connections"),
+        ("[limits]\nconections = 1", "conections"),
+        ("limits = 3", "limits"),
+        ("[auth]\nalgorithm = 3", "algorithm"),
+        ('[namespaces.x]\npromise = "eventually"', "promise"),
+        ('[namespaces.x]\npromis = "latest"', "promis"),
+        ("[namespaces.x]\nhistory_size = -1", "history_size"),
+        ('[namespaces.x]\npublish = "feed"', "publish"),
+        ("namespaces = 3", "namespaces"),
+        ("[namespaces]\nx = 3", "x"),
+        ('[namespaces."Not A Name"]\npromise = "latest"', "Not A Name"),
+        ('[namespaces."a:b"]\npromise = "latest"', "a:b"),
+        ('[namespaces.x]\npublish = ["trader:ownn"]', "ownn"),
+        ("port = 80\nport = 81", "krin.toml"),
+        ("= =", "krin.toml"),
+    ],
+)
+def test_a_wrong_value_is_one_sentence_that_names_it(tmp_path: Path, text: str, names: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, text), data_dir=str(tmp_path))
+
+    assert names in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_or_not_text_is_one_sentence(tmp_path: Path) -> None:
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    for path in (tmp_path / "missing.toml", binary, tmp_path):
+        with pytest.raises(ConfigError) as caught:
+            load(path, data_dir=str(tmp_path))
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [
+        '[auth]\nalgorithm = "none"',
+        '[auth]\nalgorithm = "HS512"',
+        '[auth]\nalgorithm = "RS256"',
+        '[auth]\nalgorithm = "RS256"\nverifying_key_file = "/nowhere/key.pem"',
+        '[auth]\nsigning_key_file = "/nowhere/key"',
+    ],
+)
+def test_a_key_that_cannot_be_used_is_one_sentence(tmp_path: Path, auth: str) -> None:
+    settings = load(write(tmp_path, auth), data_dir=str(tmp_path))
+    with pytest.raises(ConfigError) as caught:
+        make_tokens(settings, SystemClock())
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"00" * 8, b"\xff\xfe" * 40, b"zz" * 40])
+def test_a_damaged_signing_key_is_one_sentence_and_never_replaced(tmp_path: Path, content: bytes) -> None:
+    key = tmp_path / "keys" / "signing.key"
+    key.parent.mkdir()
+    key.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        make_tokens(load(data_dir=str(tmp_path)), SystemClock())
+
+    assert "\n" not in str(caught.value)
+    assert key.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", ["", "secret", "x" * 31])
+def test_a_configured_secret_that_is_too_short_is_refused_at_start(tmp_path: Path, content: str) -> None:
+    (tmp_path / "secret").write_text(content)
+    settings = load(write(tmp_path, f'[auth]\nsigning_key_file = "{tmp_path}/secret"'), data_dir=str(tmp_path))
+    with pytest.raises(ConfigError):
+        make_tokens(settings, SystemClock())
+
+
+def test_a_key_file_of_another_kind_is_refused_at_start(tmp_path: Path) -> None:
+    (tmp_path / "public.pem").write_text("this is no key")
+    settings = load(
+        write(tmp_path, f'[auth]\nalgorithm = "ES256"\nverifying_key_file = "{tmp_path}/public.pem"'),
+        data_dir=str(tmp_path),
+    )
+    with pytest.raises(ConfigError):
+        make_tokens(settings, SystemClock())
+
+
+def test_the_generated_key_is_private_and_stays_the_same(tmp_path: Path) -> None:
+    tokens = make_tokens(load(data_dir=str(tmp_path)), SystemClock())
+    again = make_tokens(load(data_dir=str(tmp_path)), SystemClock())
+
+    assert again.verify(tokens.issue("ann", roles=["feed"], ttl_s=60)).sub == "ann"
+    assert (tmp_path / "keys" / "signing.key").stat().st_mode & 0o077 == 0
+    assert list((tmp_path / "keys").iterdir()) == [tmp_path / "keys" / "signing.key"]

@@ -1,0 +1,108 @@
+"""One door: what a handler raises, and what the peer may know of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+from doubles import caller
+
+from hub.dispatch import Dispatcher, convert
+from protocol.errors import TEMPORARY, ErrorCode, HubError
+from protocol.messages import Call, ErrorBody, History, Presence
+from protocol.positions import Position
+
+SECRET = "postgresql://krin:hunter2@db/krin"
+
+
+def raising(failure: BaseException) -> Any:
+    def handler(command: Any, caller: Any, codec: Any) -> Any:
+        raise failure
+
+    return handler
+
+
+def failed(failure: BaseException) -> HubError:
+    dispatcher = Dispatcher({History: raising(failure)}, {})
+    with pytest.raises(HubError) as caught:
+        dispatcher.handle(History(id=1, channel="custom:x"), caller("ann"))
+    return caught.value
+
+
+@pytest.mark.parametrize("code", list(ErrorCode), ids=lambda code: code.name)
+def test_a_hub_error_reaches_the_peer_as_it_is(code: ErrorCode) -> None:
+    body = ErrorBody.of(failed(HubError(code, "no", path="$.x", retry_after_ms=5)))
+
+    assert (body.code, body.name, body.message, body.path, body.retry_after_ms) == (
+        code.value,
+        code.name.lower(),
+        "no",
+        "$.x",
+        5,
+    )
+    assert body.temporary is (code in TEMPORARY)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [RuntimeError(SECRET), KeyError(SECRET), ValueError(SECRET), OSError(2, SECRET), RecursionError(SECRET)],
+    ids=lambda failure: type(failure).__name__,
+)
+def test_an_unexpected_failure_is_internal_with_an_incident_that_stands_in_the_log(
+    failure: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        error = failed(failure)
+
+    assert error.code is ErrorCode.INTERNAL
+    assert SECRET not in error.message
+    incident = error.message.rsplit(" ", 1)[-1]
+    assert incident in caplog.text
+
+
+def test_a_timeout_says_when_to_try_again() -> None:
+    error = failed(TimeoutError())
+
+    assert error.code is ErrorCode.TIMEOUT
+    assert error.retry_after_ms
+
+
+def test_a_command_without_a_handler_is_an_error_and_not_a_crash() -> None:
+    with pytest.raises(HubError) as caught:
+        Dispatcher({}, {}).handle(Presence(id=1, channel="custom:x"), caller("ann"))
+
+    assert caught.value.code in (ErrorCode.INTERNAL, ErrorCode.UNKNOWN_TYPE)
+
+
+def test_an_unknown_method_is_an_unknown_type_at_its_path() -> None:
+    with pytest.raises(HubError) as caught:
+        Dispatcher({}, {}).handle(Call(id=1, method="orders.nope"), caller("ann"))
+
+    assert (caught.value.code, caught.value.path) == (ErrorCode.UNKNOWN_TYPE, "$.method")
+
+
+def test_cancellation_is_not_an_error_to_be_answered() -> None:
+    with pytest.raises(asyncio.CancelledError):
+        Dispatcher({History: raising(asyncio.CancelledError())}, {}).handle(
+            History(id=1, channel="custom:x"), caller("ann")
+        )
+
+
+def test_each_error_and_each_command_is_counted_once() -> None:
+    dispatcher = Dispatcher({History: raising(HubError(ErrorCode.TIMEOUT, "late"))}, {})
+    for number in range(1, 4):
+        with pytest.raises(HubError):
+            dispatcher.handle(History(id=number, channel="custom:x"), caller("ann"))
+
+    assert dispatcher.errors == {"timeout": 3}
+    assert dispatcher.commands == {"History": 3}
+
+
+def test_parameters_of_a_method_are_checked_with_their_path() -> None:
+    with pytest.raises(HubError) as caught:
+        convert({"epoch": "e", "offset": "three"}, Position)
+
+    assert (caught.value.code, caught.value.path) == (ErrorCode.SCHEMA_INVALID, "$.params.offset")
+    assert "three" not in caught.value.message
