@@ -299,14 +299,17 @@ def make_tokens(settings: Settings, clock: Clock) -> Tokens:
         raise ConfigError(f"a key file cannot be read: {failure.strerror}") from None
     except KeyUnusable as failure:
         raise ConfigError(str(failure)) from None
-    return Tokens(
-        clock=clock,
-        algorithm=auth.algorithm,
-        signing_key=signing,
-        verifying_key=verifying,
-        issuer=auth.issuer,
-        audience=auth.audience,
-    )
+    try:
+        return Tokens(
+            clock=clock,
+            algorithm=auth.algorithm,
+            signing_key=signing,
+            verifying_key=verifying,
+            issuer=auth.issuer,
+            audience=auth.audience,
+        )
+    except ValueError as failure:
+        raise ConfigError(f"[auth] {failure}") from None
 
 
 def _search(command: Any, caller: Any, codec: Any) -> Any:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 from rich.console import Console
@@ -19,8 +19,8 @@ from hub import __version__
 from hub.auth.service import BUILT_IN_ROLES, Authentication
 from hub.bootstrap import Hub, make_tokens, open_database, open_hub
 from hub.clock import SystemClock
-from hub.config import ConfigError, Settings, load
-from hub.observe.logs import LEVELS, configure_logging
+from hub.config import ConfigError, LogLevel, Settings, load
+from hub.observe.logs import configure_logging
 from hub.serve import address, bind
 from hub.serve import serve as serve_hub
 from hub.supervise import Supervisor, local_redis, worker_command
@@ -56,7 +56,11 @@ def node_options(command: F) -> F:
             click.option("--database-url", envvar="KRIN_DATABASE_URL", help="Postgres; default: an embedded one"),
             click.option("--config", type=click.Path(path_type=Path), envvar="KRIN_CONFIG", help="TOML file"),
             click.option(
-                "--log-level", type=click.Choice(LEVELS), envvar="KRIN_LOG_LEVEL", default=None, help="default: info"
+                "--log-level",
+                type=click.Choice(get_args(LogLevel)),
+                envvar="KRIN_LOG_LEVEL",
+                default=None,
+                help="default: info",
             ),
         ]
     ):

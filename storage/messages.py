@@ -180,8 +180,9 @@ class MessageLog:
         return found
 
     async def channels(self, prefix: str = "") -> list[str]:
-        """The names that begin with `prefix`, such as `orders:`, in order."""
-        rows = await self._db.fetch("SELECT name FROM channels WHERE starts_with(name, $1) ORDER BY name", prefix)
+        """The channels with messages whose names begin with `prefix`, such as `orders:`, in order."""
+        query = "SELECT name FROM channels WHERE starts_with(name, $1) AND top > 0 ORDER BY name"
+        rows = await self._db.fetch(query, prefix)
         return [row["name"] for row in rows]
 
     async def trim(self, channel: str, *, keep: int | None = None, before_ms: int | None = None) -> int:

@@ -13,21 +13,25 @@ import msgspec
 from hub.caller import Grant
 from hub.clock import Clock
 from protocol.errors import ErrorCode, HubError
+from protocol.fields import Count, Name
 
 ISSUER = "krin"
 AUDIENCE = "krin"
 TOKEN_TYPE = "at+jwt"
 MAX_TOKEN_BYTES = 8192
 LEEWAY_S = 5
+MIN_SECRET_BYTES = 32
 REQUIRED = ["exp", "iat", "aud", "iss", "sub", "jti"]
 
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True):
     """What a valid token says. Times are seconds since 1970."""
 
-    sub: str
-    exp: int
+    sub: Name
+    exp: Count
+    iat: Count
     jti: str
+    nbf: Count = 0
     roles: frozenset[str] = frozenset()
     teams: frozenset[str] = frozenset()
     grant: Grant = Grant()
@@ -44,14 +48,23 @@ class Tokens:
         issuer: str = ISSUER,
         audience: str = AUDIENCE,
     ) -> None:
-        """`signing_key` None: this hub only verifies tokens that others issue."""
+        """`signing_key` None: this hub only verifies tokens that others issue. Raises ValueError for unusable keys."""
         self._clock = clock
         self._algorithm = algorithm
         self._signing_key = signing_key
         self._verifying_key = _prepared(verifying_key, algorithm)
         self._issuer = issuer
         self._audience = audience
-        self._jwt = jwt.PyJWT(options={"require": REQUIRED, "enforce_minimum_key_length": True})
+        # Times are checked against the hub's own clock, in `verify`.
+        self._jwt = jwt.PyJWT(
+            options={
+                "require": REQUIRED,
+                "enforce_minimum_key_length": True,
+                "verify_exp": False,
+                "verify_iat": False,
+                "verify_nbf": False,
+            }
+        )
 
     def issue(
         self,
@@ -89,20 +102,28 @@ class Tokens:
                 algorithms=[self._algorithm],
                 audience=self._audience,
                 issuer=self._issuer,
-                leeway=LEEWAY_S,
             )
             if decoded["header"].get("typ") != TOKEN_TYPE:
                 raise HubError(ErrorCode.TOKEN_INVALID, "this is not an access token")
-            return msgspec.convert(decoded["payload"], Claims)
-        except jwt.ExpiredSignatureError:
-            raise HubError(ErrorCode.TOKEN_EXPIRED, "the token has expired") from None
+            claims = msgspec.convert(decoded["payload"], Claims)
         except (jwt.InvalidTokenError, msgspec.ValidationError, ValueError, TypeError):
             raise HubError(ErrorCode.TOKEN_INVALID, "the token is not valid here") from None
+        now = self._clock.now_ms() // 1000
+        if claims.exp <= now - LEEWAY_S:
+            raise HubError(ErrorCode.TOKEN_EXPIRED, "the token has expired")
+        if max(claims.iat, claims.nbf) > now + LEEWAY_S:
+            raise HubError(ErrorCode.TOKEN_INVALID, "the token is not valid yet")
+        return claims
 
 
 def _prepared(key: Any, algorithm: str) -> Any:
-    """An HMAC key in the form that PyJWT does not examine anew for every token."""
-    if algorithm != "HS256":
-        return key
-    encoded = base64.urlsafe_b64encode(key).rstrip(b"=").decode()
-    return jwt.PyJWK({"kty": "oct", "k": encoded, "alg": algorithm})
+    """A key in a form that PyJWT does not examine anew for every token. Raises ValueError for one that is no use."""
+    try:
+        if algorithm == "HS256":
+            if len(key) < MIN_SECRET_BYTES:
+                raise ValueError(f"a secret for HS256 has at least {MIN_SECRET_BYTES} bytes")
+            encoded = base64.urlsafe_b64encode(key).rstrip(b"=").decode()
+            return jwt.PyJWK({"kty": "oct", "k": encoded, "alg": algorithm})
+        return jwt.get_algorithm_by_name(algorithm).prepare_key(key)
+    except (jwt.InvalidKeyError, TypeError) as failure:
+        raise ValueError(f"this is no key for {algorithm}: {failure}") from None

@@ -30,7 +30,11 @@ class Kept:
             self.history.clear()
         self.offset = publication.offset
         if self.policy.latest:
-            self.latest[publication.key or ""] = publication
+            key = publication.key or ""
+            self.latest.pop(
+                key, None
+            )  # to the end: a snapshot is in offset order, and the longest unchanged goes first
+            self.latest[key] = publication
             if len(self.latest) > self.policy.max_keys:
                 self.latest.popitem(last=False)
         elif self.policy.history_size:

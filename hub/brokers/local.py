@@ -68,6 +68,8 @@ class LocalBroker:
 
     def unsubscribe(self, channel: str) -> None:
         self._listened.discard(channel)
+        if (kept := self._channels.get(channel)) is not None and not kept.offset:
+            del self._channels[channel]  # nothing was ever promised there
 
     def recover(self, channel: str, policy: Namespace, *, epoch: str | None, offset: int, limit: int) -> Recovered:
         kept = self._channel(channel, policy)
@@ -75,7 +77,9 @@ class LocalBroker:
         return kept.recover(epoch=epoch, offset=offset, limit=limit)
 
     def history(self, channel: str, policy: Namespace, *, after: int, limit: int, reverse: bool) -> Recovered:
-        kept = self._channel(channel, policy)
+        kept = self._channels.get(channel)
+        if kept is None:  # asking makes no channel
+            return Recovered("", 0, [], True)
         kept.expire(self._clock.now_ms())
         return kept.read(after=after, limit=limit, reverse=reverse)
 

@@ -73,9 +73,12 @@ class _Pending:
 
 
 class _Followed:
-    """A channel this node listens to. `kept` is None until it was read; what arrives meanwhile is held."""
+    """A channel this node listens to. `kept` is None until it was read; what arrives meanwhile is held.
 
-    __slots__ = ("held", "kept", "mending", "policy", "ready")
+    `waiting` are those who want a read that begins after they asked.
+    """
+
+    __slots__ = ("held", "kept", "mending", "policy", "ready", "waiting")
 
     def __init__(self, policy: Namespace, ready: asyncio.Future[None]) -> None:
         self.policy = policy
@@ -83,6 +86,7 @@ class _Followed:
         self.held: list[Publication] = []
         self.ready = ready
         self.mending = False
+        self.waiting: list[asyncio.Future[None]] = []
 
 
 class RedisBroker:
@@ -168,6 +172,7 @@ class RedisBroker:
     def unsubscribe(self, channel: str) -> None:
         followed = self._followed.pop(channel, None)
         if followed is not None:
+            _refuse(followed.waiting)
             if not followed.ready.done():
                 followed.ready.cancel()
             self._change(b"UNSUBSCRIBE", channel)
@@ -178,7 +183,25 @@ class RedisBroker:
         followed = self._followed.get(channel)
         if followed is None or followed.kept is None:
             raise _away()
-        followed.kept.expire(self._clock.now_ms())
+        kept = followed.kept
+        if epoch is not None and (epoch != kept.epoch or offset > kept.offset):
+            # Maybe this node is behind the one the reader comes from: Redis knows.
+            if not self.available:
+                raise _away()
+            read: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            followed.waiting.append(read)
+            self._ask_mending(channel, followed)
+            return asyncio.ensure_future(self._recover_after(read, channel, epoch, offset, limit))
+        kept.expire(self._clock.now_ms())
+        return kept.recover(epoch=epoch, offset=offset, limit=limit)
+
+    async def _recover_after(
+        self, read: asyncio.Future[None], channel: str, epoch: str, offset: int, limit: int
+    ) -> Recovered:
+        await read
+        followed = self._followed.get(channel)
+        if followed is None or followed.kept is None:
+            raise _away()
         return followed.kept.recover(epoch=epoch, offset=offset, limit=limit)
 
     def history(
@@ -265,6 +288,8 @@ class RedisBroker:
                 waiting.future.exception()
         self._bells.clear()
         for channel, followed in list(self._followed.items()):
+            _refuse(followed.waiting)
+            followed.waiting = []
             if followed.ready.done():
                 continue
             if followed.policy.durable:
@@ -514,15 +539,24 @@ class RedisBroker:
             while not self._mend.empty() and len(channels) < READ_BATCH:
                 channels.add(self._mend.get_nowait())
             wanted = {name: found for name in channels if (found := self._followed.get(name)) is not None}
+            waiting: list[asyncio.Future[None]] = []
             for each in wanted.values():
                 each.mending = False  # before the read: what arrives during it may ask again
+                waiting += each.waiting
+                each.waiting = []
             pipeline = self._redis.pipeline(transaction=False)
             for name, each in wanted.items():
                 pipeline.evalsha(self._read_sha, 1, _base(name), *self._read_arguments(each.policy))
-            answers = await pipeline.execute() if wanted else []
-            for (name, each), answer in zip(wanted.items(), answers, strict=True):
-                if self._followed.get(name) is each:
-                    self._take_in(name, each, answer)
+            try:
+                answers = await pipeline.execute() if wanted else []
+                for (name, each), answer in zip(wanted.items(), answers, strict=True):
+                    if self._followed.get(name) is each:
+                        self._take_in(name, each, answer)
+                for read in waiting:
+                    if not read.done():
+                        read.set_result(None)
+            finally:
+                _refuse(waiting)
 
     def _read_arguments(self, policy: Namespace) -> tuple[Any, ...]:
         return self._run_id, secrets.token_urlsafe(6), _mode(policy), policy.history_size or 1
@@ -582,6 +616,13 @@ class RedisBroker:
         kept = self._kept(channel, policy, answer)
         kept.expire(self._clock.now_ms())
         return kept.read(after=after, limit=limit, reverse=reverse)
+
+
+def _refuse(waiting: Iterable[asyncio.Future[Any]]) -> None:
+    for future in waiting:
+        if not future.done():
+            future.set_exception(_away())
+            future.exception()
 
 
 def _script(name: str) -> str:

@@ -136,6 +136,7 @@ class DurableChannels:
             for index, outcome in enumerate(outcomes)
             if isinstance(outcome, OutcomeUnknown) and batch[index].idempotency_key is not None
         ]
+        repeated = frozenset(unknown)
         deadline = self._clock.monotonic() + RESOLVE_S
         while unknown and self._clock.monotonic() < deadline:
             await self._clock.sleep(0.05)
@@ -145,15 +146,15 @@ class DurableChannels:
                 outcomes[index] = OutcomeUnknown(str(outcome)) if isinstance(outcome, Unavailable) else outcome
             unknown = [index for index in unknown if isinstance(outcomes[index], OutcomeUnknown)]
         self.commits += 1
-        for waiting, outcome in zip(batch, outcomes, strict=True):
+        for index, (waiting, outcome) in enumerate(zip(batch, outcomes, strict=True)):
             if isinstance(outcome, Stored):
-                self._acknowledge(waiting, outcome)
+                self._acknowledge(waiting, outcome, repeated=index in repeated)
             elif not waiting.future.done():
                 waiting.future.set_exception(_as_hub_error(outcome))
         down = next((each for each in outcomes if isinstance(each, Unavailable | OutcomeUnknown)), None)
         self._note(down is None, down)
 
-    def _acknowledge(self, waiting: _Waiting, stored: Stored) -> None:
+    def _acknowledge(self, waiting: _Waiting, stored: Stored, *, repeated: bool) -> None:
         publication = waiting.publication
         if not waiting.future.done():
             waiting.future.set_result(
@@ -162,7 +163,8 @@ class DurableChannels:
                     epoch=stored.epoch,
                     offset=stored.offset,
                     timestamp=stored.timestamp_ms,
-                    duplicate=stored.duplicate,
+                    # After an unknown outcome we asked again ourselves: our own first attempt is no duplicate.
+                    duplicate=stored.duplicate and not (repeated and stored.timestamp_ms == publication.timestamp),
                 )
             )
         self.committed += 1
@@ -213,12 +215,14 @@ class DurableChannels:
         self, channel: str, *, epoch: str | None, offset: int, limit: int
     ) -> Recovered | asyncio.Future[Recovered]:
         """As `Broker.recover`, for a followed channel."""
-        tail = self._tails[channel]
-        assert tail.epoch is not None
+        tail = self._tails.get(channel)
+        if tail is None or tail.epoch is None:
+            raise HubError(ErrorCode.NOT_AVAILABLE, "the channel's position is not known yet", retry_after_ms=1000)
         if epoch is None:
             return Recovered(tail.epoch, tail.offset, [], False, "not_requested")
         if epoch != tail.epoch or offset > tail.offset:
-            return Recovered(tail.epoch, tail.offset, [], False, "epoch_changed")
+            # Maybe this node is behind the one the reader comes from: the log knows.
+            return asyncio.ensure_future(self._recover_unknown(channel, tail, epoch, offset, limit))
         missed = tail.offset - offset
         if missed > limit:
             return Recovered(tail.epoch, tail.offset, [], False, "limit_exceeded")
@@ -238,6 +242,23 @@ class DurableChannels:
             messages += [_publication(row) for row in chunk]
         return Recovered(epoch, top, messages, True)
 
+    async def _recover_unknown(self, channel: str, tail: _Tail, epoch: str, offset: int, limit: int) -> Recovered:
+        """For a position the tail does not know. The tail catches up first: what it still lacked must not go out again
+        after the answer."""
+        try:
+            head = await self._log.head(channel)
+            if head is not None:
+                await self._catch_up(channel, tail, head)
+        except StorageError as failure:
+            raise _as_hub_error(failure) from None
+        if self._tails.get(channel) is not tail:
+            raise HubError(ErrorCode.NOT_AVAILABLE, "the subscription was given up")
+        assert tail.epoch is not None
+        if epoch != tail.epoch or offset > tail.offset:
+            return Recovered(tail.epoch, tail.offset, [], False, "epoch_changed")
+        recovered = self.recover(channel, epoch=epoch, offset=offset, limit=limit)
+        return recovered if isinstance(recovered, Recovered) else await recovered
+
     async def history(self, channel: str, *, after: int, limit: int, reverse: bool) -> Recovered:
         """As `Broker.history`, for any durable channel."""
         try:
@@ -250,10 +271,11 @@ class DurableChannels:
                 rows = await self._log.read(channel, after=after, limit=limit + 1)
         except StorageError as failure:
             raise _as_hub_error(failure) from None
-        return Recovered(head.epoch, head.top, [_publication(row) for row in rows[:limit]], len(rows) <= limit)
+        top = max([head.top, *(row.offset for row in rows)])  # rows may be newer than the head read before them
+        return Recovered(head.epoch, top, [_publication(row) for row in rows[:limit]], len(rows) <= limit)
 
     async def channels(self) -> list[str]:
-        """Every durable channel that was ever written to or listened to."""
+        """Every durable channel that was ever written to."""
         try:
             return await self._log.channels()
         except StorageError as failure:

@@ -92,6 +92,8 @@ class Joining:
         try:
             for future in self.pending:
                 await _shared(future)
+            if self._subscriber.subscriptions.get(self._channel) is not self._subscription:
+                raise _left()
             if self.recovered is None:
                 self.recovered = self._service._recover(self._channel, self._namespace, self._subscription.options)
             if not isinstance(self.recovered, Recovered):
@@ -104,7 +106,7 @@ class Joining:
         """Merge and go live. The result must be sent within the same turn: live messages follow it."""
         assert isinstance(self.recovered, Recovered)
         if self._subscriber.subscriptions.get(self._channel) is not self._subscription:
-            raise HubError(ErrorCode.NOT_AVAILABLE, "unsubscribed before the subscription was complete")
+            raise _left()
         return self._service._finish(
             self._subscriber, self._caller, self._channel, self._namespace, self._subscription, self.recovered
         )
@@ -112,6 +114,10 @@ class Joining:
     def abandon(self) -> None:
         if self._subscriber.subscriptions.get(self._channel) is self._subscription:
             self._service.unsubscribe(self._subscriber, self._channel)
+
+
+def _left() -> HubError:
+    return HubError(ErrorCode.NOT_AVAILABLE, "unsubscribed before the subscription was complete")
 
 
 async def _shared(future: asyncio.Future[None]) -> None:
@@ -184,11 +190,22 @@ class Subscriptions:
         if self._fanout.remove(channel, subscription.listener):
             self._broker.unsubscribe(channel)
             self._durable.leave(channel)
+        subscriber.outbox.forget(channel)
         if subscription.options.presence:
             self._presence.unwatch(channel, subscriber.outbox)
         if subscription.present:
             self._presence.leave(channel, subscriber.id)
         return True
+
+    def revoke(self, subscriber: Subscriber, caller: Caller) -> list[str]:
+        """End what this caller may no longer subscribe to; returns the channels."""
+        ended = []
+        for channel in list(subscriber.subscriptions):
+            namespace, name = self._namespaces.of(channel)
+            if not allowed(caller, "subscribe", channel, namespace, name):
+                self.unsubscribe(subscriber, channel)
+                ended.append(channel)
+        return ended
 
     def unsubscribe_all(self, subscriber: Subscriber) -> None:
         for channel in list(subscriber.subscriptions):
@@ -228,7 +245,9 @@ class Subscriptions:
     ) -> SubscribeResult:
         """Merge, answer and go live, all within this turn: no publication can slip in between."""
         buffered = self._fanout.go_live(channel, subscription.listener, recovered.epoch)
-        messages, offset = recovered.messages, recovered.offset
+        messages = recovered.messages
+        # What was read may reach beyond the position that was read with it.
+        offset = max(recovered.offset, messages[-1].offset) if messages else recovered.offset
         complete, reason = recovered.complete, recovered.reason
         fresh = [live for live in buffered if live.epoch == recovered.epoch and live.offset > offset]
         if fresh:
@@ -249,6 +268,7 @@ class Subscriptions:
             if subscription.options.presence:
                 members = self._presence.watch(channel, subscriber.outbox)
         codec = subscriber.outbox.codec
+        wanted = self._wanted(messages, subscription.options, namespace)
         return SubscribeResult(
             channel=channel,
             epoch=recovered.epoch,
@@ -256,17 +276,22 @@ class Subscriptions:
             promise=namespace.promise,
             recovered=complete,
             reason=reason,
-            messages=[msgspec.Raw(each.encoded(codec)) for each in self._wanted(messages, subscription.options)],
+            messages=[
+                msgspec.Raw(each.encoded(codec)) for each in self._wanted(messages, subscription.options, namespace)
+            ],
             members=members,
         )
 
-    def _wanted(self, messages: list[Publication], options: SubscribeOptions) -> list[Publication]:
+    def _wanted(
+        self, messages: list[Publication], options: SubscribeOptions, namespace: Namespace
+    ) -> list[Publication]:
+        """Without what the filter leaves out, and without latest values that have expired: others leave no hole."""
         now = self._clock.monotonic()
         return [
             publication
             for publication in messages
             if (options.filter is None or passes(options.filter, publication))
-            and (publication.expires_at is None or publication.expires_at > now)
+            and not (namespace.latest and publication.expires_at is not None and publication.expires_at <= now)
         ]
 
     def _shaper(self, subscriber: Subscriber, options: SubscribeOptions) -> Shaper | None:

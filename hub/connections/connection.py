@@ -40,6 +40,9 @@ REFUSALS = {
 }
 
 
+_NOTHING: deque[Any] = deque(maxlen=0)  # shared by all that have no backlog
+
+
 class Dispatcher(Protocol):
     """What a connection needs of hub.dispatch."""
 
@@ -63,13 +66,13 @@ class Connection:
     """Owner of everything one socket has: its outbox, who it is, what it subscribed to, what it still awaits."""
 
     __slots__ = (
+        "_backlog",
         "_buckets",
         "_clock",
         "_closing_at",
         "_dispatcher",
         "_ended",
         "_errors",
-        "_heard",
         "_heard_at",
         "_in_flight",
         "_limits",
@@ -127,8 +130,8 @@ class Connection:
         self._limits = limits
         self._in_flight: dict[int, asyncio.Future[Any]] | None = None
         self._reading_paused = False
+        self._backlog: deque[Any] = _NOTHING
         self._opened_at = self._heard_at = clock.monotonic()
-        self._heard = False
         self._pinged = False
         self._errors: deque[float] | None = None
         self._stalled_at: float | None = None
@@ -147,13 +150,24 @@ class Connection:
 
     def receive(self, payload: bytes | str) -> None:
         """One frame from the client: a message or an array of messages."""
-        self._heard = True
+        self._heard_at = self._clock.monotonic()
+        self._pinged = False
         if isinstance(payload, str) != (self.codec.opcode == frames.TEXT):
             self.close(CloseCode.BAD_PROTOCOL, reason="frame type does not match the subprotocol")
             return
-        for command in self.codec.decode(payload):
-            if self._closing_at is not None:
+        commands = self.codec.decode(payload)
+        if self._reading_paused:
+            self._backlog.extend(commands)  # of the last read: the socket gives no more until this is worked off
+        else:
+            self._work(deque(commands))
+
+    def _work(self, commands: deque[Any]) -> None:
+        """Take commands in order, as long as few enough are in flight; the rest waits."""
+        while commands and self._closing_at is None:
+            if self._reading_paused:
+                self._backlog = commands
                 return
+            command = commands.popleft()
             if type(command) is Pong:
                 self._note_rtt(command.time)
             elif isinstance(command, tuple):
@@ -180,7 +194,9 @@ class Connection:
             self._track(number, result)
             result.add_done_callback(lambda done: self._settle(number, done))
         elif isinstance(result, CoroutineType):
-            self._track(number, asyncio.ensure_future(self._finish(number, result)))
+            task = asyncio.ensure_future(self._finish(number, result))
+            task.add_done_callback(lambda _: result.close())  # cancelled before it began, it would complain
+            self._track(number, task)
         else:
             self.outbox.push(self.codec.encode(Reply(id=number, result=result)))
 
@@ -210,6 +226,7 @@ class Connection:
         self._in_flight[number] = work
         if len(self._in_flight) >= MAX_IN_FLIGHT and not self._reading_paused:
             self._reading_paused = True  # back-pressure instead of an error: the client's TCP window fills up
+            self._backlog = deque()
             self._socket.pause_reading()
 
     def _untrack(self, number: int) -> None:
@@ -218,7 +235,10 @@ class Connection:
         self._in_flight.pop(number, None)
         if self._reading_paused and len(self._in_flight) < MAX_IN_FLIGHT // 2:
             self._reading_paused = False
-            self._socket.resume_reading()
+            backlog, self._backlog = self._backlog, _NOTHING
+            self._work(backlog)
+            if not self._reading_paused and not self._ended:
+                self._socket.resume_reading()
 
     def _refuse(self, number: int, error: HubError) -> None:
         """Answer a message that should never have been sent; a client that keeps sending them is cut off."""
@@ -295,10 +315,6 @@ class Connection:
                 self.close(CloseCode.NO_CONNECT)
             return
         self._check_stall(now)
-        if self._heard:
-            self._heard = False
-            self._pinged = False
-            self._heard_at = now
         silence = now - self._heard_at
         interval = self._limits.ping_interval_s
         if silence >= interval + PONG_TIMEOUT_S:

@@ -214,6 +214,12 @@ class Outbox:
             self._warned = False
             self.ready = not self.parts
 
+    def forget(self, channel: str) -> None:
+        """The subscription has ended: its values that still wait are not sent any more."""
+        if self._latest is not None:
+            for key in [key for key in self._latest if key[0] == channel]:
+                self._bytes -= len(self._latest.pop(key)[0].body)
+
     def close(self) -> None:
         """Nothing is written from here on, and nobody is held on to: memory is free without a collector's run."""
         self._closed = True
@@ -266,10 +272,7 @@ class Outbox:
         # Re-inserting would let a busy key starve behind quiet ones' turns; keeping its place keeps it fair.
         latest[key] = (publication, skipped)
         self._bytes += len(publication.body)
-        while self._bytes > self.limit_bytes and latest:
-            _, (dropped, _) = latest.popitem(last=False)
-            self._bytes -= len(dropped.body)
-            self.conflated += 1
+        self._check_bound()
 
     def _enqueue_part(self, part: bytes) -> None:
         if self._closed:
@@ -278,6 +281,10 @@ class Outbox:
             self._queue = deque()
         self._queue.append(part)
         self._bytes += len(part)
+        self._check_bound()
+
+    def _check_bound(self) -> None:
+        """What waits may not be dropped: the newest value of a key no more than an order."""
         if self._bytes > self.limit_bytes:
             overflow = self.on_overflow
             self.close()

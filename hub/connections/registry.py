@@ -17,7 +17,7 @@ class Registry:
         self._clock = clock
         self._max_connections = max_connections
         self._connections: dict[Connection, None] = {}
-        self._sessions: dict[str, Connection] = {}
+        self._sessions: dict[tuple[str, str], Connection] = {}  # by user and session: names are the clients' own
         self.accepted = 0
 
     @property
@@ -30,11 +30,13 @@ class Registry:
 
     def remove(self, connection: Connection) -> None:
         self._connections.pop(connection, None)
-        if self._sessions.get(connection.session) is connection:
-            del self._sessions[connection.session]
+        session = (connection.caller.user, connection.session)
+        if self._sessions.get(session) is connection:
+            del self._sessions[session]
 
-    def enter_session(self, session: str, connection: Connection) -> Connection | None:
-        """This connection carries the session from now on; returns the one it replaces."""
+    def enter_session(self, connection: Connection) -> Connection | None:
+        """This connection carries its session from now on; returns the one it replaces."""
+        session = (connection.caller.user, connection.session)
         earlier = self._sessions.get(session)
         self._sessions[session] = connection
         return earlier

@@ -106,7 +106,7 @@ function drawBanner() {
   show($("banner"), broken);
   show($("reconnect"), broken && state === "closed");
   if (!broken) return;
-  const why = reason || (code ? `code ${code}` : "the connection broke");
+  const why = reason || (code === 1006 ? "no connection to the hub" : `close code ${code}`);
   const left_s = Math.ceil((at + retry_in_ms - performance.now()) / 1000);
   const next = left_s > 0 ? `next attempt in ${left_s} s` : "connecting";
   const then = state === "closed" ? "The hub will not be asked again." : `Attempt ${attempt}: ${next}.`;
@@ -227,6 +227,7 @@ function start() {
   seeded = new Set();
   show($("sign-in"), false);
   show($("board"), true);
+  show($("facts"), true);
   show($("sign-out"), true);
   const url = address("ws");
   url.protocol = url.protocol.replace("http", "ws");
@@ -249,7 +250,8 @@ function signedOut(reason = "") {
   session.signOut();
   leaving?.close();
   connection = { state: "closed", at: performance.now(), since_ms: Date.now() };
-  for (const id of ["node", "user", "latency", "rate"]) say($(id), "–");
+  show($("facts"), false);
+  show($("notice"), false);
   show($("board"), false);
   show($("sign-out"), false);
   show($("sign-in"), true);

@@ -10,7 +10,7 @@ const TREND_HEIGHT = 18;
 const TAPE_ROWS = 60;
 const BLOTTER_ROWS = 200;
 
-const QUOTE_TONES = { LIVE: "good", DEGRADED: "warn", DISPUTED: "warn", STALE: "bad", HALTED: "bad" };
+const QUOTE_TONES = { LIVE: "good", DEGRADED: "warn", DISPUTED: "warn" }; // the others are bad
 const PRICE_CELLS = [
   "c-symbol",
   "num c-bid",
@@ -140,14 +140,14 @@ export class PricesView extends Panel {
     const value = middle(tick);
     const change = first && value !== null ? value / first - 1 : 0;
     say(row.cells[4], quote.trend.length > 1 ? percent(change) : "");
-    mark(row.cells[4], "data-tone", tone(change));
+    mark(row.cells[4], "data-tone", Math.abs(change) < 0.00005 ? null : tone(change)); // as it is printed
     if (row.drawn !== quote.sampled_at || row.ink !== this.inks) {
       drawTrend(row.canvas, quote.trend, change, this.inks);
       row.drawn = quote.sampled_at;
       row.ink = this.inks;
     }
-    const state = live ? (late ? "STALE" : (tick.state ?? "LIVE")) : "NO LINK";
-    chip(row.state, state, QUOTE_TONES[state] ?? "bad");
+    const state = live ? (late ? "STALE" : (tick.state ?? "LIVE")) : "NO_LINK";
+    chip(row.state, words(state), QUOTE_TONES[state] ?? "bad");
     mark(row.state, "title", excluded(quality));
     say(row.cells[7], quality ? `${quality.sources_ok}/${quality.sources_total}` : "");
     mark(row.cells[7], "data-tone", quality && quality.sources_ok < quality.sources_total ? "warn" : null);

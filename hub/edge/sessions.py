@@ -28,6 +28,7 @@ from protocol.messages import (
     Subscribe,
     SubscribeResult,
     Unsubscribe,
+    Unsubscribed,
 )
 
 
@@ -83,8 +84,7 @@ class Sessions:
         )
         session = command.session or secrets.token_urlsafe(12)
         connection.entered(caller, session)
-        earlier = self._registry.enter_session(session, connection)
-        if earlier is not None and earlier.caller.user == caller.user:
+        if (earlier := self._registry.enter_session(connection)) is not None:
             earlier.close(CloseCode.REPLACED)
         if not command.subscriptions:
             return self._connected(connection, {})
@@ -111,6 +111,14 @@ class Sessions:
             name=caller.name,
         )
         connection.entered(fresh, connection.session)
+        for channel in self._subscriptions.revoke(connection, fresh):
+            connection.push(
+                Unsubscribed(
+                    channel=channel,
+                    code=ErrorCode.PERMISSION_DENIED.value,
+                    reason="you may not subscribe to this channel",
+                )
+            )
         return {"expires_at": fresh.expires_at}
 
     def subscribe(
@@ -144,7 +152,10 @@ class Sessions:
     def _connected(self, connection: Connection, joining: dict[str, Joining | ErrorBody]) -> Connected:
         subscriptions: dict[str, Any] = {}
         for channel, each in joining.items():
-            subscriptions[channel] = {"error": each} if isinstance(each, ErrorBody) else each.finish()
+            try:
+                subscriptions[channel] = {"error": each} if isinstance(each, ErrorBody) else each.finish()
+            except HubError as error:  # left again while others were being prepared
+                subscriptions[channel] = {"error": ErrorBody.of(error)}
         return Connected(
             client=connection.id,
             session=connection.session,

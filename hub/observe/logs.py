@@ -7,8 +7,6 @@ import sys
 
 import structlog
 
-LEVELS = ("debug", "info", "warning", "error", "critical")
-
 
 def configure_logging(level: str) -> None:
     """Set up the root logger. Called once, by the command line."""

@@ -74,6 +74,7 @@ class PresenceService:
         self._clock = clock
         self._rooms: dict[str, _Room] = {}
         self._own: dict[tuple[str, str], Member] = {}
+        self._told: set[tuple[str, str]] = set()  # of them, those the other nodes have heard of
         self._peers: dict[str, _Peer] = {}
         self._number = 0
         self._joined: dict[tuple[str, str], Member] = {}  # own changes not yet announced
@@ -94,7 +95,8 @@ class PresenceService:
         place = (channel, client)
         if self._own.pop(place, None) is None:
             return
-        if self._joined.pop(place, None) is None:
+        self._joined.pop(place, None)
+        if place in self._told:
             self._left[place] = None
         self._exit(channel, client)
 
@@ -208,6 +210,8 @@ class PresenceService:
         self._number += 1
         joins = [(channel, member) for (channel, _), member in self._joined.items()]
         self._tell(_News(self._node, "diff", self._number, joins=joins, leaves=list(self._left)))
+        self._told.update(self._joined)
+        self._told.difference_update(self._left)
         self._joined.clear()
         self._left.clear()
 

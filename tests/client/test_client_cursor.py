@@ -248,6 +248,11 @@ def test_holes_within_a_recovered_answer_are_the_hubs_to_explain() -> None:
     assert cursor.take(10) is Verdict.APPLY
 
 
+def test_a_snapshot_comes_in_order_of_offsets() -> None:
+    fresh = Cursor().join("e1", 9, [incoming(9, "a"), incoming(2, "b"), incoming(7, "c")], latest=True)
+    assert [each.offset for each in fresh] == [2, 7, 9]
+
+
 def test_a_node_that_lags_behind_the_last_one_repeats_nothing() -> None:
     told: list[Any] = []
     feed = new_feed(told, recover=Position("e1", 10))

@@ -160,6 +160,26 @@ async def test_a_wrong_subscription_never_gets_into_connect(channel: str, option
         Client("http://hub", token="t").subscribe(channel, **options)
 
 
+async def test_what_changes_while_the_hub_has_not_answered_connect_is_made_good_after_it(fake: FakeHub) -> None:
+    async with connected(fake) as (krin, peer):
+        given_up = krin.subscribe("custom:a")
+        await ready(given_up, peer)
+        peer.cut()
+        peer = await fake.accept()
+        connect = await peer.expect("connect", subscriptions={"custom:a": {"recover": {"epoch": "e1", "offset": 0}}})
+        await given_up.aclose()
+        wanted = krin.subscribe("custom:a", rewind=1)
+        waiting = asyncio.create_task(wanted.ready())
+        await asyncio.sleep(0)
+        await peer.welcome(connect, subscriptions={"custom:a": joined(offset=4, recovered=True)})
+        await peer.expect("unsubscribe", channel="custom:a")
+        await peer.send(publication(5))  # of the subscription that nobody wants any more
+        await peer.accept_subscribe(offset=5, messages=[publication(5)])
+        await soon(waiting)
+        await peer.send(publication(6))
+        assert await offsets(wanted, 2) == [5, 6]
+
+
 async def test_a_refused_subscription_leaves_the_others_alone(fake: FakeHub) -> None:
     async with connected(fake) as (krin, peer):
         good, bad = krin.subscribe("custom:a"), krin.subscribe("orders:b")

@@ -92,11 +92,12 @@ class Page:
         return answer["result"].get("value")
 
     async def until(self, expression: str, *, within_s: float = PATIENCE_S) -> Any:
-        """Poll an expression until it is true; returns its value."""
+        """Poll an expression until it is true; returns its value. What it needs may not be there yet."""
+        guarded = f"(() => {{ try {{ return {expression}; }} catch {{ return null; }} }})()"
         value = None
         try:
             async with asyncio.timeout(within_s):
-                while not (value := await self.evaluate(expression)):
+                while not (value := await self.evaluate(guarded)):
                     await asyncio.sleep(0.05)
         except TimeoutError:
             text = await self.evaluate("document.body.innerText")
@@ -122,15 +123,19 @@ async def browser_page(binary: str, profile: Path) -> AsyncIterator[Page]:
             while not (port_file.exists() and "\n" in port_file.read_text()):
                 await asyncio.sleep(0.05)
         port, path = port_file.read_text().split("\n")[:2]
-        async with connect(f"ws://127.0.0.1:{port}{path}", max_size=None, proxy=None) as control:
+        async with connect(f"ws://127.0.0.1:{port}{path}", max_size=None, ping_interval=None, proxy=None) as control:
             await control.send(json.dumps({"id": 1, "method": "Target.getTargets"}))
             targets = json.loads(await control.recv())["result"]["targetInfos"]
         target = next(each["targetId"] for each in targets if each["type"] == "page")
-        async with connect(f"ws://127.0.0.1:{port}/devtools/page/{target}", max_size=None, proxy=None) as socket:
+        async with connect(
+            f"ws://127.0.0.1:{port}/devtools/page/{target}", max_size=None, ping_interval=None, proxy=None
+        ) as socket:
             page = Page(socket)
             listening = asyncio.create_task(page.listen(), name="devtools")
-            yield page
-            listening.cancel()
+            try:
+                yield page
+            finally:
+                listening.cancel()
     finally:
         if process.returncode is None:
             process.terminate()

@@ -155,7 +155,7 @@ def test_what_waits_never_exceeds_the_bound_by_more_than_one_message() -> None:
         highest = max(highest, scene.outbox.waiting_bytes)
 
     assert highest <= 5_000
-    assert scene.overflows == 0
+    assert scene.overflows == 1
 
 
 def test_three_quarters_full_is_announced_once_per_spell() -> None:

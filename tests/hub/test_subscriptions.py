@@ -203,11 +203,12 @@ async def test_rewind_brings_that_many_newest_messages_oldest_first(scene: Scene
 
 
 async def test_rewind_by_time_brings_what_is_not_older(scene: Scene) -> None:
-    publisher, reader = await scene.client("pub"), await scene.client()
+    publisher = await scene.client("pub")
     await publisher.publish(ROOM)
     await scene.tick(20)
     await publisher.publish(ROOM)
     await scene.tick(20)
+    reader = await scene.client()
     await reader.ask("subscribe", channel=ROOM, rewind="30s")
 
     assert reader.seen(ROOM) == [2]

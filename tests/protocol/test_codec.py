@@ -566,7 +566,7 @@ def test_what_json_cannot_carry_is_refused(value: Any) -> None:
     assert caught.value.code is ErrorCode.BAD_REQUEST
 
 
-# --- known holes: what the specification says and the code does not do yet ---
+# --- what must not get into a channel, because not everybody could read it there ---
 
 
 def _published(message: dict[str, Any], *, codec: Codec = JSON, key: str | None = None) -> bytes:

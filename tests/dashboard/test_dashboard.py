@@ -1,0 +1,338 @@
+"""The dashboard in Chromium, against real hubs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import pytest
+import pytest_asyncio
+from websockets.asyncio.client import ClientConnection, connect
+
+from .browser import Page, browser_page, chromium_binary
+from .tools import absent
+
+ROOT = Path(__file__).parents[2]
+LIVE = "document.getElementById('state').textContent === 'Live'"
+PRICE = "document.querySelector('#prices tbody tr').cells[1].textContent"
+STOP_S = 20
+
+
+class ServeHub(Protocol):
+    """The session's hub, as tests/conftest.py offers it."""
+
+    url: str
+    ws_url: str
+    data_dir: Path
+
+    def token(self, name: str, *roles: str) -> str: ...
+
+
+class Demo:
+    """`python -m hub demo` with a data folder of its own."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self.port = 0
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def token(self) -> str:
+        command = ["token", "ada", "--role", "admin", "--data-dir", str(self.data_dir)]
+        printed = subprocess.run([sys.executable, "-m", "hub", *command], cwd=ROOT, capture_output=True, check=True)
+        return printed.stdout.decode().strip()
+
+    def start(self) -> None:
+        log = (self.data_dir / "stderr.log").open("a")
+        options = ["--port", str(self.port), "--data-dir", str(self.data_dir), "--drain-timeout", "0"]
+        command = [sys.executable, "-m", "hub", "demo", *options]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
+        log.close()
+        ready = _first_line(self._process.stdout)
+        found = re.match(r"ready http://.*:(\d+)$", ready)
+        assert found, f"{ready}\n{(self.data_dir / 'stderr.log').read_text()}"
+        self.port = int(found[1])
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._process = None
+
+
+def _first_line(stream: IO[str] | None) -> str:
+    assert stream is not None
+    return next((line.strip() for line in stream if line.strip()), "")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    binary = chromium_binary()
+    if binary is None:
+        absent("Chromium is not installed")
+    return binary
+
+
+@pytest.fixture(scope="module")
+def demo(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    running = Demo(tmp_path_factory.mktemp("demo"))
+    running.start()
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest_asyncio.fixture
+async def page(chromium: str, tmp_path: Path) -> AsyncIterator[Page]:
+    async with browser_page(chromium, tmp_path) as opened:
+        yield opened
+
+
+async def test_prices_move(demo: Demo, page: Page) -> None:
+    await page.open(f"{demo.url}/#token={demo.token()}")
+
+    first = await page.until(PRICE)
+    await page.until(f"{PRICE} !== {json.dumps(first)}")
+    assert re.fullmatch(r"[\d,]+(\.\d+)?", first)
+    await page.until("document.getElementById('latency').textContent.endsWith(' ms')")
+    await page.until("parseInt(document.getElementById('rate').textContent) > 0")
+    assert page.complaints == []
+
+
+async def test_every_view_shows_the_demo_and_says_that_it_is_one(demo: Demo, page: Page) -> None:
+    await page.open(f"{demo.url}/#token={demo.token()}")
+    await page.until("document.querySelectorAll('#prices tbody tr').length >= 5")
+    await page.until("document.querySelectorAll('#trades tbody tr').length >= 5")
+    await page.until("document.querySelectorAll('#team li').length >= 6")
+    await page.until("document.querySelectorAll('#tasks tbody tr').length >= 6")
+    await page.until("document.querySelector('#team .steps dt')")
+    await page.until("document.querySelectorAll('#orders tbody tr').length >= 3")
+
+    assert await page.evaluate("!document.getElementById('simulated').hidden")
+    assert await page.evaluate("[...document.querySelectorAll('#prices .sim')].every((tag) => !tag.hidden)")
+    assert await page.evaluate("[...document.querySelectorAll('#orders .c-paper .tag')].every((tag) => !tag.hidden)")
+    axes = "[...document.querySelector('#team li').querySelectorAll('.chip')].map((chip) => chip.title)"
+    assert await page.evaluate(axes) == ["presence", "activity", "health"]
+    assert page.complaints == []
+
+
+async def test_the_token_leaves_the_address_bar_and_nothing_leaves_the_hub(demo: Demo, page: Page) -> None:
+    token = demo.token()
+    await page.open(f"{demo.url}/#token={token}")
+    await page.until(LIVE)
+
+    assert await page.evaluate("location.href") == f"{demo.url}/"
+    assert all(url.startswith(demo.url) for url in page.requested)
+    assert not any(token in url.partition("#")[0] for url in page.requested)
+    await page.command("Page.reload")  # the tab keeps it
+    await page.until(LIVE)
+
+
+@pytest.mark.parametrize("width", [360, 820, 1280])
+async def test_it_fits_the_screen_and_no_figure_is_cut_off(demo: Demo, page: Page, width: int) -> None:
+    await page.open(f"{demo.url}/#token={demo.token()}", width=width, dark=True)
+    await page.until("document.querySelectorAll('#prices tbody tr').length >= 5")
+    await page.until("document.querySelectorAll('#orders tbody tr').length >= 3")
+
+    assert await page.evaluate("document.documentElement.scrollWidth") <= width
+    cut = "[...document.querySelectorAll('tbody .num')].filter((cell) => cell.scrollWidth > cell.clientWidth)"
+    assert await page.evaluate(f"{cut}.map((cell) => cell.className + ' ' + cell.textContent)") == []
+
+
+async def test_a_lost_hub_is_admitted_and_found_again(demo: Demo, page: Page) -> None:
+    await page.open(f"{demo.url}/#token={demo.token()}")
+    await page.until(f"{LIVE} && {PRICE}")
+    banner = "document.getElementById('banner')"
+    demo.stop()
+    try:
+        await page.until(f"!{banner}.hidden && {banner}.textContent.startsWith('Not live.')")
+        await page.until("document.querySelector('#prices .c-state .chip').textContent === 'No link'")
+    finally:
+        demo.start()
+    await page.until(f"{LIVE} && {banner}.hidden", within_s=60)
+    await page.until("document.querySelector('#prices .c-state .chip').textContent !== 'No link'")
+
+
+async def test_signing_in_with_name_and_password(demo: Demo, page: Page) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "hub", "user", "add", "grace", "--role", "dashboard", "--data-dir", str(demo.data_dir)],
+        cwd=ROOT,
+        input="correct horse battery\ncorrect horse battery\n",
+        text=True,
+        check=True,
+        capture_output=True,
+    )
+    await page.open(demo.url)
+    await page.until("!document.getElementById('sign-in').hidden")
+    fill = (
+        "(({{elements}}) => {{ elements.name.value = 'grace'; elements.password.value = {password};"
+        " document.querySelector('#sign-in button').click(); }})(document.getElementById('sign-in'))"
+    )
+    await page.evaluate(fill.format(password="'wrong password'"))
+    await page.until("document.getElementById('sign-in-error').textContent.startsWith('Signing in failed')")
+    await page.evaluate(fill.format(password="'correct horse battery'"))
+    await page.until(LIVE)
+
+    assert await page.evaluate("document.getElementById('user').textContent") == "grace"
+    await page.evaluate("document.getElementById('sign-out').click()")
+    await page.until("!document.getElementById('sign-in').hidden && sessionStorage.length === 0")
+
+
+# --- a feed of our own, on the session's hub ---
+
+
+class Feed:
+    """Publishes what a test wants to see."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._id = 1
+
+    async def connect(self, token: str) -> None:
+        await self._command(type="connect", token=token, kind="trader")
+
+    async def publish(self, channel: str, type: str, data: Any) -> None:
+        await self._command(type="publish", channel=channel, message={"type": type, "data": data})
+
+    async def publish_all(self, messages: list[tuple[str, str, Any]]) -> None:
+        """Many at once, in frames of a hundred; their replies are read, and each must be a result."""
+        for start in range(0, len(messages), 100):
+            commands = []
+            for channel, kind, data in messages[start : start + 100]:
+                self._id += 1
+                message = {"type": kind, "data": data}
+                commands.append({"type": "publish", "id": self._id, "channel": channel, "message": message})
+            await self._socket.send(json.dumps(commands))
+            left = len(commands)
+            while left:
+                replies = await self._replies()
+                assert all("result" in reply for reply in replies), replies
+                left -= len(replies)
+
+    async def _command(self, **fields: Any) -> None:
+        self._id += 1
+        await self._socket.send(json.dumps({"id": self._id, **fields}))
+        (reply,) = await self._replies()
+        assert "result" in reply, reply
+
+    async def _replies(self) -> list[dict[str, Any]]:
+        frame = json.loads(await self._socket.recv())
+        return [each for each in (frame if isinstance(frame, list) else [frame]) if each["type"] == "reply"]
+
+
+@pytest.fixture
+def feed(hub: ServeHub) -> AbstractAsyncContextManager[Feed]:
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Feed]:
+        async with connect(hub.ws_url, subprotocols=["krin.v1.json"], proxy=None) as socket:  # type: ignore[list-item]
+            feed = Feed(socket)
+            await feed.connect(hub.token("feeder"))
+            yield feed
+
+    return opened()
+
+
+def tick(symbol: str, price: int, **fields: Any) -> dict[str, Any]:
+    return {"symbol": symbol, "bid": f"{price}.10", "ask": f"{price}.30", "mid": f"{price}.20", **fields}
+
+
+def cell(symbol: str, column: str) -> str:
+    row = f"[...document.querySelectorAll('#prices tr')].find((row) => row.cells[0].title === {json.dumps(symbol)})"
+    return f"{row}.querySelector('.{column}').textContent"
+
+
+async def test_what_the_hub_says_of_a_quote_is_what_one_reads(
+    hub: ServeHub, feed: AbstractAsyncContextManager[Feed], page: Page
+) -> None:
+    quality = {"sources_ok": 1, "sources_total": 3}
+    async with feed as market:
+        await market.publish("prices:XQA", "PRICE_TICK", tick("XQA", 1234567, state="DISPUTED", quality=quality))
+        await page.open(f"{hub.url}/#token={hub.token('ada')}")
+        await page.until(f"{cell('XQA', 'c-state')} === 'Disputed'")
+
+        assert await page.evaluate(cell("XQA", "c-bid")) == "1,234,567.10"
+        assert await page.evaluate(cell("XQA", "c-quality")) == "1/3"
+        assert await page.evaluate("document.getElementById('simulated').hidden")
+
+        await market.publish("prices:XQA", "PRICE_TICK", tick("XQA", 1234568, state="HALTED"))
+        await page.until(f"{cell('XQA', 'c-state')} === 'Halted'")
+        assert await page.evaluate(cell("XQA", "c-mid")) == "▲1,234,568.20"
+
+
+async def test_a_quote_that_stops_moving_becomes_stale(
+    hub: ServeHub, feed: AbstractAsyncContextManager[Feed], page: Page
+) -> None:
+    async with feed as market:
+        await market.publish("prices:XQB", "PRICE_TICK", tick("XQB", 7, state="LIVE"))
+    await page.open(f"{hub.url}/#token={hub.token('ada')}")
+    await page.until(f"{cell('XQB', 'c-state')} === 'Live'")
+    await page.until(f"{cell('XQB', 'c-state')} === 'Stale'", within_s=20)
+
+
+async def test_an_order_is_one_row_through_its_life(
+    hub: ServeHub, feed: AbstractAsyncContextManager[Feed], page: Page
+) -> None:
+    def report(order: str, status: str, exec_type: str, **fields: Any) -> tuple[str, str, Any]:
+        data = {
+            "account": "xq",
+            "client_order_id": order,
+            "symbol": "XQA",
+            "side": "SELL",
+            "order_qty": "1000",
+            **fields,
+        }
+        return "orders:xq", "EXECUTION_REPORT", {**data, "ord_status": status, "exec_type": exec_type}
+
+    rows = "[...document.querySelectorAll('#orders tbody tr')].filter((row) => row.cells[1].textContent === 'XQA')"
+    async with feed as market:
+        await market.publish_all([report("a", "NEW", "NEW", price="10.50"), report("b", "REJECTED", "REJECTED")])
+        await page.open(f"{hub.url}/#token={hub.token('ada')}")
+        await page.until(f"{rows}.length === 2")
+        fill = {"cum_qty": "400", "avg_px": "10.512500", "last_qty": "400", "last_px": "10.5125"}
+        replaced = {"orig_client_order_id": "a", "price": "10.60"}
+        await market.publish_all(
+            [report("a", "PARTIALLY_FILLED", "TRADE", **fill), report("c", "NEW", "REPLACED", **replaced)]
+        )
+        await page.until(f"{rows}.some((row) => row.cells[6].textContent === '10.60')")
+
+    shown = f"{rows}.map((row) => [...row.cells].slice(2).map((cell) => cell.innerText).join('|')).sort()"
+    assert await page.evaluate(shown) == ["SELL|New|1,000|400|10.60|10.5125|", "SELL|Rejected|1,000||||"]
+
+
+async def test_five_hundred_symbols_at_twenty_updates_a_second(
+    hub: ServeHub, feed: AbstractAsyncContextManager[Feed], page: Page
+) -> None:
+    symbols = [f"XR{number:03}" for number in range(500)]
+    async with feed as market:
+        await market.publish_all([(f"prices:{each}", "PRICE_TICK", tick(each, 1)) for each in symbols])
+        await page.open(f"{hub.url}/#token={hub.token('ada')}")
+        await page.until("document.querySelectorAll('#prices tbody tr').length >= 500")
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        for turn in range(2, 42):
+            await market.publish_all([(f"prices:{each}", "PRICE_TICK", tick(each, turn)) for each in symbols])
+            await asyncio.sleep(max(0.0, started + (turn - 1) / 20 - loop.time()))  # the pace, not a wait for a fact
+
+        for shown in ("XR000", "XR499"):
+            jump = f"[...document.querySelectorAll('#prices tr')].find((row) => row.cells[0].title === '{shown}')"
+            await page.evaluate(f"{jump}.scrollIntoView()")
+            await page.until(f"{cell(shown, 'c-bid')} === '41.10'", within_s=5)
+    assert page.complaints == []
