@@ -27,9 +27,10 @@ Disconnected is the end of the connection for good, raised in everything that wa
 
 from __future__ import annotations
 
-from hub.client.client import Client, Disconnected, State
+from hub.client.client import Client
+from hub.client.link import State
 from hub.client.subscription import Lost, Subscription
-from hub.client.wire import History, Message
+from hub.client.wire import Disconnected, History, Message
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import Filter, Member, Notice, PresenceDiff, Published
 from protocol.positions import Position

@@ -15,6 +15,24 @@ from protocol.vocabulary import DATA_TYPES
 NOTHING = msgspec.Raw()
 
 
+class Disconnected(ConnectionError):
+    """The connection has ended for good. `code` is the WebSocket close code, or the HTTP status of a refused handshake.
+
+    1000 means that the application itself closed the client.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"{int(code)} {reason}")
+        self.code = int(code)
+        self.reason = reason
+
+    def again(self) -> Disconnected:
+        """One of its own for each who waits: a traceback belongs to one place."""
+        copy = Disconnected(self.code, self.reason)
+        copy.__cause__ = self.__cause__
+        return copy
+
+
 class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     """Any message from the hub: `type` decides which of the fields mean something.
 

@@ -10,7 +10,8 @@ import pytest
 from fake_hub import FakeHub, joined, publication, refusal, soon
 
 from hub.client import Client, Disconnected, ErrorCode, HubError
-from hub.client.client import _batches, websocket_url
+from hub.client.client import websocket_url
+from hub.client.link import batches
 
 QUICK = {"token": "t1", "backoff_s": (0.0, 0.0)}
 
@@ -341,10 +342,10 @@ async def test_commands_of_one_turn_leave_in_one_frame(fake: FakeHub) -> None:
 
 def test_a_frame_stays_within_the_limit_of_the_hub() -> None:
     parts = [b"x" * size for size in (10, 40, 40, 95, 1, 1)]
-    batches = list(_batches(parts, 100))
-    assert [part for batch in batches for part in batch] == parts
-    assert all(len(b"[" + b",".join(batch) + b"]") <= 100 for batch in batches)
-    assert len(batches) == 3
+    found = list(batches(parts, 100))
+    assert [part for batch in found for part in batch] == parts
+    assert all(len(b"[" + b",".join(batch) + b"]") <= 100 for batch in found)
+    assert len(found) == 3
 
 
 async def test_a_publish_is_repeated_under_its_key_when_the_connection_breaks(fake: FakeHub) -> None:

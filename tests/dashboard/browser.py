@@ -15,6 +15,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 
 PATIENCE_S = 30.0
+PLAIN: dict[str, Any] = {"max_size": None, "ping_interval": None, "proxy": None}
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -93,7 +94,10 @@ class Page:
 
     async def until(self, expression: str, *, within_s: float = PATIENCE_S) -> Any:
         """Poll an expression until it is true; returns its value. What it needs may not be there yet."""
-        guarded = f"(() => {{ try {{ return {expression}; }} catch {{ return null; }} }})()"
+        guarded = (
+            f"(() => {{ try {{ const it = {expression}; return it instanceof Node || it; }}"
+            " catch { return null; } })()"
+        )
         value = None
         try:
             async with asyncio.timeout(within_s):
@@ -123,13 +127,11 @@ async def browser_page(binary: str, profile: Path) -> AsyncIterator[Page]:
             while not (port_file.exists() and "\n" in port_file.read_text()):
                 await asyncio.sleep(0.05)
         port, path = port_file.read_text().split("\n")[:2]
-        async with connect(f"ws://127.0.0.1:{port}{path}", max_size=None, ping_interval=None, proxy=None) as control:
+        async with connect(f"ws://127.0.0.1:{port}{path}", **PLAIN) as control:
             await control.send(json.dumps({"id": 1, "method": "Target.getTargets"}))
             targets = json.loads(await control.recv())["result"]["targetInfos"]
         target = next(each["targetId"] for each in targets if each["type"] == "page")
-        async with connect(
-            f"ws://127.0.0.1:{port}/devtools/page/{target}", max_size=None, ping_interval=None, proxy=None
-        ) as socket:
+        async with connect(f"ws://127.0.0.1:{port}/devtools/page/{target}", **PLAIN) as socket:
             page = Page(socket)
             listening = asyncio.create_task(page.listen(), name="devtools")
             try:

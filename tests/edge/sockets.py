@@ -81,6 +81,15 @@ class Peer:
                 self._news.clear()
                 await self._news.wait()
 
+    async def next_after(self, seen: int) -> dict[str, Any]:
+        """The first message beyond the `seen` first ones."""
+        async with asyncio.timeout(PATIENCE_S):
+            while len(self.messages) <= seen:
+                assert self.closed is None, f"closed with {self.closed}"
+                self._news.clear()
+                await self._news.wait()
+        return self.messages[seen]
+
     async def until_offset(self, channel: str, offset: int) -> dict[str, Any]:
         return await self.until(lambda each: each.get("channel") == channel and each.get("offset") == offset)
 
