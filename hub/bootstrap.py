@@ -313,7 +313,7 @@ def make_tokens(settings: Settings, clock: Clock) -> Tokens:
 
 
 def _search(command: Any, caller: Any, codec: Any) -> Any:
-    raise HubError(ErrorCode.NOT_AVAILABLE, "this hub has no search index")
+    raise HubError(ErrorCode.BAD_REQUEST, "this hub has no search index")
 
 
 def _measure(

@@ -21,6 +21,7 @@ from protocol.errors import ErrorCode, HubError
 from protocol.messages import AnyCommand
 from protocol.vocabulary import Message, message_type
 
+MAX_FRAME_BYTES = 512 * 1024
 MAX_DEPTH = 32
 MAX_KEYS = 256
 MAX_ITEMS = 10_000
@@ -106,8 +107,11 @@ class Codec:
         return peek.type
 
     def frame(self, parts: Sequence[bytes]) -> bytes:
-        """Encoded messages as one WebSocket frame."""
-        return frames.frame(self.array(parts), self.opcode)
+        """Encoded messages as one WebSocket frame, or several where one would be too large for cautious clients."""
+        if len(parts) < 2 or sum(map(len, parts)) <= MAX_FRAME_BYTES:
+            return frames.frame(self.array(parts), self.opcode)
+        middle = len(parts) // 2
+        return self.frame(parts[:middle]) + self.frame(parts[middle:])
 
 
 @functools.cache

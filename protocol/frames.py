@@ -44,7 +44,19 @@ def msgpack_array(parts: Sequence[bytes]) -> bytes:
     return head + b"".join(parts)
 
 
-def payload(data: bytes) -> bytes:
-    """What one complete frame made by `frame` carries."""
-    length = data[1]
-    return data[2 if length < 126 else 4 if length == 126 else 10 :]
+def payloads(data: bytes) -> list[bytes]:
+    """What complete frames made by `frame`, one after the other, carry."""
+    found = []
+    start = 0
+    while start < len(data):
+        length = data[start + 1]
+        start += 2
+        if length == 126:
+            length = int.from_bytes(data[start : start + 2], "big")
+            start += 2
+        elif length == 127:
+            length = int.from_bytes(data[start : start + 8], "big")
+            start += 8
+        found.append(data[start : start + length])
+        start += length
+    return found

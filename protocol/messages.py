@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from protocol.close_codes import CloseCode
 from protocol.errors import HubError
-from protocol.fields import ChannelName, CommandId, Count, IdempotencyKey, Key, MessageType, Millis, Name, Token
+from protocol.fields import ChannelName, CommandId, Count, IdempotencyKey, Key, MessageType, Millis, Name, Token, TtlMs
 from protocol.positions import Position
 
 Kind = Literal["dashboard", "trader", "agent"]
@@ -99,7 +99,7 @@ class Publish(Command, frozen=True, tag="publish"):
     message: msgspec.Raw
     key: Key | None = None
     idempotency_key: IdempotencyKey | None = None
-    ttl_ms: Annotated[int, Meta(ge=1, le=86_400_000)] | None = None
+    ttl_ms: TtlMs | None = None
 
 
 class History(Command, frozen=True, tag="history"):

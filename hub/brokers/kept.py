@@ -58,11 +58,14 @@ class Kept:
             return Recovered(self.epoch, self.offset, snapshot, False, "not_requested")
         if epoch != self.epoch or offset > self.offset:
             return Recovered(self.epoch, self.offset, snapshot, False, "epoch_changed")
+        if self.policy.latest:
+            # An offset says nothing about each key: a reader that was sent key B at 3 may still lack key A at 2.
+            return Recovered(self.epoch, self.offset, snapshot, False, "history_disabled")
         missed = self.offset - offset
         if missed == 0:
             return Recovered(self.epoch, self.offset, [], True)
-        if self.policy.latest or not self.policy.history_size:
-            return Recovered(self.epoch, self.offset, snapshot, False, "history_disabled")
+        if not self.policy.history_size:
+            return Recovered(self.epoch, self.offset, [], False, "history_disabled")
         if missed > len(self.history):
             return Recovered(self.epoch, self.offset, [], False, "offset_too_old")
         if missed > limit:

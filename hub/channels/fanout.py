@@ -8,10 +8,17 @@ Order holds per channel. This is the hot path: no logging, no per-subscriber enc
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
+from typing import TypeVar
 
 from hub.channels.shaping import Shaper
 from hub.connections.outbox import Batch, FrameCache, Outbox
 from hub.publication import Publication
+
+logger = logging.getLogger("krin.fanout")
+
+T = TypeVar("T")
 
 MAX_BUFFERED = 20_000  # publications per subscription that is being recovered
 # When messages come faster than a flush takes, a pause as long as the flush, up to this, lets them leave in fewer and
@@ -88,13 +95,25 @@ class Fanout:
         """End buffering; returns what was buffered. The caller answers the subscriber within the same turn."""
         audience = self._audiences[channel]
         self._settle(audience)
-        audience.epoch = epoch
+        if audience.epoch is None:  # else those who listen already have to be told, with the next message
+            audience.epoch = epoch
         buffered = listener.buffer or []
         listener.buffer = None
         if listener.shaper is None and listener in audience.special:
             del audience.special[listener]
             audience.direct[listener] = listener.outbox
         return buffered
+
+    def hold(self, channel: str, listener: Listener, publications: list[Publication]) -> None:
+        """Buffer again, beginning with these, until the next `go_live`."""
+        audience = self._audiences[channel]
+        audience.direct.pop(listener, None)
+        audience.special[listener] = None
+        listener.buffer = publications
+
+    def listens(self, channel: str, listener: Listener) -> bool:
+        audience = self._audiences.get(channel)
+        return audience is not None and (listener in audience.direct or listener in audience.special)
 
     def remove(self, channel: str, listener: Listener) -> bool:
         """Stop listening. True when nobody on this node listens to the channel any more."""
@@ -138,18 +157,25 @@ class Fanout:
         dirty = self._dirty
         if len(dirty) == 1 and not self._touched:
             self._dirty = []
-            self._flush_alone(dirty[0])
+            self._guarded(self._flush_alone, dirty[0])
             if not self._touched:
                 return
         elif dirty:
             self._dirty = []
             for audience in dirty:
-                self._distribute(audience)
+                self._guarded(self._distribute, audience)
         touched = self._touched
         self._touched = []
         cache: FrameCache = {}
         for outbox in touched:
-            outbox.flush(cache)
+            self._guarded(outbox.flush, cache)
+
+    def _guarded(self, step: Callable[[T], None], argument: T) -> None:
+        """One message that cannot be encoded must not leave everybody else unwritten."""
+        try:
+            step(argument)
+        except Exception:
+            logger.exception("a batch could not be written")
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -188,7 +214,7 @@ class Fanout:
         audience.batch = None
         touched = self._touched
         for outbox in audience.direct.values():
-            outbox.batches.append(batch)
+            outbox.pending.append(batch)
             if not outbox.touched:
                 outbox.touched = True
                 touched.append(outbox)

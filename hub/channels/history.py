@@ -41,7 +41,7 @@ class ChannelReader:
                 command.channel, namespace, after=after, limit=command.limit, reverse=command.reverse
             )
         recovered = found if isinstance(found, Recovered) else await found
-        if command.since is not None and command.since.epoch != recovered.epoch:
+        if command.since is not None and command.since.epoch not in ("", recovered.epoch):
             raise HubError(
                 ErrorCode.UNRECOVERABLE_POSITION, "the channel's history has another epoch", path="$.since.epoch"
             )
@@ -57,7 +57,7 @@ class ChannelReader:
         namespace, _ = self._namespaces.of(command.channel)
         self._check(caller, command.channel)
         if not namespace.presence:
-            raise HubError(ErrorCode.NOT_AVAILABLE, "this namespace keeps no presence", path="$.channel")
+            raise HubError(ErrorCode.BAD_REQUEST, "this namespace keeps no presence", path="$.channel")
         return PresenceResult(channel=command.channel, members=self._presence.members(command.channel))
 
     async def channels(self, caller: Caller) -> list[str]:

@@ -73,6 +73,8 @@ class Shaper:
         for key, (publication, skipped) in list(self._held.items()):
             if self._due[key] <= now:
                 del self._held[key]
+                if publication.expires_at is not None and publication.expires_at <= now:
+                    continue
                 self._due[key] = now + self._interval
                 self._emit(publication, skipped)
         if len(self._due) > 4096:  # keys come and go; a key that is due anyway needs no memory

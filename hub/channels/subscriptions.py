@@ -28,6 +28,8 @@ from protocol.messages import Member, SubscribeOptions, SubscribeResult
 from protocol.positions import Gap, merge_recovered
 
 MAX_RECOVERED = 10_000  # messages per channel and subscribe
+MAX_RECOVERED_BYTES = 16 * 1024 * 1024
+MAX_REPLY_BYTES = 256 * 1024  # of messages in one reply; the rest follows as publications
 _DURATION = re.compile(r"([0-9]+)(ms|s|m|h)\Z")
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
@@ -246,6 +248,9 @@ class Subscriptions:
         """Merge, answer and go live, all within this turn: no publication can slip in between."""
         buffered = self._fanout.go_live(channel, subscription.listener, recovered.epoch)
         messages = recovered.messages
+        if sum(len(each.body) for each in messages) > MAX_RECOVERED_BYTES:
+            recovered = Recovered(recovered.epoch, recovered.offset, [], False, "limit_exceeded")
+            messages = []
         # What was read may reach beyond the position that was read with it.
         offset = max(recovered.offset, messages[-1].offset) if messages else recovered.offset
         complete, reason = recovered.complete, recovered.reason
@@ -269,6 +274,15 @@ class Subscriptions:
                 members = self._presence.watch(channel, subscriber.outbox)
         codec = subscriber.outbox.codec
         wanted = self._wanted(messages, subscription.options, namespace)
+        kept, size = 0, 0
+        while kept < len(wanted) and size < MAX_REPLY_BYTES:
+            size += len(wanted[kept].body)
+            kept += 1
+        wanted, rest = wanted[:kept], wanted[kept:]
+        if rest:
+            offset = wanted[-1].offset
+            self._fanout.hold(channel, subscription.listener, rest)
+            self._loop.call_soon(self._follow_up, channel, subscription.listener, recovered.epoch)
         return SubscribeResult(
             channel=channel,
             epoch=recovered.epoch,
@@ -281,6 +295,13 @@ class Subscriptions:
             ],
             members=members,
         )
+
+    def _follow_up(self, channel: str, listener: Listener, epoch: str) -> None:
+        """After the reply: what did not fit into it, then what has come since, then live."""
+        if listener.buffer is None or not self._fanout.listens(channel, listener):
+            return
+        for publication in self._fanout.go_live(channel, listener, epoch):
+            listener.outbox.push_publication(publication, 0)
 
     def _wanted(
         self, messages: list[Publication], options: SubscribeOptions, namespace: Namespace
@@ -310,7 +331,7 @@ def _check(options: SubscribeOptions, namespace: Namespace) -> None:
             path="$.max_rate",
         )
     if options.presence and not namespace.presence:
-        raise HubError(ErrorCode.NOT_AVAILABLE, "this namespace keeps no presence", path="$.presence")
+        raise HubError(ErrorCode.BAD_REQUEST, "this namespace keeps no presence", path="$.presence")
 
 
 def _duration_ms(text: str) -> int:

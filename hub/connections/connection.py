@@ -315,6 +315,8 @@ class Connection:
                 self.close(CloseCode.NO_CONNECT)
             return
         self._check_stall(now)
+        if self._reading_paused:  # not silence: we are not listening
+            self._heard_at = now
         silence = now - self._heard_at
         interval = self._limits.ping_interval_s
         if silence >= interval + PONG_TIMEOUT_S:
@@ -361,7 +363,7 @@ class Connection:
         goodbye = self.codec.encode(Disconnect.of(code, retry_after_ms, reason))
         outbox = self.outbox
         # Replies of this very turn still go out, then the goodbye; nobody waits for a slow reader.
-        parts = [] if outbox.blocked else outbox.parts
+        parts = [] if outbox.blocked else outbox.take_pending()
         outbox.close()
         self._socket.write(self.codec.frame([*parts, goodbye]))
         self._socket.close(code.value, reason or code.reason)

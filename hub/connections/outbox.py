@@ -78,13 +78,13 @@ class Outbox:
         "_socket",
         "_touch",
         "_warned",
-        "batches",
         "codec",
         "conflated",
         "limit_bytes",
+        "mixed",
         "on_overflow",
         "on_pressure",
-        "parts",
+        "pending",
         "ready",
         "touched",
         "write",
@@ -109,8 +109,8 @@ class Outbox:
         self.write = socket.write
         self.ready = True
         self.limit_bytes = limit_bytes
-        self.batches: list[Batch] = []  # of this turn, to be written by `flush`
-        self.parts: list[bytes] = []  # replies and pushes of this turn; they go before the batches
+        self.pending: list[bytes | Batch] = []  # of this turn, in order, to be written by `flush`
+        self.mixed = False  # `pending` holds more than batches: replies, pushes
         self.conflated = 0
         self.on_overflow = on_overflow
         self.on_pressure = on_pressure
@@ -138,13 +138,14 @@ class Outbox:
         if self._closed:
             return
         self.ready = False
-        self.parts.append(part)
+        self.mixed = True
+        self.pending.append(part)
         if not self.touched:
             self._touch(self)
 
     def add(self, batch: Batch) -> None:
         """Send a batch at the end of this turn, together with whatever else comes up."""
-        self.batches.append(batch)
+        self.pending.append(batch)
         if not self.touched:
             self._touch(self)
 
@@ -158,36 +159,44 @@ class Outbox:
     def flush(self, cache: FrameCache) -> None:
         """Write what this turn collected, as one frame. `cache` shares frames between equal sets of batches."""
         self.touched = False
-        batches, parts = self.batches, self.parts
         if self._closed:
-            batches.clear()
-            parts.clear()
+            self.pending.clear()
             return
         if self._blocked:
-            for part in parts:
-                self._enqueue_part(part)
-            parts.clear()
-            for batch in batches:
-                self.enqueue(batch)
-            batches.clear()
+            pending, self.pending, self.mixed = self.pending, [], False
+            for each in pending:
+                if isinstance(each, Batch):
+                    self.enqueue(each)
+                else:
+                    self._enqueue_part(each)
             return
-        if parts:
-            for batch in batches:
-                parts.extend(batch.parts(self.codec))
-            data = self.codec.frame(parts)
-            self.parts = []
-        elif len(batches) == 1:
-            data = batches[0].frame(self.codec)
-        elif batches:
-            key = tuple(batches)
+        pending = self.pending
+        if self.mixed:
+            data = self.codec.frame(self.take_pending())
+        elif len(pending) == 1:
+            data = pending[0].frame(self.codec)  # type: ignore[union-attr]  # not mixed: batches only
+        elif pending:
+            key: tuple[Batch, ...] = tuple(pending)  # type: ignore[arg-type]
             data = cache.get(key, b"")
             if not data:
-                data = cache[key] = self.codec.frame([part for batch in batches for part in batch.parts(self.codec)])
+                data = cache[key] = self.codec.frame(self.take_pending())
         else:
             return
-        batches.clear()
+        pending.clear()
         self.ready = True
         self.write(data)
+
+    def take_pending(self) -> list[bytes]:
+        """This turn's messages in order, encoded; they are pending no more."""
+        parts: list[bytes] = []
+        for each in self.pending:
+            if isinstance(each, Batch):
+                parts.extend(each.parts(self.codec))
+            else:
+                parts.append(each)
+        self.pending = []
+        self.mixed = False
+        return parts
 
     def enqueue(self, batch: Batch) -> None:
         """Keep a batch until the socket takes more."""
@@ -212,7 +221,7 @@ class Outbox:
             self._queue = self._latest = None
             self._bytes = 0
             self._warned = False
-            self.ready = not self.parts
+            self.ready = not self.pending
 
     def forget(self, channel: str) -> None:
         """The subscription has ended: its values that still wait are not sent any more."""

@@ -41,7 +41,7 @@ export class PricesView extends Panel {
     /** @type {Map<string, ReturnType<typeof newQuote>>} */
     this.quotes = new Map();
     this.rows = new Children(this.section.querySelector("tbody"), (symbol) => this.#row(symbol));
-    this.widths = new Widths(this.section.querySelector("table"));
+    this.widths = new Widths(this.section);
     this.grown = false;
     this.inks = null;
     // Rows nobody sees are not written to; with 500 symbols that is most of the work.
@@ -106,6 +106,9 @@ export class PricesView extends Panel {
 
   #row(symbol) {
     const row = tableRow(PRICE_CELLS);
+    // Laid out as grids (see style.css), rows and cells must say what they are.
+    row.node.setAttribute("role", "row");
+    row.cells.forEach((cell, index) => cell.setAttribute("role", index === 0 ? "rowheader" : "cell"));
     const name = make("span", "", symbol);
     const simulated = make("span", "tag sim", "SIM");
     simulated.title = "Simulated";

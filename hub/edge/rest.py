@@ -19,9 +19,8 @@ from hub.dispatch import Dispatcher
 from hub.edge.envelope import HTTP_STATUS, Answer, KrinAPIService, OrjsonResponse
 from protocol.codec import decode_error
 from protocol.errors import ErrorCode, HubError
-from protocol.fields import ChannelName, IdempotencyKey, Key
+from protocol.fields import ChannelName, IdempotencyKey, Key, TtlMs
 from protocol.messages import Call, History, Presence, Publish
-from protocol.positions import Position
 
 
 class PublishBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -31,7 +30,7 @@ class PublishBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     message: msgspec.Raw
     key: Key | None = None
     idempotency_key: IdempotencyKey | None = None
-    ttl_ms: int | None = None
+    ttl_ms: TtlMs | None = None
 
 
 class LoginBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -67,12 +66,13 @@ class RestRoutes:
 
     async def _publish(self, request: Request, caller: Caller) -> Any:
         body = _decode(await self._body(request), PublishBody)
+        key = body.idempotency_key or _validated(request.headers.get("idempotency-key"), IdempotencyKey | None)
         command = Publish(
             id=1,
             channel=body.channel,
             message=body.message,
             key=body.key,
-            idempotency_key=body.idempotency_key or request.headers.get("idempotency-key"),
+            idempotency_key=key,
             ttl_ms=body.ttl_ms,
         )
         return await self._handle(command, caller)
@@ -81,19 +81,20 @@ class RestRoutes:
         return await self._handle(Call(id=1, method="channels.list"), caller)
 
     async def _history(self, request: Request, caller: Caller) -> Any:
-        """`since` is an offset or `epoch:offset`; `meta.paging.next` is the `since` of the next page."""
+        """`since` is `epoch:offset`, or an offset in any epoch; `meta.paging.next` is that of the next page."""
         query = request.query_params
-        since = _position(query.get("since", ""))
-        command = _validated(
-            {
-                "type": "history",
-                "id": 1,
-                "channel": request.path_params["channel"],
-                "limit": _integer(query.get("limit", "100"), "$.limit"),
-                "reverse": query.get("reverse", "").lower() in ("1", "true", "yes"),
-            }
-            | ({"since": since} if since else {})
-        )
+        since = query.get("since", "")
+        epoch, _, offset = since.rpartition(":")
+        fields = {
+            "type": "history",
+            "id": 1,
+            "channel": request.path_params["channel"],
+            "limit": _integer(query.get("limit", "100"), "$.limit"),
+            "reverse": query.get("reverse", "").lower() in ("1", "true", "yes"),
+        }
+        if since:
+            fields["since"] = {"epoch": epoch, "offset": _integer(offset, "$.since")}
+        command: History = _validated(fields, History)
         result = await self._handle(command, caller)
         messages = [JSON_DECODE(message) for message in result.messages]
         following = f"{result.epoch}:{messages[-1]['offset']}" if messages and result.more else None
@@ -152,18 +153,11 @@ def _decode(body: bytes, kind: type[Any]) -> Any:
         raise decode_error(failure) from None
 
 
-def _validated(fields: dict[str, Any]) -> History:
+def _validated(value: Any, kind: Any) -> Any:
     try:
-        return msgspec.convert(fields, History)
+        return msgspec.convert(value, kind)
     except msgspec.ValidationError as failure:
         raise decode_error(failure) from None
-
-
-def _position(text: str) -> Position | None:
-    if not text:
-        return None
-    epoch, _, offset = text.rpartition(":")
-    return Position(epoch, _integer(offset, "$.since"))
 
 
 def _integer(text: str, path: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Awaitable
 from typing import Any
@@ -30,6 +31,8 @@ from protocol.messages import (
     Unsubscribe,
     Unsubscribed,
 )
+
+logger = logging.getLogger("krin.sessions")
 
 
 class Empty(msgspec.Struct, frozen=True):
@@ -145,8 +148,9 @@ class Sessions:
         for channel, outcome in zip(waiting, outcomes, strict=True):
             if isinstance(outcome, HubError):
                 joining[channel] = ErrorBody.of(outcome)
-            elif isinstance(outcome, BaseException):
-                raise outcome
+            elif isinstance(outcome, Exception):
+                logger.error("joining a channel failed", exc_info=outcome)
+                joining[channel] = ErrorBody.of(HubError(ErrorCode.INTERNAL, "internal error"))
         return self._connected(connection, joining)
 
     def _connected(self, connection: Connection, joining: dict[str, Joining | ErrorBody]) -> Connected:

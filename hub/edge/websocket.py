@@ -113,13 +113,13 @@ class SendSocket:
         self._may_read = asyncio.Event()
         self._may_read.set()
 
-    def write(self, frame: bytes) -> None:
-        payload = frames.payload(frame)
-        self._queue.put_nowait(
-            {"type": "websocket.send", "text": payload.decode()}
-            if self._text
-            else {"type": "websocket.send", "bytes": payload}
-        )
+    def write(self, data: bytes) -> None:
+        for payload in frames.payloads(data):
+            self._queue.put_nowait(
+                {"type": "websocket.send", "text": payload.decode()}
+                if self._text
+                else {"type": "websocket.send", "bytes": payload}
+            )
         if self._queue.qsize() >= QUEUE_FRAMES and not self._blocked and self._connection is not None:
             self._blocked = True
             self._connection.blocked()

@@ -49,7 +49,8 @@ class Page:
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
         await self._socket.send(json.dumps({"id": number, "method": method, "params": params}))
         async with asyncio.timeout(PATIENCE_S):
-            return await answer
+            result: dict[str, Any] = await answer
+        return result
 
     async def listen(self) -> None:
         async for frame in self._socket:

@@ -52,6 +52,17 @@ class Demo:
         printed = subprocess.run([sys.executable, "-m", "hub", *command], cwd=ROOT, capture_output=True, check=True)
         return printed.stdout.decode().strip()
 
+    def add_user(self, name: str, password: str) -> None:
+        command = ["user", "add", name, "--role", "dashboard", "--data-dir", str(self.data_dir)]
+        subprocess.run(
+            [sys.executable, "-m", "hub", *command],
+            cwd=ROOT,
+            input=f"{password}\n{password}\n",
+            text=True,
+            check=True,
+            capture_output=True,
+        )
+
     def start(self) -> None:
         log = (self.data_dir / "stderr.log").open("a")
         options = ["--port", str(self.port), "--data-dir", str(self.data_dir), "--drain-timeout", "0"]
@@ -172,14 +183,7 @@ async def test_a_lost_hub_is_admitted_and_found_again(demo: Demo, page: Page) ->
 
 
 async def test_signing_in_with_name_and_password(demo: Demo, page: Page) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "hub", "user", "add", "grace", "--role", "dashboard", "--data-dir", str(demo.data_dir)],
-        cwd=ROOT,
-        input="correct horse battery\ncorrect horse battery\n",
-        text=True,
-        check=True,
-        capture_output=True,
-    )
+    demo.add_user("grace", "correct horse battery")
     await page.open(demo.url)
     await page.until("!document.getElementById('sign-in').hidden")
     fill = (

@@ -266,3 +266,18 @@ def frame(
 def unique(prefix: str) -> str:
     """A channel nobody else uses."""
     return f"{prefix}:{secrets.token_hex(6)}"
+
+
+class Metrics:
+    """The numbers of `/metrics`, asked over a connection of its own each time."""
+
+    def __init__(self, hub: Any) -> None:
+        self._hub = hub
+
+    async def value(self, name: str) -> float:
+        async with RawSocket.open(self._hub) as raw:
+            raw.writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            async with asyncio.timeout(PATIENCE_S):
+                text = (await raw.reader.read(-1)).decode()
+        found = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}_total "))]
+        return float(found[0].split()[-1])

@@ -112,8 +112,8 @@ class RecordingSocket:
 
 def unpacked(frame: bytes) -> list[Any]:
     decode = msgspec.json.decode if frame[0] == frames.TEXT else msgspec.msgpack.decode
-    message = decode(frames.payload(frame))
-    return message if isinstance(message, list) else [message]
+    decoded = [decode(payload) for payload in frames.payloads(frame)]
+    return [each for one in decoded for each in (one if isinstance(one, list) else [one])]
 
 
 def publication(

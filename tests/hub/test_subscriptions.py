@@ -294,7 +294,7 @@ async def test_what_a_channel_does_not_offer_is_refused_before_anything_happens(
     presence = await client.ask("subscribe", channel="prices:X", presence=True)
 
     assert (rate["error"]["code"], rate["error"]["path"]) == (1007, "$.max_rate")
-    assert (presence["error"]["code"], presence["error"]["path"]) == (1008, "$.presence")
+    assert (presence["error"]["code"], presence["error"]["path"]) == (1007, "$.presence")
     assert client.connection.subscriptions == {}
 
 

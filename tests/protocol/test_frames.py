@@ -33,7 +33,7 @@ def test_a_frame_of_any_size_is_read_as_it_was_written(size: int, opcode: int, e
     data = frames.frame(carried, opcode)
     [frame] = read(data)
     assert (frame.opcode, frame.data, frame.fin) == (expected, carried, True)
-    assert frames.payload(data) == carried
+    assert frames.payloads(data + data) == [carried, carried]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""What the generator does to a server, one module for each kind of load. Every one answers with plain figures."""
