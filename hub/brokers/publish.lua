@@ -3,7 +3,8 @@
 --
 -- KEYS[1]  a key of the first channel, for routing
 -- ARGV     run id of this server, an epoch for histories that begin here, then per channel:
---          name, mode (h history, l latest, n nothing), size, ttl in seconds, count, then per message:
+--          name, mode (h history, l latest, n nothing), how many messages or keys are kept, ttl in seconds, count,
+--          then per message:
 --          blob, key, idempotency key ('' for none), hash, timestamp
 -- Answers per channel {epoch, answer...}; an answer is an offset, {offset, timestamp, epoch} for a repeated key,
 -- or 0 for a key that came with another message.
@@ -39,7 +40,18 @@ while position <= #ARGV do
       answer[#answer + 1] = top
       blobs[#blobs + 1] = blob
       if mode == 'l' then
-        redis.call('HSET', base .. ':l', key, top .. ' ' .. blob)
+        local values = base .. ':l'
+        if redis.call('HSET', values, key, top .. ' ' .. blob) == 1 and redis.call('HLEN', values) > size then
+          -- One key too many: the value that is longest unchanged goes.
+          local all, oldest, oldest_offset = redis.call('HGETALL', values), nil, nil
+          for i = 1, #all, 2 do
+            local offset = tonumber(string.match(all[i + 1], '^%d+'))
+            if not oldest_offset or offset < oldest_offset then
+              oldest, oldest_offset = all[i], offset
+            end
+          end
+          redis.call('HDEL', values, oldest)
+        end
       end
       if idempotency ~= '' then
         local id = base .. ':i:' .. idempotency

@@ -216,7 +216,12 @@ class RedisBroker:
     async def channels(self) -> list[str]:
         """Every channel Redis keeps something of."""
         try:
-            return [key[6:-3].decode() async for key in self._redis.scan_iter(match="krin:{*}:m", count=1000)]
+            keys = [key async for key in self._redis.scan_iter(match="krin:{*}:m", count=1000)]
+            pipeline = self._redis.pipeline(transaction=False)
+            for key in keys:
+                pipeline.hget(key, "o")
+            offsets = await pipeline.execute() if keys else []
+            return [key[6:-3].decode() for key, offset in zip(keys, offsets, strict=True) if int(offset or 0)]
         except (RedisError, OSError):
             raise _away() from None
 
@@ -364,7 +369,8 @@ class RedisBroker:
         yield secrets.token_urlsafe(6)
         for channel, waitings in groups.items():
             policy = waitings[0].policy
-            yield from (channel, _mode(policy), policy.history_size, policy.history_ttl_s, len(waitings))
+            size = policy.max_keys if policy.latest else policy.history_size
+            yield from (channel, _mode(policy), size, policy.history_ttl_s, len(waitings))
             for waiting in waitings:
                 publication = waiting.publication
                 key = waiting.idempotency_key

@@ -8,7 +8,7 @@ import logging
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
@@ -38,7 +38,7 @@ PING_INTERVAL_S = 25.0  # until the hub has named its own
 
 
 class Link:
-    """One connection at a time, for as long as `run` runs. `entered` is set once welcomed for the first time, or over."""
+    """One connection at a time, for as long as `run` runs. `entered`: welcomed for the first time, or over."""
 
     def __init__(
         self,
@@ -259,12 +259,9 @@ class Link:
             assert self._group is not None
             self._group.create_task(self._renew(), name="krin client refresh")
         if self._on_notice is not None:
-            told = msgspec.convert(
-                {"type": "notice", "code": notice.code, "channel": notice.channel or None, "detail": notice.detail},
-                Notice,
-            )
+            code: Any = notice.code  # a newer hub may have others
             try:
-                self._on_notice(told)
+                self._on_notice(Notice(code=code, channel=notice.channel or None, detail=notice.detail))
             except Exception:
                 logger.exception("on_notice failed")
 

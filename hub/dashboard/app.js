@@ -15,7 +15,9 @@ const TICK_EVERY_MS = 500; // ages, rates and the countdown
 const CHANNELS_EVERY_MS = 10_000;
 const NOTICE_SHOWN_MS = 15_000;
 const TRADE_CHANNELS = 8;
-const SEEDED_TRENDS = 50;
+const SEEDED_TRENDS = 20;
+const SEED_POINTS = 120;
+const SETTLED_AFTER_MS = 5000; // the first answer is large; that values wait behind it is no news
 const SPARE_SUBSCRIPTIONS = 32; // of the hub's bound, kept for what is not a price
 
 const $ = (id) => document.getElementById(id);
@@ -33,9 +35,9 @@ const views = [prices, trades, orders, tasks, team, alerts, sources];
 const FEEDS = {
   prices: { view: prices },
   trades: { view: trades, rewind: 20, most: TRADE_CHANNELS },
-  orders: { view: orders, rewind: 500, reload: 500 },
-  tasks: { view: tasks, rewind: 300, reload: 300, also: team },
-  team: { view: team, rewind: 200, reload: 200, also: tasks },
+  orders: { view: orders, rewind: 300, reload: 300 },
+  tasks: { view: tasks, rewind: 200, reload: 200, also: team },
+  team: { view: team, rewind: 100, reload: 100, also: tasks },
   alerts: { view: alerts, rewind: 100, reload: 100 },
   status: { view: sources },
 };
@@ -205,19 +207,18 @@ async function reload(client, channel, feed, take, reason) {
 }
 
 let seeded = new Set();
+let seeding = Promise.resolve();
 
-/** Where the hub keeps one-second bars, a trend need not start empty. */
-async function seedTrend(client, channel) {
+/** Where the hub keeps one-second bars, a trend need not start empty. One symbol after the other: there is no hurry. */
+function seedTrend(client, channel) {
   const symbol = channel.slice("prices:".length);
   if (seeded.has(symbol) || seeded.size >= SEEDED_TRENDS) return;
   seeded.add(symbol);
-  try {
-    const { messages } = await client.history(`bars:1s:${symbol}`, { limit: 300, reverse: true });
+  seeding = seeding.then(async () => {
+    const { messages } = await client.history(`bars:1s:${symbol}`, { limit: SEED_POINTS, reverse: true });
     prices.seed(symbol, messages.reverse().map(({ data }) => Number(data.close)));
     schedule();
-  } catch {
-    // no bars, or not for us: the trend grows from now on
-  }
+  }).catch(() => {}); // no bars, or not for us: the trend grows from now on
 }
 
 // --- signing in and out ---
@@ -240,7 +241,10 @@ function start() {
   counted = { received: 0, at: performance.now() };
   krin.on("state", onState);
   krin.on("latency", ({ rtt_ms, type }) => type === "ping" && say($("latency"), milliseconds(rtt_ms)));
-  krin.on("notice", ({ code, detail }) => code !== "token_expiring" && notice(detail));
+  krin.on("notice", ({ code, detail }) => {
+    const settled = connection.state === "open" && performance.now() - connection.at > SETTLED_AFTER_MS;
+    if (code !== "token_expiring" && (code !== "conflating" || settled)) notice(detail);
+  });
   krin.connect();
 }
 

@@ -287,10 +287,9 @@ async def test_a_forwarded_address_from_a_stranger_is_not_believed(hub: Any) -> 
 
 async def test_a_second_connection_with_the_same_session_replaces_the_first(hub: Any) -> None:
     session = unique("s")
-    async with peer(hub, hub.token("ann"), session=session) as first:
-        async with peer(hub, hub.token("ann"), session=session):
-            assert await first.until_closed() == 4205
-            assert first.messages[-1]["code"] == 4205
+    async with peer(hub, hub.token("ann"), session=session) as first, peer(hub, hub.token("ann"), session=session):
+        assert await first.until_closed() == 4205
+        assert first.messages[-1]["code"] == 4205
 
 
 async def test_five_hundred_strangers_that_never_connect_do_not_keep_others_out(hub: Any, bystander: Peer) -> None:

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from benchmarks.faults import checker
 from benchmarks.faults.checker import check
 from benchmarks.faults.history import (
@@ -23,8 +26,6 @@ from benchmarks.faults.history import (
     load,
 )
 from benchmarks.faults.nemesis import QUIET_END_S, QUIET_START_S, plan
-from hypothesis import given
-from hypothesis import strategies as st
 
 DURABLE, RECOVERABLE, LATEST = "team:a", "custom:a", "prices:A"
 PROMISES = {DURABLE: "durable", RECOVERABLE: "recoverable", LATEST: "latest"}

@@ -156,9 +156,7 @@ def outbox(
     on_overflow: Callable[[], None] = lambda: None,
     on_pressure: Callable[[str, str | None], None] = lambda code, channel: None,
 ) -> Outbox:
-    made = Outbox(
-        socket, codec, limit_bytes=limit_bytes, touch=touch, on_overflow=on_overflow, on_pressure=on_pressure
-    )
+    made = Outbox(socket, codec, limit_bytes=limit_bytes, touch=touch, on_overflow=on_overflow, on_pressure=on_pressure)
     socket.outbox = made
     return made
 

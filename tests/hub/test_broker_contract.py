@@ -16,9 +16,11 @@ import pytest
 import pytest_asyncio
 from clock import ManualClock
 from doubles import publication
+from redis_bench import running_redis_broker
 
 from hub.brokers.base import Broker, Recovered
 from hub.brokers.local import IDEMPOTENCY_WINDOW_S, MAX_CHANNELS, SWEEP_INTERVAL_S, LocalBroker
+from hub.clock import Clock
 from hub.namespaces import Namespace
 from hub.publication import Publication
 from protocol.errors import ErrorCode, HubError
@@ -32,7 +34,7 @@ NO_HISTORY = Namespace(promise="recoverable", history_size=0)
 @dataclass
 class Bench:
     broker: Broker
-    clock: ManualClock
+    clock: Clock
     pass_time: Callable[[float], Awaitable[None]]
     delivered: list[Publication] = field(default_factory=list)
 
@@ -78,9 +80,7 @@ class Bench:
         offset: int = 0,
         limit: int = 100,
     ) -> Recovered:
-        found: Recovered = await answered(
-            self.broker.recover(channel, policy, epoch=epoch, offset=offset, limit=limit)
-        )
+        found: Recovered = await answered(self.broker.recover(channel, policy, epoch=epoch, offset=offset, limit=limit))
         return found
 
     async def history(
@@ -136,8 +136,15 @@ async def local_broker() -> AsyncIterator[Bench]:
         await asyncio.gather(running, return_exceptions=True)
 
 
+@asynccontextmanager
+async def redis_broker() -> AsyncIterator[Bench]:
+    delivered: list[Publication] = []
+    async with running_redis_broker(delivered.append) as (broker, clock, pass_time):
+        yield Bench(broker, clock, pass_time, delivered)
+
+
 Factory = Callable[[], AbstractAsyncContextManager[Bench]]
-FACTORIES: dict[str, Factory] = {"local": local_broker}
+FACTORIES: dict[str, Factory] = {"local": local_broker, "redis": redis_broker}
 
 
 @pytest_asyncio.fixture(params=sorted(FACTORIES))
@@ -238,7 +245,7 @@ async def test_a_channel_with_a_listener_is_never_forgotten(bench: Bench) -> Non
 async def test_a_repeated_key_gets_the_first_answer_and_nothing_is_published_twice(bench: Bench) -> None:
     await bench.listen()
     first = await bench.publish(text="once", idempotency_key="k1")
-    bench.clock.advance(1)
+    await bench.pass_time(1)
     again = await bench.publish(text="once", idempotency_key="k1")
     last = await bench.publish(text="other")
 
@@ -275,9 +282,9 @@ async def test_a_key_belongs_to_its_publisher_and_its_channel(bench: Bench) -> N
 
 async def test_a_key_counts_until_its_window_ends_and_not_after(bench: Bench) -> None:
     first = await bench.publish(text="once", idempotency_key="k1")
-    bench.clock.advance(IDEMPOTENCY_WINDOW_S - 1)
+    await bench.pass_time(IDEMPOTENCY_WINDOW_S - 1)
     within = await bench.publish(text="once", idempotency_key="k1")
-    bench.clock.advance(2)
+    await bench.pass_time(2)
     after = await bench.publish(text="another", idempotency_key="k1")
 
     assert within.duplicate
@@ -288,7 +295,7 @@ async def test_a_key_counts_until_its_window_ends_and_not_after(bench: Bench) ->
 async def test_a_key_used_again_after_its_window_is_protected_again(bench: Bench) -> None:
     await bench.publish(text="one", idempotency_key="k1")
     await bench.publish(text="two", idempotency_key="k2")
-    bench.clock.advance(IDEMPOTENCY_WINDOW_S + 1)
+    await bench.pass_time(IDEMPOTENCY_WINDOW_S + 1)
     second = await bench.publish(text="three", idempotency_key="k1")
     await bench.pass_time(SWEEP_INTERVAL_S)
     again = await bench.publish(text="three", idempotency_key="k1")

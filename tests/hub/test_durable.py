@@ -77,8 +77,7 @@ class Node:
     async def running(self) -> AsyncIterator[Node]:
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(work)
-                for work in (self.durable.commit(), self.durable.mend(), self.durable.sweep())
+                group.create_task(work) for work in (self.durable.commit(), self.durable.mend(), self.durable.sweep())
             ]
             await self.clock.until_somebody_sleeps()
             yield self
@@ -313,9 +312,7 @@ async def test_while_postgres_is_away_publishes_are_refused_and_nothing_was_stor
     assert node.durable.available is True
 
 
-async def test_a_first_listener_while_postgres_is_away_is_told_so_and_may_try_again(
-    node: Node, log: FaultyLog
-) -> None:
+async def test_a_first_listener_while_postgres_is_away_is_told_so_and_may_try_again(node: Node, log: FaultyLog) -> None:
     log.unreachable = True
     with pytest.raises(HubError) as caught:
         await node.follow()
@@ -363,9 +360,7 @@ async def test_every_reason_not_to_recover_is_told(node: Node, log: FaultyLog) -
         assert (each.complete, each.messages) == (False, [])
 
 
-async def test_a_position_that_was_trimmed_away_is_too_old_and_never_half_recovered(
-    node: Node, log: FaultyLog
-) -> None:
+async def test_a_position_that_was_trimmed_away_is_too_old_and_never_half_recovered(node: Node, log: FaultyLog) -> None:
     for number in range(10):
         placed = await node.publish(f"m{number}")
     await log.trim(CHANNEL, keep=3)
@@ -458,5 +453,3 @@ async def test_a_message_that_postgres_refuses_is_the_publishers_error_and_sinks
         assert (await good).offset == 1
 
     assert caught.value.code is ErrorCode.BAD_REQUEST
-
-

@@ -31,7 +31,9 @@ class Reader:
     def leave(self, channel: str) -> bool:
         return self.fanout.remove(channel, self.listeners.pop(channel))
 
-    def shaped(self, turns: Turns, channel: str, *, wanted: Filter | None = None, max_rate: float | None = None) -> None:
+    def shaped(
+        self, turns: Turns, channel: str, *, wanted: Filter | None = None, max_rate: float | None = None
+    ) -> None:
         emit = self.outbox.push_publication
         self.join(channel, Shaper(emit, loop=turns, wanted=wanted, max_rate=max_rate))  # type: ignore[arg-type]
 

@@ -411,5 +411,3 @@ def test_a_thousand_outboxes_share_one_frame() -> None:
 
     assert len({id(socket.writes[0]) for socket in sockets}) == 1
     assert all(len(socket.writes) == 1 for socket in sockets)
-
-

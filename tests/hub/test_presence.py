@@ -264,7 +264,9 @@ async def test_the_members_of_a_node_that_fell_silent_are_gone() -> None:
     assert clients(socket.messages()[-1]["leaves"]) == ["c1"]
 
 
-@pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x80", b"\x93\x01\x02\x03", b"\xdd\xff\xff\xff\xff", b"x" * 10_000])
+@pytest.mark.parametrize(
+    "payload", [b"", b"\xc1", b"\x80", b"\x93\x01\x02\x03", b"\xdd\xff\xff\xff\xff", b"x" * 10_000]
+)
 async def test_nonsense_on_the_wire_changes_nothing(payload: bytes) -> None:
     one, two = await together("n1", "n2")
     one.join("c1")

@@ -49,7 +49,9 @@ def claims(clock: ManualClock, **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in (whole | changes).items() if value is not None}
 
 
-def signed(payload: dict[str, Any], *, key: Any = KEY, algorithm: str = "HS256", typ: Any = "at+jwt", **header: Any) -> str:
+def signed(
+    payload: dict[str, Any], *, key: Any = KEY, algorithm: str = "HS256", typ: Any = "at+jwt", **header: Any
+) -> str:
     return jwt.encode(payload, key, algorithm=algorithm, headers={"typ": typ, **header})
 
 
