@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hub.bootstrap import Hub
 from hub.edge.envelope import OrjsonResponse
 from hub.edge.openapi import describe
+from hub.edge.websocket import UnknownPath
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; frame-ancestors 'none'"
@@ -58,6 +59,7 @@ def create_app(hub: Hub, *, demo_token: Callable[[], str] | None = None) -> Star
             WebSocketRoute("/ws", hub.websocket),
             *hub.rest.routes,
             Mount("/static", StaticFiles(directory=str(dashboard))),
+            WebSocketRoute("/{path:path}", UnknownPath()),
         ],
         middleware=[Middleware(SafeHeaders)],
         exception_handlers={404: _plain_error, 405: _plain_error, 500: _plain_error},

@@ -41,8 +41,8 @@ class Client:
 
     url: `http(s)://host:port` or `ws(s)://host:port`, with or without `/ws`. token: a string, or a function (plain or
     async) that returns one; it is asked anew for each connection and before a token expires. name, kind: how others see
-    this client. timeout_s bounds the first connection and every command. backoff_s: ceiling of the first delay before
-    coming back, and of any. on_state, on_notice are called on the loop and must not block.
+    this client. timeout_s bounds the first connection and every command. backoff_s: the least and the most to wait
+    before coming back, unless the hub names a time. on_state, on_notice are called on the loop and must not block.
 
     Entering waits until the hub has welcomed the client. It raises Disconnected when the hub refuses for good, and
     TimeoutError when it could not be reached in time. After that, losing the connection is the client's business.
@@ -57,7 +57,7 @@ class Client:
         kind: Kind | None = None,
         codec: Literal["json", "msgpack"] = "json",
         timeout_s: float = 30.0,
-        backoff_s: tuple[float, float] = (backoff.FIRST_S, backoff.MOST_S),
+        backoff_s: tuple[float, float] = (backoff.LEAST_S, backoff.MOST_S),
         silence_s: float = 10.0,
         ssl: ssl.SSLContext | None = None,
         on_state: OnState | None = None,

@@ -27,15 +27,14 @@ class Verdict(enum.Enum):
 class Cursor:
     """`position`: up to where the application already has the channel. `sparse`: a filter leaves messages out."""
 
-    __slots__ = ("_floor", "_keys", "epoch", "latest", "offset", "sparse")
+    __slots__ = ("_keys", "epoch", "latest", "offset", "sparse")
 
     def __init__(self, position: Position | None = None, *, sparse: bool = False) -> None:
         self.epoch = position.epoch if position else ""  # empty until it is known
         self.offset = position.offset if position else 0
         self.latest = False
         self.sparse = sparse
-        self._floor = 0  # the newest value of every key up to here has been seen
-        self._keys: dict[str | None, int] = {}  # and of these keys up to here
+        self._keys: dict[str | None, int] = {}  # of a latest channel: the newest offset seen of each key
 
     @property
     def position(self) -> Position | None:
@@ -53,11 +52,10 @@ class Cursor:
         if epoch is not None and epoch != self.epoch:
             self.epoch = epoch
             self.offset = offset
-            self._floor = 0
             self._keys = {key: offset} if self.latest else {}
             return Verdict.RESET
         if self.latest:
-            if offset <= self._seen(key):
+            if offset <= self._keys.get(key, 0):
                 return Verdict.REPEAT
             self._remember(key, offset)
             self.offset = max(self.offset, offset)
@@ -69,22 +67,24 @@ class Cursor:
         self.offset = offset
         return Verdict.APPLY
 
-    def join(self, epoch: str, offset: int, messages: Sequence[Incoming], *, latest: bool) -> list[Incoming]:
+    def join(
+        self, epoch: str, offset: int, messages: Sequence[Incoming], *, latest: bool, recovered: bool
+    ) -> list[Incoming]:
         """Continue from a subscribe result; answers those of its messages that are new, in order."""
-        self.latest = latest
-        if epoch == self.epoch:
-            messages = [each for each in messages if each.offset > self._seen(each.key)]
-        if epoch != self.epoch or offset >= self.offset:
-            self.epoch = epoch
-            self.offset = self._floor = offset
-            self._keys = {}
-        else:  # offsets never go back within an epoch: this node lags behind the one we came from
-            for each in messages:
+        fresh = list(messages)
+        if latest:
+            if epoch != self.epoch:
+                self._keys = {}
+            fresh = [each for each in fresh if each.offset > self._keys.get(each.key, 0)]
+            for each in fresh:
                 self._remember(each.key, each.offset)
-        return sorted(messages, key=_offset)  # a snapshot comes in order of its keys
-
-    def _seen(self, key: str | None) -> int:
-        return self._keys.get(key, self._floor) if self.latest else self.offset
+        elif recovered:
+            fresh = [each for each in fresh if each.offset > self.offset]
+        fresh.sort(key=_offset)  # a snapshot comes in order of its keys
+        self.epoch = epoch
+        self.offset = max(offset, fresh[-1].offset) if fresh else offset
+        self.latest = latest
+        return fresh
 
     def _remember(self, key: str | None, offset: int) -> None:
         keys = self._keys

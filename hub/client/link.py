@@ -30,7 +30,6 @@ Token = str | Callable[[], str | Awaitable[str]]
 OnState = Callable[[State], None]
 OnNotice = Callable[[Notice], None]
 
-STABLE_S = 5.0  # a connection that lived so long was a good one: the next loss starts again with short delays
 DIAL_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
 WATCH_S = 1.0
@@ -78,7 +77,7 @@ class Link:
         self._on_notice = on_notice
         self._rng = rng
         self._group: asyncio.TaskGroup | None = None
-        self._opened_at: float | None = None
+        self._welcomed = False
         self._heard_at = 0.0
         self._reading_paused = False
 
@@ -87,16 +86,15 @@ class Link:
         self._group = group
         self.session.started = True
         self._tell_state()
-        loop = asyncio.get_running_loop()
         attempt = 0
         try:
             while True:
-                self._opened_at = None
+                self._welcomed = False
                 retry_after_ms = await self._connection()
                 self.session.give_up_unrepeatable()
                 if self.entered.is_set():
                     self._set_state("reconnecting")
-                if self._opened_at is not None and loop.time() - self._opened_at >= STABLE_S:
+                if self._welcomed:
                     attempt = 0
                 delay_s = self._delay_s(attempt, retry_after_ms)
                 attempt += 1
@@ -245,12 +243,14 @@ class Link:
             retry_after_ms = goodbye.retry_after_ms
         if not reconnect or (code == CloseCode.TOKEN_EXPIRED and isinstance(self.token, str)):
             raise Disconnected(code, reason)
+        if code == CloseCode.REPLACED:
+            self.session.name_session = False  # someone else goes by its name: let them
         return retry_after_ms
 
     # --- from the session ---
 
     def _opened(self) -> None:
-        self._opened_at = self._heard_at
+        self._welcomed = True
         self._set_state("open")
         self.entered.set()
 
@@ -286,8 +286,8 @@ class Link:
     def _delay_s(self, attempt: int, retry_after_ms: int | None) -> float:
         if retry_after_ms is not None:
             return retry_after_ms / 1000
-        first_s, most_s = self._backoff_s
-        return backoff.delay_s(attempt, self._rng, first_s=first_s, most_s=most_s)
+        least_s, most_s = self._backoff_s
+        return backoff.delay_s(attempt, self._rng, least_s=least_s, most_s=most_s)
 
 
 def _turned_away(response: Response) -> int | None:

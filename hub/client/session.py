@@ -68,6 +68,7 @@ class Session:
         """`delay_s(attempt, retry_after_ms)` is how long to wait before a refused command is sent again."""
         self.connected: Connected | None = None  # what the hub said last when it welcomed us
         self.open = False
+        self.name_session = True  # on the next connection, as the same as before
         self.goodbye: Incoming | None = None
         self.outgoing: list[bytes] = []
         self.wake = asyncio.Event()
@@ -251,7 +252,7 @@ class Session:
                     token=token,
                     name=self._name,
                     kind=self._kind,
-                    session=self.connected.session if self.connected else None,
+                    session=self.connected.session if self.connected and self.name_session else None,
                     subscriptions={feed.channel: feed.options for feed in feeds},
                 )
             )
@@ -264,7 +265,7 @@ class Session:
         if reply.error is not None:
             raise Unwelcome(hub_error(reply.error))
         self.connected = connected = self._format.connected(reply.result)
-        self.open = True
+        self.open = self.name_session = True
         for channel, feed in self._greeted.items():
             result = connected.subscriptions.get(channel)
             if self._feeds.get(channel) is not feed:

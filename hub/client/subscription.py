@@ -23,7 +23,8 @@ logger = logging.getLogger("krin.client")
 class Lost(msgspec.Struct, frozen=True):
     """Messages between `since` and `resumed_at` could not be recovered; `reason` is the hub's, as `offset_too_old`.
 
-    What can be known of the present comes as messages after this: read the state anew where it matters.
+    What can be known of the present comes as messages after this: read the state anew where it matters. A durable
+    channel forgets nothing: `limit_exceeded` says that there is too much for one answer, and `Client.history` has it.
     """
 
     channel: str
@@ -93,10 +94,11 @@ class Feed:
         """The hub's answer: what was missed, or that it cannot be had."""
         asked = self.cursor.position
         latest = result.promise == "latest"
-        fresh = self.cursor.join(result.epoch, result.offset, result.messages, latest=latest)
-        now = Position(result.epoch, result.offset)
-        behind = asked is not None and asked.epoch == now.epoch and now.offset <= asked.offset
-        if asked is not None and not result.recovered and not latest and not behind:
+        fresh = self.cursor.join(
+            result.epoch, result.offset, result.messages, latest=latest, recovered=result.recovered
+        )
+        if asked is not None and not result.recovered and not latest:
+            now = Position(result.epoch, result.offset)
             self._put(Lost(self.channel, result.reason or "unknown", asked, now))
         for incoming in fresh:
             self._put(message_of(incoming, result.epoch))

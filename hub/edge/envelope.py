@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 import orjson
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from hub.auth.service import Authentication, caller_of
@@ -97,6 +97,8 @@ class KrinAPIService:
                     token = {"valid": True, "subject": caller.user, "scopes": sorted(caller.roles), "reason": None}
                 data = await handler(request, caller)
                 status, error = 200, None
+            except ClientDisconnect:
+                return Response(status_code=400)  # nobody is there to read it
             except Exception as failure:
                 problem = self._dispatcher.as_hub_error(failure)
                 if problem.code in (ErrorCode.TOKEN_INVALID, ErrorCode.TOKEN_EXPIRED):

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from asyncio import BaseTransport
 from typing import Any, Protocol
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -26,6 +28,11 @@ MAX_FRAGMENTS = 64
 PINGS_PER_S = 5.0
 PING_BURST = 10.0
 HANDSHAKE_S = 5.0
+BODY_S = 10.0
+MAX_HEAD_BYTES = 64 * 1024
+MAX_HEADER_BYTES = 8192
+MAX_HEADERS = 128
+TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 CUT_S = 2.0  # from our goodbye to the cut, for a peer that does not answer it
 NOTSENT_LOWAT_BYTES = 128 * 1024
 TCP_NOTSENT_LOWAT = 25  # linux/tcp.h; the socket module has no name for it before 3.12
@@ -217,6 +224,9 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_close(self, event: Frame) -> None:
         super().handle_close(event)
+        if self.receiver is not None:
+            self.receiver.lost()  # our close frame is out: no message may follow it, however long the bytes take
+            self.receiver = None
         if self.close_sent:
             self.transport.close()  # the peer echoed our close frame
         self._cut_after(CUT_S)
@@ -238,36 +248,76 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with a deadline: a request's headers must be complete in time."""
+    """uvicorn's HTTP protocol with bounds: on the size of a request's head, and on the time for head and body."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+    _headers = 0
+    _in_head = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._arm()
+        self._arm(HANDSHAKE_S)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._too_large()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._in_head = True
+        self._headers = 0
         if self._deadline is None:
-            self._arm()
+            self._arm(HANDSHAKE_S)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers += 1
+        if self._headers > MAX_HEADERS or len(name) + len(value) > MAX_HEADER_BYTES:
+            raise _HeadTooLarge
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._head_bytes = 0
         self._disarm()
+        self._arm(BODY_S)
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._disarm()
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        if isinstance(sys.exc_info()[1], httptools.HttpParserCallbackError):
+            self._too_large()
+        else:
+            super().send_400_response(msg)
 
     def handle_websocket_upgrade(self) -> None:
         self._disarm()
         super().handle_websocket_upgrade()
         self.parser = None  # type: ignore[assignment]  # it holds this protocol, whose work ends here
 
-    def _arm(self) -> None:
-        self._deadline = self.loop.call_later(HANDSHAKE_S, self.transport.abort)
+    def _too_large(self) -> None:
+        self._disarm()
+        self.transport.write(TOO_LARGE)
+        self.transport.close()
+
+    def _arm(self, seconds: float) -> None:
+        self._deadline = self.loop.call_later(seconds, self.transport.abort)
 
     def _disarm(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+class _HeadTooLarge(Exception):
+    """Raised through the parser, which turns it into HttpParserCallbackError."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope, Send
 
@@ -19,6 +20,7 @@ from protocol import frames
 from protocol.codec import CODECS, JSON, Codec
 from protocol.errors import HubError
 
+TOKEN_NAMES = ("token", "access_token", "authorization")
 QUEUE_FRAMES = 64  # what the fallback hands to a slow ASGI server before it counts as blocked
 
 
@@ -47,16 +49,18 @@ class WebSocketEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
-        headers = {name: value for name, value in scope["headers"] if name in (b"authorization",)}
+        headers = [(name.lower(), value) for name, value in scope["headers"]]
         codec = _negotiate(scope["subprotocols"])
-        if b"token=" in scope["query_string"]:
+        if any(name.lower() in TOKEN_NAMES for name, _ in parse_qsl(scope["query_string"].decode("latin-1"))):
             await _refuse(send, 400, "token_in_url: send the token in the first message")
+        elif sum(name == b"host" for name, _ in headers) != 1:
+            await _refuse(send, 400, "exactly one Host header is needed")
         elif codec is None:
             await _refuse(send, 400, f"unknown subprotocol; offer one of {', '.join(CODECS)}")
         elif self.draining or self._registry.full:
             await _refuse(send, 503, "not accepting connections", retry_after_s=2)
         else:
-            await self._accept(scope, receive, send, codec, headers.get(b"authorization"))
+            await self._accept(scope, receive, send, codec, dict(headers).get(b"authorization"))
 
     async def _accept(
         self, scope: Scope, receive: Receive, send: Send, codec: Codec, authorization: bytes | None
@@ -99,6 +103,14 @@ class WebSocketEndpoint:
         connection.claims = claims
         self._registry.add(connection)
         return connection
+
+
+class UnknownPath:
+    """An ASGI application for WebSockets anywhere else: not found, like any other request there."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await _refuse(send, 404, "not found")
 
 
 class SendSocket:

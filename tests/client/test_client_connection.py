@@ -259,6 +259,22 @@ async def test_subscriptions_too_many_for_one_message_follow_it(fake: FakeHub) -
         assert sorted([*first, *rest]) == sorted(channels)
 
 
+async def test_who_was_replaced_comes_back_as_someone_else(fake: FakeHub) -> None:
+    script = asyncio.create_task(fake.welcome())
+    async with Client(fake.url, **QUICK) as krin:
+        peer = await soon(script)
+        await peer.close(4205, "replaced", reconnect=True)
+        peer = await fake.accept()
+        connect = await peer.expect("connect")
+        assert "session" not in connect
+        await peer.welcome(connect, session="s2")
+        await peer.send({"type": "ping", "time": 1})
+        await peer.expect("pong")
+        assert krin.session == "s2"
+        peer.cut()
+        await (await fake.accept()).expect("connect", session="s2")
+
+
 # --- the end ---
 
 

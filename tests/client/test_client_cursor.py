@@ -231,7 +231,7 @@ def test_a_latest_channel_brings_the_newest_value_of_each_key_never_an_older_one
 
 def test_a_filtered_subscription_sees_holes_that_are_no_gaps() -> None:
     cursor = Cursor(sparse=True)
-    cursor.join("e1", 3, [], latest=False)
+    cursor.join("e1", 3, [], latest=False, recovered=False)
     assert [cursor.take(offset) for offset in (7, 7, 5, 9)] == [
         Verdict.APPLY,
         Verdict.REPEAT,
@@ -243,19 +243,39 @@ def test_a_filtered_subscription_sees_holes_that_are_no_gaps() -> None:
 
 def test_holes_within_a_recovered_answer_are_the_hubs_to_explain() -> None:
     cursor = Cursor(Position("e1", 3))
-    fresh = cursor.join("e1", 9, [incoming(5), incoming(8)], latest=False)  # 4, 6, 7 and 9 have expired
+    fresh = cursor.join("e1", 9, [incoming(5), incoming(8)], latest=False, recovered=True)  # 4, 6, 7 and 9 have expired
     assert [each.offset for each in fresh] == [5, 8]
     assert cursor.take(10) is Verdict.APPLY
 
 
 def test_a_snapshot_comes_in_order_of_offsets() -> None:
-    fresh = Cursor().join("e1", 9, [incoming(9, "a"), incoming(2, "b"), incoming(7, "c")], latest=True)
+    snapshot = [incoming(9, "a"), incoming(2, "b"), incoming(7, "c")]
+    fresh = Cursor().join("e1", 9, snapshot, latest=True, recovered=False)
     assert [each.offset for each in fresh] == [2, 7, 9]
 
 
-def test_a_node_that_lags_behind_the_last_one_repeats_nothing() -> None:
+def test_what_a_long_snapshot_brings_after_its_reply_counts_too() -> None:
+    cursor = Cursor()
+    cursor.join("e1", 9, [incoming(9, "a")], latest=True, recovered=False)
+    assert [cursor.take(offset, key) for offset, key in ((2, "b"), (9, "a"), (10, "a"))] == [
+        Verdict.APPLY,
+        Verdict.REPEAT,
+        Verdict.APPLY,
+    ]
+
+
+def test_what_a_result_brought_is_not_taken_again_whatever_position_it_names() -> None:
+    cursor = Cursor(Position("e1", 3))
+    cursor.join("e1", 5, [incoming(offset) for offset in (4, 5, 6, 7)], latest=False, recovered=True)
+    assert [cursor.take(offset) for offset in (6, 7, 8)] == [Verdict.REPEAT, Verdict.REPEAT, Verdict.APPLY]
+
+
+def test_a_position_beyond_the_newest_message_belongs_to_another_history() -> None:
     told: list[Any] = []
     feed = new_feed(told, recover=Position("e1", 10))
     feed.join(Joined(epoch="e1", offset=8, recovered=False, reason="epoch_changed"))
-    assert [feed.take(incoming(offset)) for offset in (9, 10, 11)] == [True, True, True]
-    assert [each.offset for each in read_all(feed, told)] == [11]
+    assert feed.take(incoming(9))
+    lost, message = read_all(feed, told)
+    assert lost == Lost(CHANNEL, "epoch_changed", since=Position("e1", 10), resumed_at=Position("e1", 8))
+    assert isinstance(message, Message)
+    assert message.offset == 9

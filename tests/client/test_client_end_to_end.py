@@ -214,6 +214,38 @@ async def test_a_program_that_was_restarted_goes_on_where_it_stood(hub: Hub) -> 
         assert [message.offset for message in await take(alerts, 5)] == [2, 3, 4, 5, 6]
 
 
+async def test_a_long_absence_is_made_good(hub: Hub) -> None:
+    channel = "alerts:absence"
+    count = 2_000
+    losses: list[Lost] = []
+    async with asyncio.timeout(PATIENCE_S), client(hub) as krin:
+        first = await krin.publish(channel, "ALERT", ALERT)
+        alert = {**ALERT, "detail": "x" * 500}
+        await asyncio.gather(*(krin.publish(channel, "ALERT", alert) for _ in range(count)))
+        since = Position(first.epoch, first.offset)
+        async with krin.subscribe(channel, recover=since, on_lost=losses.append) as alerts:
+            publishing = asyncio.gather(*(krin.publish(channel, "ALERT", alert) for _ in range(100)))
+            seen = await take(alerts, count + 100)
+            await publishing
+    assert [message.offset for message in seen] == list(range(2, count + 102))
+    assert losses == []
+
+
+async def test_a_long_snapshot_is_complete(hub: Hub) -> None:
+    channel = "status:many"
+    keys = [f"component-{number}" for number in range(1_000)]
+    async with asyncio.timeout(PATIENCE_S), client(hub) as krin:
+
+        async def publish(key: str, detail: str) -> None:
+            await krin.publish(channel, "STATUS", {"component": key, "state": "OK", "detail": detail})
+
+        await asyncio.gather(*(publish(key, "x" * 1000) for key in keys))
+        await asyncio.gather(*(publish(key, "y" * 1000) for key in keys[::3]))
+        async with krin.subscribe(channel) as status:
+            seen = {message.key: message.data["detail"][0] for message in await take(status, len(keys))}
+    assert seen == {key: "y" if index % 3 == 0 else "x" for index, key in enumerate(keys)}
+
+
 async def test_a_position_of_another_history_is_told_as_lost(hub: Hub) -> None:
     losses: list[Lost] = []
     old = Position("another-epoch", 41)

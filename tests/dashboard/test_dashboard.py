@@ -17,6 +17,7 @@ import pytest_asyncio
 from websockets.asyncio.client import ClientConnection, connect
 
 from .browser import Page, browser_page, chromium_binary
+from .peers import node_command, running_client
 from .tools import absent
 
 ROOT = Path(__file__).parents[2]
@@ -201,6 +202,24 @@ async def test_signing_in_with_name_and_password(demo: Demo, page: Page) -> None
 
 
 # --- a feed of our own, on the session's hub ---
+
+
+async def test_the_sdk_publishes_and_hears_once_what_was_published_twice(hub: ServeHub) -> None:
+    node = node_command()
+    if isinstance(node, str):
+        absent(node)
+    room, note = "custom:sdk", {"type": "NOTE", "data": {"text": "hello"}}
+    async with running_client(node, hub.ws_url, token=hub.token("ada")) as client:
+        await client.do("subscribe", channel=room)
+        await client.do("connect")
+        assert (await client.event("subscribed"))["promise"] == "recoverable"
+        for _ in range(2):
+            await client.do("publish", channel=room, message=note, options={"idempotency_key": "once"})
+        published = [(await client.event("result", op="publish"))["value"] for _ in range(2)]
+        await client.do("publish", channel=room, message={"type": "NOTE", "data": {}})
+
+        assert sorted(each.get("duplicate", False) for each in published) == [False, True]
+        assert await client.offsets(2) == [1, 2]
 
 
 class Feed:

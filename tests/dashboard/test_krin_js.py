@@ -381,6 +381,18 @@ async def test_a_refused_token_is_asked_for_once_more(hub: ScriptedHub, start: S
         assert (state["final"], state["reason"]) == (True, "no token: signed out")
 
 
+async def test_a_token_refused_twice_is_final(hub: ScriptedHub, start: Start) -> None:
+    async with start(token=["old", "new", "newer"]) as client:
+        await client.do("connect")
+        for _ in range(2):
+            side = await hub.connection()
+            await side.refuse(await side.expect("connect"), code=1010, name="token_invalid")
+
+        state = await client.event("state", state="closed")
+        assert (state["final"], state["code"]) == (True, 4002)
+        assert hub.accepted == 2
+
+
 async def test_a_refused_fixed_token_is_final(hub: ScriptedHub, start: Start) -> None:
     async with start() as client:
         await client.do("connect")
@@ -392,7 +404,7 @@ async def test_a_refused_fixed_token_is_final(hub: ScriptedHub, start: Start) ->
 
 
 async def test_many_subscriptions_travel_in_frames_the_hub_takes(hub: ScriptedHub, start: Start) -> None:
-    channels = [f"custom:{'x' * 60}{number}" for number in range(1000)]
+    channels = [f"custom:{'x' * 60}{number}" for number in range(2000)]
     async with start() as client:
         for channel in channels:
             await client.do("subscribe", channel=channel)
@@ -401,9 +413,9 @@ async def test_many_subscriptions_travel_in_frames_the_hub_takes(hub: ScriptedHu
         command = await side.expect("connect")
         first = list(command["subscriptions"])
         await side.reply(command, connected({channel: joined(channel, 0) for channel in first}))
-        rest = [(await side.expect("subscribe"))["channel"] for _ in range(1000 - len(first))]
+        rest = [(await side.expect("subscribe"))["channel"] for _ in range(2000 - len(first))]
 
-        assert 500 < len(first) < 1000
+        assert 500 < len(first) < 2000
         assert first + rest == channels
         assert max(len(frame) for frame in side.frames) < 65_536
 
@@ -435,6 +447,28 @@ async def test_unsubscribing_while_the_answer_is_under_way_leaves_nothing_behind
 
         assert (await side.expect("unsubscribe"))["channel"] == ROOM
         assert client.seen("message") == []
+
+
+async def test_a_late_answer_to_an_earlier_subscription_is_not_taken_for_the_new_one(
+    hub: ScriptedHub, start: Start
+) -> None:
+    async with start() as client:
+        await client.do("connect")
+        side = await hub.connection()
+        await side.welcome()
+        await client.event("result", op="connect")
+        await client.do("subscribe", channel=ROOM)
+        earlier = await side.expect("subscribe")
+        await client.do("unsubscribe", channel=ROOM)
+        await client.do("subscribe", channel=ROOM)
+        await side.expect("unsubscribe")
+        later = await side.expect("subscribe")
+        await side.reply(earlier, joined(ROOM, 5, publication(ROOM, 5)))
+        await side.reply(later, joined(ROOM, 7))
+        await side.push(publication(ROOM, 8))
+
+        assert await client.offsets(1) == [8]
+        assert (await client.event("subscribed"))["offset"] == 7
 
 
 async def test_a_subscription_the_hub_ended_comes_back_only_if_the_hub_says_so(hub: ScriptedHub, start: Start) -> None:

@@ -108,7 +108,7 @@ async def test_broken_msgpack_is_a_bad_request_without_an_id(hub: Any, bystander
         ({"type": "subscribe", "id": 7, "channel": "custom:\n"}, 1007, "$.channel"),
         ({"type": "subscribe", "id": 7, "channel": "custom:" + "x" * 300}, 1013, "$.channel"),
         ({"type": "unsubscribe", "id": 7, "channel": "custom:never"}, 1007, "$.channel"),
-        ({"type": "presence", "id": 7, "channel": "prices:X"}, 1008, "$.channel"),
+        ({"type": "presence", "id": 7, "channel": "prices:X"}, 1007, "$.channel"),
         ({"type": "call", "id": 7, "method": "os.system"}, 1004, "$.method"),
         ({"type": "call", "id": 7, "method": "__class__"}, 1013, "$.method"),
         ({"type": "call", "id": 7, "method": "x", "params": []}, 1013, "$.params"),

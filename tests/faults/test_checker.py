@@ -310,7 +310,7 @@ def test_time_without_service_is_the_longest_silence_around_a_fault() -> None:
     history = History({DURABLE: "durable"})
     history.outcomes = [
         Outcome(time, str(time), DURABLE, "ack", "e", number)
-        for number, time in enumerate([1.0, 2.0, 2.1, 4.6, 4.7, 9.0], start=1)
+        for number, time in enumerate([1.0, 2.0, 2.1, 4.6, 4.7, 5.1, 9.0], start=1)
     ]
     history.faults = [Fault(2.2, 3.0, "node killed", "node0")]
     (outage,) = checker.outages(history, ["durable"])
@@ -343,3 +343,9 @@ def test_a_plan_has_each_fault_as_often_as_asked_and_leaves_time_to_recover(
     assert planned == sorted(planned) == plan(seconds, counts, seed=seed)
     assert {kind: sum(each.kind == kind for each in planned) for kind in counts} == counts
     assert all(QUIET_START_S <= each.at <= seconds - QUIET_END_S for each in planned)
+
+
+def test_faults_planned_apart_come_at_equal_distances() -> None:
+    planned = plan(45, {"node-kill": 2, "redis-kill": 2, "client-cut": 9}, seed=1, apart=True)
+    assert [each.at for each in planned if each.kind != "client-cut"] == [2.0, 12.0, 22.0, 32.0]
+    assert len(planned) == 13
