@@ -92,7 +92,10 @@ def _nothing(view: memoryview) -> int:
 
 
 class Gallery:
-    """Owner of the members' sockets. `on_live(member, greeting)` and `on_lost(member)` tell of their lives."""
+    """Owner of the members' sockets. The callbacks tell of their lives: in (with the server's greeting), lost, refused.
+
+    Without `on_refused` a refused dial makes `open` and `all_live` fail.
+    """
 
     def __init__(
         self,
@@ -100,12 +103,14 @@ class Gallery:
         one_byte: bool = True,
         on_live: Callable[[Member, bytes], None] | None = None,
         on_lost: Callable[[Member], None] | None = None,
+        on_refused: Callable[[Member], None] | None = None,
         listen_for_goodbye: bool = False,
         small_buffers: bool = False,
     ) -> None:
         """`one_byte`: "=" occurs in stamps only, and a single byte is counted ten times faster than three."""
         self.members: list[Member] = []
         self.latencies = {mark: Histogram() for mark in "STUV"}
+        self.gapless: list[int] | None = None  # per member, stamps marked "S", where somebody wants them counted
         self.recording = False
         self.bytes_in = 0
         self.reads = 0
@@ -115,6 +120,7 @@ class Gallery:
         self._needle = b"=" if one_byte else b"TS="
         self._on_live = on_live
         self._on_lost = on_lost
+        self._on_refused = on_refused
         self._goodbyes = listen_for_goodbye
         self._small_buffers = small_buffers
         self._epoll = select.epoll()
@@ -184,7 +190,8 @@ class Gallery:
         """One dial is over."""
         self._under_way -= 1
         if failure is not None:
-            self._failure = self._failure or failure
+            if self._on_refused is None:
+                self._failure = self._failure or failure
             self.refused.append(str(failure))
         self._fill()
         if not self._waiting and not self._under_way and self._all_live is not None and not self._all_live.done():
@@ -215,6 +222,8 @@ class Gallery:
         except (OSError, wire.Refused) as failure:
             self._drop(member)
             self._settle(failure)
+            if self._on_refused is not None:
+                self._on_refused(member)
 
     def _greet(self, member: Member, data: bytes) -> None:
         assert member.sock is not None
@@ -239,11 +248,11 @@ class Gallery:
         for opcode, payload in member.parser.feed(data):
             if opcode == wire.CLOSE:
                 raise wire.Refused(f"closed instead of joined: {payload[:200]!r}")
+            if b'"error"' in payload or b"\xa5error" in payload:
+                raise wire.Refused(payload[-300:].decode("latin-1"))
             if target.ready in payload:
                 self._enter(member, payload, member.parser.rest())
                 return
-            if b'"error"' in payload:
-                raise wire.Refused(payload[:300].decode("latin-1"))
 
     def _enter(self, member: Member, greeting: bytes, rest: bytes) -> None:
         member.state = LIVE
@@ -336,10 +345,14 @@ class Gallery:
         stop = at
         recording = self.recording
         latencies = self.latencies
+        gapless = self.gapless
         for match in wire.STAMP.finditer(self._buffer, at, end):
             stop = match.end()
+            mark = chr(match[1][0])
             if recording:
-                latencies[chr(match[1][0])].record(now - int(match[2]))
+                latencies[mark].record(now - int(match[2]))
+            if gapless is not None and mark == "S":
+                gapless[member.index] += 1
         member.tail = bytes(self._buffer[max(stop, end - 21) : end])
 
     def _control(self, member: Member, opcode: int, payload: bytes) -> None:

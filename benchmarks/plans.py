@@ -105,7 +105,7 @@ class StormPlan(msgspec.Struct, frozen=True, kw_only=True, tag="storm"):
 class RestartPlan(msgspec.Struct, frozen=True, kw_only=True, tag="restart"):
     """Clients that go where the other nodes are when theirs says goodbye, until the runner says `finish`."""
 
-    targets: list[list[Target]]  # per node, per client variant
+    targets: list[Target]  # one per node
     count: int
     streams: list[Stream]  # mark "S" must arrive gapless; mark "U" is latest-value traffic
     recover_channel: str

@@ -12,6 +12,7 @@ from benchmarks.histogram import Histogram
 from benchmarks.plans import Stream, Target
 
 MAX_AT_ONCE = 500  # messages put out in one turn by a publisher that fell behind
+MAX_BATCH_BYTES = 16_384  # of one array of messages
 OPEN_LIMIT_S = 15.0
 
 
@@ -66,6 +67,8 @@ class Control(asyncio.Protocol):
         for opcode, payload in self._parser.feed(data):
             if opcode == wire.PING:
                 self._transport.write(wire.frame(payload, wire.PONG))
+            elif opcode == wire.CLOSE:
+                self.errors.append(f"closed with {int.from_bytes(payload[:2], 'big')} {payload[2:].decode('latin-1')}")
             elif opcode in (wire.TEXT, wire.BINARY):
                 self._read(payload)
 
@@ -217,8 +220,10 @@ class OpenLoop:
     def _send(self, out: Sequence[bytes]) -> None:
         if not out:
             return
-        if self.stream.batch:
-            payload = out[0] if len(out) == 1 else b"[" + b",".join(out) + b"]"
-            self.control.write(wire.frame(payload))
-        else:
+        if not self.stream.batch:
             self.control.write(b"".join(out))
+            return
+        step = max(1, MAX_BATCH_BYTES // len(out[0]))
+        for start in range(0, len(out), step):
+            some = out[start : start + step]
+            self.control.write(wire.frame(some[0] if len(some) == 1 else b"[" + b",".join(some) + b"]"))

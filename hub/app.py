@@ -48,7 +48,7 @@ def create_app(hub: Hub, *, demo_token: Callable[[], str] | None = None) -> Star
         assert demo_token is not None
         return OrjsonResponse({"access_token": demo_token()}, headers={"cache-control": "no-store"})
 
-    return Starlette(
+    app = Starlette(
         routes=[
             *([Route("/demo/token", demo)] if demo_token else []),
             Route("/", index),
@@ -64,6 +64,8 @@ def create_app(hub: Hub, *, demo_token: Callable[[], str] | None = None) -> Star
         middleware=[Middleware(SafeHeaders)],
         exception_handlers={404: _plain_error, 405: _plain_error, 500: _plain_error},
     )
+    app.router.redirect_slashes = False  # a redirect would repeat the Host header of whoever asks
+    return app
 
 
 class SafeHeaders:
@@ -85,8 +87,10 @@ class SafeHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", []), *self.HEADERS]
-                if scope["path"].startswith("/static/"):  # pages elsewhere may import the browser SDK
+                if scope["path"].startswith("/static/"):
+                    # Pages elsewhere may import the browser SDK; an upgrade must not mix old and new modules.
                     message["headers"].append((b"access-control-allow-origin", b"*"))
+                    message["headers"].append((b"cache-control", b"no-cache"))
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

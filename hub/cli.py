@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -198,11 +198,7 @@ async def _demo(hub: Hub, seed: int, rate: float) -> None:
 def token(name: str, roles: tuple[str, ...], teams: tuple[str, ...], ttl: int, **options: Any) -> None:
     """Print an access token for NAME, signed with the key of the data folder, and nothing else."""
     settings = settings_of(options)
-    unknown = sorted(set(roles) - _known_roles(settings))
-    if unknown:
-        raise click.ClickException(
-            f"no such role: {', '.join(unknown)}; there are {', '.join(sorted(_known_roles(settings)))}"
-        )
+    _check_roles(roles, settings)
     try:
         tokens = make_tokens(settings, SystemClock())
     except ConfigError as failure:
@@ -224,6 +220,7 @@ def user() -> None:
 def user_add(name: str, roles: tuple[str, ...], teams: tuple[str, ...], password: str, **options: Any) -> None:
     """Add the user NAME."""
     settings = settings_of(options)
+    _check_roles(roles, settings)
 
     async def add() -> None:
         async with open_database(settings) as (database, _):
@@ -246,6 +243,7 @@ def client() -> None:
 def client_add(client_id: str, roles: tuple[str, ...], teams: tuple[str, ...], **options: Any) -> None:
     """Add an OAuth client and print its secret, which is shown only now."""
     settings = settings_of(options)
+    _check_roles(roles, settings)
 
     async def add() -> None:
         async with open_database(settings) as (database, _):
@@ -410,14 +408,16 @@ def _known(failure: BaseException) -> str | None:
     return None
 
 
-def _known_roles(settings: Settings) -> set[str]:
-    """Built-in roles and those that the configured namespaces mention."""
+def _check_roles(roles: Iterable[str], settings: Settings) -> None:
+    """Built-in roles and those that the configured namespaces mention are known; others end the command."""
     named = {
         entry.partition(":")[0]
         for policy in settings.namespaces.values()
         for entry in (*policy.publish, *policy.subscribe)
     }
-    return (named | set(BUILT_IN_ROLES)) - {"*"}
+    known = (named | set(BUILT_IN_ROLES)) - {"*"}
+    if unknown := sorted(set(roles) - known):
+        raise click.ClickException(f"no such role: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
 
 
 def _authentication(settings: Settings, database: Any) -> Authentication:

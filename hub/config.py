@@ -38,7 +38,7 @@ class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """HS256 with a generated key by default. For RS256, ES256 or EdDSA name the key files (PEM)."""
 
-    algorithm: str = "HS256"
+    algorithm: Literal["HS256", "RS256", "ES256", "EdDSA"] = "HS256"
     signing_key_file: str | None = None
     verifying_key_file: str | None = None
     issuer: str = "krin"
@@ -53,8 +53,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     redis_url: str | None = None
     log_level: LogLevel = "info"
     node: str
-    ping_interval_s: Annotated[float, Meta(gt=0)] = 25.0
-    drain_timeout_s: Annotated[float, Meta(ge=0)] = 10.0
+    ping_interval_s: Annotated[float, Meta(gt=0, le=3600)] = 25.0
+    drain_timeout_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
     limits: LimitSettings = LimitSettings()
     auth: AuthSettings = AuthSettings()
     namespaces: dict[str, Namespace] = msgspec.field(default_factory=lambda: dict(DEFAULTS))

@@ -35,7 +35,8 @@ class Dispatcher:
     def handle(self, command: Any, caller: Caller, codec: Codec = JSON) -> Any | Awaitable[Any]:
         """Run a command. A synchronous handler answers at once; an awaitable is the caller's to await.
 
-        Raises HubError; anything else that a handler raises is logged and comes out as `internal`.
+        Raises HubError; anything else that a handler raises is logged and comes out as `internal`. What the awaitable
+        raises the caller turns into an answer with `as_hub_error`.
         """
         kind = type(command)
         name = kind.__name__
@@ -55,8 +56,10 @@ class Dispatcher:
             incident = secrets.token_hex(4)
             logger.error("incident %s: a handler failed", incident, exc_info=failure)
             error = HubError(ErrorCode.INTERNAL, f"internal error, incident {incident}")
-        name = error.code.wire_name
-        self.errors[name] = self.errors.get(name, 0) + 1
+        if not error.counted:  # it may pass here on its way out of `handle` and again at the door
+            error.counted = True
+            name = error.code.wire_name
+            self.errors[name] = self.errors.get(name, 0) + 1
         return error
 
     def _call(self, command: Call, caller: Caller, codec: Codec) -> Any | Awaitable[Any]:

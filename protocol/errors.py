@@ -62,6 +62,7 @@ class HubError(Exception):
         self.message = message
         self.path = path
         self.retry_after_ms = retry_after_ms
+        self.counted = False  # by whoever keeps statistics of errors
 
     def __str__(self) -> str:
         where = f" at {self.path}" if self.path else ""

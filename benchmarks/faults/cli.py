@@ -34,6 +34,7 @@ RATES = {
     "client-cut": 60.0,
     "client-part": 2.0,
     "redis-kill": 2.0,
+    "redis-restart": 0.5,
     "redis-stale": 1.0,
     "redis-freeze": 1.0,
     "redis-part": 1.0,
@@ -41,9 +42,10 @@ RATES = {
     "postgres-backend": 0.5,
     "postgres-freeze": 0.5,
 }
+WIDTH = 110  # the tables need it, also in a pipe
 SHOWN = 20  # violations printed; all are in the JSON
 
-screen = Console(highlight=False)
+screen = Console(highlight=False, width=max(WIDTH, Console().width))
 notes = Console(stderr=True, highlight=False)
 
 
@@ -58,6 +60,8 @@ def main() -> None:
 @click.option("--nodes", type=click.IntRange(2, 8), default=2, show_default=True)
 @click.option("--kills-per-minute", type=float, default=RATES["node-kill"], show_default=True, help="of nodes")
 @click.option("--rate", "rates", multiple=True, metavar="FAULT=PER_MINUTE", help=f"one of {', '.join(RATES)}; 0: none")
+@click.option("--apart", is_flag=True, help="one fault at a time, so that each is timed alone")
+@click.option("--append-only", is_flag=True, help="Redis writes its log to disk; redis-stale is then one more restart")
 @click.option("--channels", type=click.IntRange(1, 900), default=20, show_default=True, help="durable ones")
 @click.option("--messages-per-second", type=float, default=200.0, show_default=True, help="durable ones")
 @click.option("--subscribers", type=click.IntRange(1, 32), default=4, show_default=True)
@@ -69,6 +73,8 @@ def run(
     nodes: int,
     kills_per_minute: float,
     rates: tuple[str, ...],
+    apart: bool,
+    append_only: bool,
     channels: int,
     messages_per_second: float,
     subscribers: int,
@@ -87,6 +93,8 @@ def run(
                 counts={kind: round(rate * seconds / 60) for kind, rate in per_minute.items()},
                 sizes=sizes,
                 nodes=nodes,
+                apart=apart,
+                append_only=append_only,
                 progress=status.update,
                 history_file=history_file,
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import logging
 import os
 import random
@@ -17,8 +18,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -46,15 +48,27 @@ class Broken(Exception):
     """A process did not do what the harness needs; the text holds the end of its log."""
 
 
-def free_port(among: Sequence[int]) -> int:
-    """A port of that range nobody listens on; which one is random, so that two harnesses seldom meet."""
+@contextlib.contextmanager
+def reserved_port(among: Sequence[int]) -> Iterator[int]:
+    """A port of that range for us alone, also while what listens there is dead: other harnesses respect a file lock."""
     for port in random.sample(among, len(among)):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return port
+        lock = os.open(Path(tempfile.gettempdir()) / f"krin-faults-{port}.lock", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if _is_free(port, lock):
+                yield port
+                return
+        finally:
+            os.close(lock)
     raise Broken(f"no free port from {among[0]} to {among[-1]}")
+
+
+def _is_free(port: int, lock: int) -> bool:
+    with contextlib.suppress(OSError), socket.socket() as probe:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 async def eventually(fact: Callable[[], Awaitable[object]] | Callable[[], object], *, within_s: float) -> float:
@@ -224,11 +238,11 @@ class Node(Process):
 class RedisServer(Process):
     """One redis-server of our own. What it remembers after a kill is chosen at `start`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, port: int) -> None:
         super().__init__("redis", folder)
         self.folder = folder / "redis"
         self.folder.mkdir(exist_ok=True)
-        self.port = free_port(REDIS_PORTS)
+        self.port = port
         self.append_only = False
 
     async def start(self) -> None:
@@ -265,7 +279,7 @@ class RedisServer(Process):
     def forget(self) -> None:
         """Let the next start find nothing."""
         for path in (*self.folder.glob("*.rdb"), *self.folder.glob("appendonlydir/*")):
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
 class Postgres:
@@ -328,14 +342,12 @@ class Postgres:
                 process.kill()
 
     async def kill_backend(self) -> None:
-        """kill -9 of one process that serves a node: Postgres then restarts as a whole, by itself."""
+        """kill -9 of one process that serves a node. Postgres then ends all the others, and starts again by itself."""
         rows = await self.query("SELECT pid FROM pg_stat_activity WHERE application_name = 'krin'")
-        known = {process.pid: process for process in self.processes()}
-        for row in rows:
-            if row["pid"] in known:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    known[row["pid"]].kill()
-                return
+        _, *children = self.processes()
+        serving = [process for process in children if process.pid in {row["pid"] for row in rows}]
+        serving[0].kill()
+        await eventually(lambda: not self._any_alive(children), within_s=READY_LIMIT_S)
 
     def freeze(self) -> None:
         self._frozen = self.processes()
@@ -380,7 +392,11 @@ class Postgres:
 
     @staticmethod
     def _any_alive(processes: list[psutil.Process]) -> bool:
-        return any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes)
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                    return True
+        return False
 
     @staticmethod
     async def _copy(source: Path, target: Path) -> None:
@@ -392,12 +408,16 @@ class Postgres:
 class Cluster:
     """`async with Cluster(folder, nodes=2) as cluster`: everything is up inside, and gone after."""
 
-    def __init__(self, folder: Path, *, nodes: int = 2, plants: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, folder: Path, *, nodes: int = 2, plants: tuple[str, ...] = (), append_only: bool = False
+    ) -> None:
+        """`append_only`: Redis keeps its log on disk, and comes back with all but the last second."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.plants = plants
+        self.append_only = append_only
         self.postgres = Postgres(folder)
-        self.redis = RedisServer(folder)
+        self.redis: RedisServer
         self.nodes: list[Node] = []
         self.died: list[str] = []  # nodes that ended though nobody had asked them to
         self.watchers: set[asyncio.Future[None]] = set()
@@ -408,9 +428,12 @@ class Cluster:
     async def __aenter__(self) -> Cluster:
         try:
             await self._stack.enter_async_context(self.postgres)
+            self.redis = RedisServer(self.folder, self._stack.enter_context(reserved_port(REDIS_PORTS)))
+            ports = [self._stack.enter_context(reserved_port(NODE_PORTS)) for _ in range(self._count)]
+            self.redis.append_only = self.append_only
             self._stack.push_async_callback(self._end)
             await self.redis.start()
-            for index, port in enumerate(_free_ports(self._count)):
+            for index, port in enumerate(ports):
                 node = Node(self, index, port)
                 self.nodes.append(node)
                 for proxy in (node.proxy, node.redis_proxy, node.postgres_proxy):
@@ -443,10 +466,3 @@ class Cluster:
         if made.returncode != 0:
             raise Broken("no token could be made")
         return out.decode().strip()
-
-
-def _free_ports(count: int) -> list[int]:
-    ports: set[int] = set()
-    while len(ports) < count:
-        ports.add(free_port(NODE_PORTS))
-    return sorted(ports)

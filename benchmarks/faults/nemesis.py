@@ -12,6 +12,7 @@ from benchmarks.faults.history import Fault, History, Incident
 
 QUIET_START_S = 2.0
 QUIET_END_S = 3.0
+CUT = "client-cut"
 Hurt = Callable[["Nemesis"], Awaitable[str]]
 
 
@@ -24,15 +25,24 @@ class Planned(NamedTuple):
     kind: str
 
 
-def plan(seconds: float, counts: Mapping[str, int], *, seed: int) -> list[Planned]:
-    """Each fault as often as asked, spread over the run: one in each of as many equal parts, anywhere in its part."""
+def plan(seconds: float, counts: Mapping[str, int], *, seed: int, apart: bool = False) -> list[Planned]:
+    """Each fault as often as asked, spread over the run: one in each of as many equal parts, anywhere in its part.
+
+    `apart`: one at a time, in random order and at equal distances, so that each can be timed alone; cut clients, who
+    are the traffic and no fault of the hub's, stay as they are.
+    """
     dice = random.Random(f"plan-{seed}")
     length = max(0.0, seconds - QUIET_START_S - QUIET_END_S)
     planned = [
         Planned(QUIET_START_S + length * (place + dice.random()) / count, kind)
         for kind, count in sorted(counts.items())
+        if not apart or kind == CUT
         for place in range(count)
     ]
+    if apart:
+        queue = [kind for kind, count in sorted(counts.items()) if kind != CUT for _ in range(count)]
+        dice.shuffle(queue)
+        planned += [Planned(QUIET_START_S + length * place / len(queue), kind) for place, kind in enumerate(queue)]
     return sorted(planned)
 
 
@@ -160,6 +170,18 @@ async def kill_redis(nemesis: Nemesis) -> str:
     return "redis"
 
 
+async def restart_redis(nemesis: Nemesis) -> str:
+    """Kill, and come back with what is on the disk: all but the last second if it appends, else some old dump."""
+    async with nemesis.redis_lock:
+        redis = nemesis.cluster.redis
+        ended = nemesis.began("redis killed", "redis")
+        await redis.kill()
+        await asyncio.sleep(nemesis.dice.uniform(0, 1))
+        await redis.start()
+        ended()
+    return "redis"
+
+
 async def stale_redis(nemesis: Nemesis) -> str:
     """Save, let more be written, kill, and come back with the old dump."""
     async with nemesis.redis_lock:
@@ -223,8 +245,9 @@ FAULTS: dict[str, Hurt] = {
     "node-freeze": freeze_node,
     "redis-part": part_node_from_redis,
     "client-part": part_clients,
-    "client-cut": cut_clients,
+    CUT: cut_clients,
     "redis-kill": kill_redis,
+    "redis-restart": restart_redis,
     "redis-stale": stale_redis,
     "redis-freeze": freeze_redis,
     "postgres-kill": kill_postgres,

@@ -31,6 +31,12 @@ EARLY_S = 0.05
 DEADLY = b"die-now"
 
 
+def _replace(owner: Any, name: str, planted: Any) -> None:
+    """A fault whose place is gone would plant nothing and never be caught: then the node must not start."""
+    getattr(owner, name)
+    setattr(owner, name, planted)
+
+
 def ack_before_commit() -> None:
     """N1: the publisher is answered from inside the transaction, which commits a little later."""
     committing: dict[int, asyncio.Task[None]] = {}
@@ -54,7 +60,7 @@ def ack_before_commit() -> None:
         committing[id(self)] = asyncio.ensure_future(commit(self, connection))
         return rows
 
-    Writer.fetch = fetch  # type: ignore[method-assign]
+    _replace(Writer, "fetch", fetch)
 
 
 def commit_without_disk() -> None:
@@ -74,8 +80,8 @@ def commit_without_disk() -> None:
     async def unchecked(self: Database) -> dict[str, str]:
         return {}
 
-    _Connector._options = options  # type: ignore[method-assign]
-    Database.durability_settings = unchecked  # type: ignore[method-assign]
+    _replace(_Connector, "_options", options)
+    _replace(Database, "durability_settings", unchecked)
 
 
 def no_sweep() -> None:
@@ -92,8 +98,8 @@ def no_sweep() -> None:
         else:
             original(self, publication)
 
-    DurableChannels.sweep = never  # type: ignore[method-assign]
-    RedisBroker.ring = ring  # type: ignore[method-assign]
+    _replace(DurableChannels, "sweep", never)
+    _replace(RedisBroker, "ring", ring)
 
 
 def history_before_live() -> None:
@@ -115,8 +121,8 @@ def history_before_live() -> None:
         go_live(self, *arguments)
         return []
 
-    Subscriptions._recover = recover  # type: ignore[method-assign, assignment]
-    Fanout.go_live = deaf  # type: ignore[method-assign]
+    _replace(Subscriptions, "_recover", recover)
+    _replace(Fanout, "go_live", deaf)
 
 
 SERIALS = 100
@@ -169,16 +175,17 @@ SELECT pg_advisory_unlock(4711);
 
 def offsets_by_sequence() -> None:
     """N6: offsets come from a sequence, as a bigserial's do: handed out before the commit, without the head's lock."""
-    storage.messages.APPEND = storage.messages.APPEND.replace("krin_append(", "krin_append_serial(")
-    original = hub.bootstrap.migrate
+    planted = storage.messages.APPEND.replace("krin_append(", "krin_append_serial(")
+    assert planted != storage.messages.APPEND
+    _replace(storage.messages, "APPEND", planted)
+    original = Database.durability_settings
 
-    async def migrate(database: Database) -> list[str]:
-        done = await original(database)
-        async with database.session() as connection:
+    async def settings(self: Database) -> dict[str, str]:
+        async with self.session() as connection:  # the first thing after the migrations
             await connection.execute(MAKE_SERIALS)
-        return list(done)
+        return await original(self)
 
-    hub.bootstrap.migrate = migrate
+    _replace(Database, "durability_settings", settings)
 
 
 def epoch_survives_restore() -> None:
@@ -187,12 +194,12 @@ def epoch_survives_restore() -> None:
     async def nothing_happened(database: Database) -> None:
         return None
 
-    hub.bootstrap.verify_lineage = nothing_happened
+    _replace(hub.bootstrap, "verify_lineage", nothing_happened)
 
 
 def epoch_survives_redis() -> None:
     """N7 for Redis: a server that came back with less than it had is taken for the one it was."""
-    hub.brokers.redis._run_id = lambda info: "0" * 40
+    _replace(hub.brokers.redis, "_run_id", lambda info: "0" * 40)
 
 
 def die_before_commit() -> None:
@@ -202,7 +209,7 @@ def die_before_commit() -> None:
         _die_if_asked(batch)
         return await original(self, batch)
 
-    MessageLog.append = append  # type: ignore[method-assign]
+    _replace(MessageLog, "append", append)
 
 
 def die_after_commit() -> None:
@@ -213,12 +220,12 @@ def die_after_commit() -> None:
         _die_if_asked(batch)
         return answers
 
-    MessageLog.append = append  # type: ignore[method-assign]
+    _replace(MessageLog, "append", append)
 
 
 def mute() -> None:
     """Commits and acknowledges, and never rings: as a node that dies between the two."""
-    RedisBroker.ring = lambda self, publication: None  # type: ignore[method-assign, assignment]
+    _replace(RedisBroker, "ring", lambda self, publication: None)
 
 
 def _die_if_asked(batch: Any) -> None:

@@ -153,6 +153,8 @@ async def run(
     sizes: Sizes,
     nodes: int = 2,
     plants: tuple[str, ...] = (),
+    append_only: bool = False,
+    apart: bool = False,
     dedupe: bool = True,
     scene: Scene | None = None,
     progress: Progress = lambda line: None,
@@ -160,13 +162,14 @@ async def run(
 ) -> Report:
     """A whole run. `scene` is awaited between two halves of the workload: for faults that need everybody's silence."""
     progress("starting Postgres, Redis and the nodes")
-    async with Cluster(folder, nodes=nodes, plants=plants) as cluster:
+    async with Cluster(folder, nodes=nodes, plants=plants, append_only=append_only) as cluster:
         return await run_on(
             cluster,
             seconds=seconds,
             seed=seed,
             counts=counts,
             sizes=sizes,
+            apart=apart,
             dedupe=dedupe,
             scene=scene,
             progress=progress,
@@ -181,6 +184,7 @@ async def run_on(
     seed: int,
     counts: Mapping[str, int],
     sizes: Sizes,
+    apart: bool = False,
     dedupe: bool = True,
     scene: Scene | None = None,
     progress: Progress = lambda line: None,
@@ -204,7 +208,7 @@ async def run_on(
         publishers = [Publisher(clients, f"p{index}", sizes, numbers) for index in range(sizes.publishers)]
         nemesis = Nemesis(cluster, history, [*publishers, *subscribers], seed=seed, now=clients.now)
         publishing = [asyncio.ensure_future(publisher.run()) for publisher in publishers]
-        await nemesis.run(plan(seconds, counts, seed=seed))
+        await nemesis.run(plan(seconds, counts, seed=seed, apart=apart))
         if scene is not None:
             await scene(cluster, nemesis)
         await asyncio.sleep(max(0.0, seconds - clients.now()))

@@ -15,7 +15,7 @@ from hub.auth.tokens import Claims, Tokens
 from hub.caller import Caller, Grant
 from hub.clock import Clock
 from protocol.errors import ErrorCode, HubError
-from storage.errors import Conflict, StorageError
+from storage.errors import Conflict, Rejected, StorageError
 from storage.users import Consumed, OAuthClients, RefreshTokens, User, Users
 
 ACCESS_TTL_S = 15 * 60
@@ -68,6 +68,8 @@ class Authentication:
         """For agents and services: users whose password is a generated secret, or registered OAuth clients."""
         try:
             client = await self._clients.get(client_id)
+        except Rejected:  # no name that could be stored
+            client = None
         except StorageError as failure:
             raise _unavailable() from failure
         stored = client.secret_hash if client is not None and not client.disabled else None
@@ -117,6 +119,8 @@ class Authentication:
     async def _user(self, name: str) -> User | None:
         try:
             return await self._users.get(name)
+        except Rejected:
+            return None
         except StorageError as failure:
             raise _unavailable() from failure
 

@@ -288,5 +288,5 @@ $("reconnect").addEventListener("click", () => krin?.connect());
 
 setInterval(tick, TICK_EVERY_MS);
 setInterval(() => connection.state === "open" && findChannels(), CHANNELS_EVERY_MS);
-if (session.signedIn) start();
+if (await session.enter()) start();
 else signedOut();

@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 import orjson
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from hub.auth.service import Authentication, caller_of
@@ -97,8 +97,6 @@ class KrinAPIService:
                     token = {"valid": True, "subject": caller.user, "scopes": sorted(caller.roles), "reason": None}
                 data = await handler(request, caller)
                 status, error = 200, None
-            except ClientDisconnect:
-                return Response(status_code=400)  # nobody is there to read it
             except Exception as failure:
                 problem = self._dispatcher.as_hub_error(failure)
                 if problem.code in (ErrorCode.TOKEN_INVALID, ErrorCode.TOKEN_EXPIRED):
@@ -177,6 +175,6 @@ def _address(request: Request) -> str:
 def _trace_id(request: Request) -> str:
     """The trace of a W3C `traceparent`, or a new one."""
     parts = request.headers.get("traceparent", "").split("-")
-    if len(parts) == 4 and len(parts[1]) == 32 and set(parts[1]) <= set("0123456789abcdef"):
+    if len(parts) == 4 and len(parts[1]) == 32 and {"0"} < set(parts[1]) <= set("0123456789abcdef"):
         return parts[1]
     return secrets.token_hex(16)

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -90,7 +90,7 @@ class RestRoutes:
             "id": 1,
             "channel": request.path_params["channel"],
             "limit": _integer(query.get("limit", "100"), "$.limit"),
-            "reverse": query.get("reverse", "").lower() in ("1", "true", "yes"),
+            "reverse": _boolean(query.get("reverse", "false"), "$.reverse"),
         }
         if since:
             fields["since"] = {"epoch": epoch, "offset": _integer(offset, "$.since")}
@@ -107,7 +107,10 @@ class RestRoutes:
     async def _token(self, request: Request) -> Response:
         """RFC 6749: client_credentials and refresh_token, answered in OAuth's own form and not in the envelope."""
         try:
-            form = {name: values[0] for name, values in parse_qs((await self._body(request)).decode("latin-1")).items()}
+            fields = parse_qs((await self._body(request)).decode("latin-1"))
+            if any(len(values) > 1 for values in fields.values()):
+                return _oauth_error(400, "invalid_request", "a parameter was repeated")
+            form = {name: values[0] for name, values in fields.items()}
             match form.get("grant_type"):
                 case "client_credentials":
                     client_id, secret = _client(request, form)
@@ -124,7 +127,8 @@ class RestRoutes:
                 return _oauth_error(401, "invalid_client", error.message)
             if error.code is ErrorCode.TOKEN_INVALID:
                 return _oauth_error(400, "invalid_grant", error.message)
-            return _oauth_error(HTTP_STATUS[error.code], "temporarily_unavailable", error.message)
+            name = "temporarily_unavailable" if error.code.temporary else "invalid_request"
+            return _oauth_error(HTTP_STATUS[error.code], name, error.message)
         return OrjsonResponse(msgspec.to_builtins(pair), headers={"cache-control": "no-store", "pragma": "no-cache"})
 
     async def _handle(self, command: Any, caller: Caller) -> Any:
@@ -135,11 +139,14 @@ class RestRoutes:
         """The whole body, refused as soon as it is too long: nothing unbounded is ever collected."""
         chunks: list[bytes] = []
         size = 0
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > self._max_body_bytes:
-                raise HubError(ErrorCode.PAYLOAD_TOO_LARGE, f"a body has at most {self._max_body_bytes} bytes")
-            chunks.append(chunk)
+        try:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > self._max_body_bytes:
+                    raise HubError(ErrorCode.PAYLOAD_TOO_LARGE, f"a body has at most {self._max_body_bytes} bytes")
+                chunks.append(chunk)
+        except ClientDisconnect:
+            raise HubError(ErrorCode.BAD_REQUEST, "the body ended early") from None
         return b"".join(chunks)
 
 
@@ -164,6 +171,12 @@ def _integer(text: str, path: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 16):
         raise HubError(ErrorCode.SCHEMA_INVALID, "expected a whole number", path=path)
     return int(text)
+
+
+def _boolean(text: str, path: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise HubError(ErrorCode.SCHEMA_INVALID, "expected true or false", path=path)
+    return text.lower() in ("true", "1")
 
 
 def _client(request: Request, form: dict[str, str]) -> tuple[str, str]:

@@ -23,14 +23,22 @@ STOP_S = 20
 
 def krin(*arguments: str, timeout_s: float = 30, **environment: str) -> subprocess.CompletedProcess[str]:
     """One command, to its end."""
-    return subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-m", "hub", *arguments],
         cwd=ROOT,
         env=os.environ | environment,
-        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=timeout_s,
-    )
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # gently: it may have started a database
+            process.communicate(timeout=STOP_S)
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 class HubProcess:
@@ -88,6 +96,3 @@ def running(data_dir: Path, *options: str, port: int = 0) -> Iterator[HubProcess
         hub.process.wait()
         assert hub.process.stdout is not None
         hub.process.stdout.close()
-
-
-

@@ -110,7 +110,11 @@ async def peer(
     """An open socket; with a token, `connect` has been answered."""
     protocol = "krin.v1.msgpack" if binary else "krin.v1.json"
     async with connect(
-        hub.ws_url, subprotocols=[protocol], max_size=None, additional_headers=headers, compression=None  # type: ignore[list-item]
+        hub.ws_url,
+        subprotocols=[protocol],
+        max_size=None,
+        additional_headers=headers,
+        compression=None,  # type: ignore[list-item]
     ) as connection:
         made = Peer(connection, binary=binary)
         if token is not None:

@@ -56,7 +56,18 @@ async def test_a_token_in_the_address_is_refused_and_never_logged(hub: Any, quer
 
 @pytest.mark.parametrize(
     "value",
-    ["Bearer", "Bearer ", "Bearer x.y.z", "Basic YTpi", "token", "", "Bearer é", "Bearer \x7f", "Bearer a b c", "bearer  "],
+    [
+        "Bearer",
+        "Bearer ",
+        "Bearer x.y.z",
+        "Basic YTpi",
+        "token",
+        "",
+        "Bearer é",
+        "Bearer \x7f",
+        "Bearer a b c",
+        "bearer  ",
+    ],
 )
 async def test_a_bad_authorization_header_is_401_before_the_upgrade(hub: Any, bystander: Peer, value: str) -> None:
     async with RawSocket.open(hub) as raw:

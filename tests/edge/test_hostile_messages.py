@@ -23,7 +23,24 @@ def error(reply: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "{", "}", "nul", "[", "[[", '"', "{'type':'connect'}", "\x00", "{}{}", "[1,2", "NaN", "-", "é", '{"a":1,}'],
+    [
+        "",
+        " ",
+        "{",
+        "}",
+        "nul",
+        "[",
+        "[[",
+        '"',
+        "{'type':'connect'}",
+        "\x00",
+        "{}{}",
+        "[1,2",
+        "NaN",
+        "-",
+        "é",
+        '{"a":1,}',
+    ],
 )
 async def test_broken_json_is_a_bad_request_without_an_id(hub: Any, bystander: Peer, text: str) -> None:
     async with peer(hub, hub.token("ann")) as client:
@@ -193,7 +210,9 @@ async def test_a_nesting_bomb_is_a_bad_request_wherever_it_is_put(
 ) -> None:
     if binary:
         nested = (b"\x91" if bomb == "arrays" else b"\x81\xa1a") * depth + b"\x01"
-        inside = b"\x84\xa4type\xa7publish\xa2id\x07\xa7channel\xa8custom:x\xa7message\x82\xa4type\xa4NOTE\xa4data\x81\xa1x"
+        inside = (
+            b"\x84\xa4type\xa7publish\xa2id\x07\xa7channel\xa8custom:x\xa7message\x82\xa4type\xa4NOTE\xa4data\x81\xa1x"
+        )
         frames: list[bytes | str] = [nested, inside + nested]
     else:
         opening, closing = ("[", "]") if bomb == "arrays" else ('{"a":', "}")
@@ -247,7 +266,9 @@ async def test_what_a_browser_or_a_database_cannot_hold_is_refused_wherever_it_i
 
 
 @pytest.mark.parametrize(
-    "value", [msgpack.ExtType(5, b"x"), {1: "a"}, {True: 1}, {None: 1}, {b"k": 1}, b"bytes", msgpack.Timestamp(1, 0)], ids=repr
+    "value",
+    [msgpack.ExtType(5, b"x"), {1: "a"}, {True: 1}, {None: 1}, {b"k": 1}, b"bytes", msgpack.Timestamp(1, 0)],
+    ids=repr,
 )
 async def test_what_only_msgpack_can_say_is_refused_or_arrives_as_json_would_have_it(hub: Any, value: Any) -> None:
     channel = unique("custom")
@@ -262,10 +283,15 @@ async def test_what_only_msgpack_can_say_is_refused_or_arrives_as_json_would_hav
 
 async def test_two_keys_that_become_one_in_json_do_not_travel_as_a_duplicate(hub: Any) -> None:
     channel = unique("custom")
-    async with peer(hub, hub.token("ann"), binary=True) as client, RawSocket.upgraded(hub, token=hub.token("bob")) as raw:
+    async with (
+        peer(hub, hub.token("ann"), binary=True) as client,
+        RawSocket.upgraded(hub, token=hub.token("bob")) as raw,
+    ):
         raw.send(json.dumps({"type": "subscribe", "id": 2, "channel": channel}).encode())
         await raw.frame()
-        reply = await client.ask("publish", channel=channel, message={"type": "NOTE", "data": {"x": {1: "a", "1": "b"}}})
+        reply = await client.ask(
+            "publish", channel=channel, message={"type": "NOTE", "data": {"x": {1: "a", "1": "b"}}}
+        )
         if "error" not in reply:
             _, payload = await raw.frame()
             assert payload.count(b'"1":') == 1

@@ -303,17 +303,17 @@ async def test_the_audit_names_who_asked_and_never_the_token(
 async def test_the_callers_trace_and_request_id_come_back_and_nonsense_is_replaced(
     hub: Any, http: httpx.AsyncClient, admin: dict[str, str]
 ) -> None:
-    trace = "0af7651916cd43dd8448eb211c80319c"
-    good = await http.get(
-        "/v1/channels",
-        headers=admin | {"traceparent": f"00-{trace}-b7ad6b7169203331-01", "x-request-id": "my-request"},
-    )
+    for trace in ("0af7651916cd43dd8448eb211c80319c", "1af7651916cd43dd8448eb211c8f319c"):
+        good = await http.get(
+            "/v1/channels",
+            headers=admin | {"traceparent": f"00-{trace}-b7ad6b7169203331-01", "x-request-id": "my-request"},
+        )
+        assert (good.json()["meta"]["trace_id"], good.json()["meta"]["request_id"]) == (trace, "my-request")
     bad = await http.get(
         "/v1/channels",
-        headers=admin | {"traceparent": "00-" + "0" * 32 + "-b7ad6b7169203331-01", "x-request-id": "x" * 10_000},
+        headers=admin | {"traceparent": "00-" + "0" * 32 + "-b7ad6b7169203331-01", "x-request-id": "x" * 5_000},
     )
 
-    assert (good.json()["meta"]["trace_id"], good.json()["meta"]["request_id"]) == (trace, "my-request")
     assert bad.json()["meta"]["trace_id"] != "0" * 32
     assert len(bad.json()["meta"]["request_id"]) <= 64
 
@@ -522,7 +522,9 @@ async def test_what_a_role_may_not_read_is_forbidden_whether_or_not_it_exists(
     hub: Any, http: httpx.AsyncClient, admin: dict[str, str]
 ) -> None:
     existing = unique("orders")
-    await publish(http, admin, existing, message={"type": "ORDER_EVENT", "data": {"account": "a", "client_order_id": "c"}})
+    await publish(
+        http, admin, existing, message={"type": "ORDER_EVENT", "data": {"account": "a", "client_order_id": "c"}}
+    )
     headers = bearer(hub.token("ann", "trader"))
     for channel in (existing, unique("orders")):
         for route in ("history", "presence"):
@@ -535,7 +537,9 @@ async def test_channels_lists_what_the_caller_may_read_and_only_what_holds_somet
 ) -> None:
     room, orders, empty = unique("custom"), unique("orders"), unique("team")
     await publish(http, admin, room)
-    await publish(http, admin, orders, message={"type": "ORDER_EVENT", "data": {"account": "a", "client_order_id": "c"}})
+    await publish(
+        http, admin, orders, message={"type": "ORDER_EVENT", "data": {"account": "a", "client_order_id": "c"}}
+    )
     async with peer(hub, hub.token("ann")) as client:
         await client.ask("subscribe", channel=empty)
         everything = enveloped(await http.get("/v1/channels", headers=admin))["data"]

@@ -258,8 +258,8 @@ def test_any_delivery_left_out_is_found(seed: int, messages: int, data: st.DataO
     history = clean_history(seed=seed, messages=messages)
     channel = data.draw(st.sampled_from([DURABLE, RECOVERABLE]))
     left_out = data.draw(st.sampled_from(deliveries(history, channel)))
-    last_of_a_lost_epoch = history.polls[left_out].epoch != history.heads[channel][0] and (  # type: ignore[union-attr]
-        history.polls[left_out].offset == messages // 2  # type: ignore[union-attr]
+    last_of_a_lost_epoch = history.polls[left_out].epoch != history.heads[channel][0] and (
+        history.polls[left_out].offset == messages // 2
     )
     del history.polls[left_out]
     found = anomalies(history)

@@ -182,7 +182,7 @@ async def test_row_05_a_draining_node_says_goodbye_ends_in_time_and_loses_nothin
 async def assert_degraded_without_redis(cluster: Cluster, *, within_s: float) -> None:
     """Rows 7 and 8: what every node shows while Redis is away."""
     for node in cluster.nodes:
-        await eventually(lambda node=node: degraded(node, "redis"), within_s=within_s)  # type: ignore[misc]
+        await eventually(lambda node=node: degraded(node, "redis"), within_s=within_s)
         for promise in ("recoverable", "latest"):
             assert error(await publish(node, new_channel(promise), new_key())) == "not_available"
 
@@ -472,6 +472,27 @@ def bell(placed: dict[str, Any], key: str) -> bytes:
     body = b'"data":[{"specialist_id":"%s"}],"key":"%s","publisher":"faults"' % (key.encode(), key.encode())
     packed = msgpack.packb(("SPECIALIST_UPDATE", key, placed["timestamp"], "faults", 0, body))
     return f"{placed['epoch']} {placed['offset']} ".encode() + len(packed).to_bytes(4, "big") + packed
+
+
+@pytest.mark.parametrize("promise", ["durable", "recoverable", "latest"])
+async def test_row_28_clients_that_come_back_at_once_are_all_let_in(cluster: Cluster, promise: str) -> None:
+    node, channel = cluster.nodes[0], new_channel(promise)
+    joins: list[dict[str, Any]] = []
+    wires = await asyncio.gather(
+        *(
+            Wire.open(
+                node.ws_url,
+                cluster.token,
+                lambda push: None,
+                subscriptions={channel: {}},
+                on_reply=lambda reply: joins.append(reply["result"]["subscriptions"][channel]),
+            )
+            for _ in range(30)
+        )
+    )
+    for wire in wires:
+        wire.cut()
+    assert [join for join in joins if "error" in join] == []
 
 
 async def test_the_harness_leaves_no_process_behind(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class Scene:
         )
         self.reader = ChannelReader(self.broker, self.durable, self.presence, namespaces=table)
         self.limits = ConnectionLimits(outbox_bytes=1 << 20, ping_interval_s=25.0, publishes_per_s=100_000)
-        authentication = Authentication(
+        self.authentication = Authentication(
             self.tokens,
             Passwords(),
             users=Users(database),
@@ -75,7 +75,7 @@ class Scene:
             clock=self.clock,
         )
         sessions = Sessions(
-            authentication,
+            self.authentication,
             self.subscriptions,
             self.registry,
             node="n1",

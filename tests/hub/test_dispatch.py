@@ -91,7 +91,10 @@ def test_cancellation_is_not_an_error_to_be_answered() -> None:
 
 
 def test_each_error_and_each_command_is_counted_once() -> None:
-    dispatcher = Dispatcher({History: raising(HubError(ErrorCode.TIMEOUT, "late"))}, {})
+    def late(*_: object) -> None:
+        raise HubError(ErrorCode.TIMEOUT, "late")
+
+    dispatcher = Dispatcher({History: late}, {})
     for number in range(1, 4):
         with pytest.raises(HubError):
             dispatcher.handle(History(id=number, channel="custom:x"), caller("ann"))

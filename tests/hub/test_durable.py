@@ -414,6 +414,19 @@ async def test_following_a_channel_does_not_list_it_as_one_that_holds_something(
     assert await node.durable.channels() == [CHANNEL]
 
 
+async def test_readers_who_come_and_go_leave_no_rows_behind(node: Node, database: Database) -> None:
+    """Whoever may subscribe to a namespace may name any channel in it: that must not fill the disk for ever."""
+    for number in range(50):
+        await node.follow(f"team:never-{number}")
+        node.durable.leave(f"team:never-{number}")
+    await node.until(lambda: not node.durable._tails)
+
+    async with asyncio.timeout(5):
+        while await database.fetch_value("SELECT count(*) FROM channels WHERE top = 0"):
+            node.clock.advance(SWEEP_INTERVAL_S)
+            await asyncio.sleep(0.02)
+
+
 async def test_a_follower_that_leaves_before_the_first_answer_harms_nobody(node: Node) -> None:
     opened = node.durable.follow(CHANNEL)
     node.durable.leave(CHANNEL)

@@ -288,6 +288,34 @@ async def test_a_filter_holds_for_recovered_and_live_messages_alike(scene: Scene
     assert reader.seen(ROOM) == [2, 4]
 
 
+async def test_a_filter_holds_for_what_comes_while_a_long_recovery_is_sent_in_pieces(scene: Scene) -> None:
+    publisher, reader = await scene.client("pub"), await scene.client()
+    for _ in range(20):
+        first = await publisher.publish(ROOM, key="wanted", data={"t": "x" * 60_000})
+    join = reader.command(
+        "subscribe", channel=ROOM, recover={"epoch": first["epoch"], "offset": 0}, filter={"keys": ["wanted"]}
+    )
+    reader.send(join)
+    for key in ("other", "wanted", "other"):  # in the same turn, before the second piece
+        message = {"type": "NOTE", "data": {}}
+        publisher.send(publisher.command("publish", channel=ROOM, key=key, message=message))
+    await reader.until_offset(ROOM, 22)
+    await _settled(scene)
+
+    assert reader.seen(ROOM) == [*range(1, 21), 22]
+
+
+async def test_the_offset_in_the_answer_is_that_of_the_last_message_in_it(scene: Scene) -> None:
+    publisher, reader = await scene.client("pub"), await scene.client()
+    for _ in range(20):
+        last = await publisher.publish(ROOM, data={"t": "x" * 60_000})
+    reply = await reader.ask("subscribe", channel=ROOM, recover={"epoch": last["epoch"], "offset": 0})
+    await reader.until_offset(ROOM, 20)
+
+    assert reply["result"]["offset"] == reply["result"]["messages"][-1]["offset"]
+    assert reader.seen(ROOM) == list(range(1, 21))
+
+
 async def test_what_a_channel_does_not_offer_is_refused_before_anything_happens(scene: Scene) -> None:
     client = await scene.client()
     rate = await client.ask("subscribe", channel=ROOM, max_rate=1)

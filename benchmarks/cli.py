@@ -1,0 +1,184 @@
+"""The `bench` command: one subcommand for each scenario, the peers, the report and the headline."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import scenarios
+from benchmarks.processes import Unavailable
+from benchmarks.results import store
+from benchmarks.runner import LoadFailed
+
+out = Console(highlight=False, soft_wrap=True)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Measure the hub, and others beside it. Results are kept as JSON in benchmarks/results/."""
+
+
+def finish(result: dict[str, Any], *, keep: bool = True) -> None:
+    """Print a result, keep it, and end with exit code 1 when something is missing from it."""
+    show(result)
+    if keep:
+        out.print(f"[dim]stored {store(result).name}[/dim]")
+    if not result["ok"]:
+        sys.exit(1)
+
+
+def show(result: dict[str, Any]) -> None:
+    figures = result["figures"]
+    table = Table(box=None, show_header=False, title=result["name"], title_justify="left", title_style="bold")
+    for name, value in figures.items():
+        if name == "histogram" or value in ([], {}):
+            continue
+        if name == "routes":
+            for route, each in value.items():
+                table.add_row(route, _line(each["latency_ms"]) + f"   {each['statuses']}")
+        elif isinstance(value, dict):
+            table.add_row(name, _line(value))
+        else:
+            table.add_row(name, f"{value:,}" if type(value) is int else str(value))
+    out.print(table)
+    for problem in result["problems"]:
+        out.print(f"[red]failed: {problem}[/red]")
+    for note in result["notes"]:
+        out.print(f"[yellow]{note}[/yellow]")
+
+
+def _line(values: dict[str, Any]) -> str:
+    return "  ".join(f"{name} {value}" for name, value in values.items())
+
+
+def guarded(work: Callable[[], dict[str, Any]], *, keep: bool = True) -> None:
+    try:
+        result = work()
+    except (LoadFailed, Unavailable) as failure:
+        raise click.ClickException(str(failure)) from None
+    finish(result, keep=keep)
+
+
+SHARED = {"keep": click.option("--keep/--no-keep", default=True, help="store the result")}
+
+
+@main.command()
+@click.option("--subscribers", type=click.IntRange(1, 100_000), default=1000, show_default=True)
+@click.option("--rate", type=click.FloatRange(1, 20_000), default=100, show_default=True, help="messages per second")
+@click.option("--seconds", type=click.FloatRange(0.5, 600), default=5, show_default=True)
+@click.option("--padding", type=click.IntRange(0, 30_000), default=0, show_default=True, help="bytes added to each")
+@click.option("--format", type=click.Choice(["json", "msgpack"]), default="json", show_default=True)
+@SHARED["keep"]
+def broadcast(keep: bool, **options: Any) -> None:
+    """One publisher, N subscribers."""
+    guarded(lambda: scenarios.broadcast(**options), keep=keep)
+
+
+@main.command()
+@click.option("--clients", type=click.IntRange(1, 20_000), default=1000, show_default=True)
+@click.option("--symbols", type=click.IntRange(1, 1000), default=100, show_default=True)
+@click.option("--each", type=click.IntRange(1, 1000), default=20, show_default=True, help="symbols per client")
+@click.option("--rate", type=click.FloatRange(0.1, 1000), default=100, show_default=True, help="per symbol and second")
+@click.option("--seconds", type=click.FloatRange(0.5, 600), default=5, show_default=True)
+@SHARED["keep"]
+def ticks(keep: bool, **options: Any) -> None:
+    """Many symbols, each client its own selection of them."""
+    guarded(lambda: scenarios.ticks(**options), keep=keep)
+
+
+@main.command()
+@click.option("--clients", type=click.IntRange(1, 20_000), default=500, show_default=True)
+@click.option("--tick-rate", type=click.FloatRange(1, 10_000), default=50, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0.5, 600), default=5, show_default=True)
+@SHARED["keep"]
+def mixed(keep: bool, **options: Any) -> None:
+    """Prices, orders and specialist updates on one connection."""
+    guarded(lambda: scenarios.mixed(**options), keep=keep)
+
+
+@main.command()
+@click.option("--publishers", type=click.IntRange(1, 2000), default=64, show_default=True)
+@click.option("--window", type=click.IntRange(1, 256), default=4, show_default=True, help="unacknowledged, each")
+@click.option("--rate", type=click.FloatRange(0, 200_000), default=0, help="open loop: messages/s in all; 0: closed loop")
+@click.option("--channels", type=click.IntRange(1, 1000), default=64, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0.5, 600), default=5, show_default=True)
+@SHARED["keep"]
+def durable(keep: bool, **options: Any) -> None:
+    """Publishes that are acknowledged after the commit."""
+    guarded(lambda: scenarios.durable(**options), keep=keep)
+
+
+@main.command()
+@click.option("--rate", type=click.FloatRange(1, 20_000), default=500, show_default=True, help="requests per second")
+@click.option("--connections", type=click.IntRange(1, 1000), default=32, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0.5, 600), default=4, show_default=True, help="per route")
+@SHARED["keep"]
+def rest(keep: bool, **options: Any) -> None:
+    """Mean and p99 of each REST route."""
+    guarded(lambda: scenarios.rest(**options), keep=keep)
+
+
+@main.command("connect-storm")
+@click.option("--clients", type=click.IntRange(1, 100_000), default=5000, show_default=True)
+@click.option("--in-flight", type=click.IntRange(1, 4000), default=256, show_default=True)
+@SHARED["keep"]
+def connect_storm(keep: bool, **options: Any) -> None:
+    """Full connects per second: TCP, upgrade, token, one subscription."""
+    guarded(lambda: scenarios.connect_storm(**options), keep=keep)
+
+
+@main.command("reconnect-storm")
+@click.option("--clients", type=click.IntRange(1, 19_000), default=10_000, show_default=True)
+@click.option("--rate", type=click.FloatRange(0.1, 1000), default=10, show_default=True)
+@click.option("--away", type=click.FloatRange(0, 60), default=1.0, show_default=True, help="seconds before they return")
+@click.option("--in-flight", type=click.IntRange(1, 4000), default=2000, show_default=True)
+@SHARED["keep"]
+def reconnect_storm(keep: bool, **options: Any) -> None:
+    """All clients cut at once, all back and recovered."""
+    guarded(lambda: scenarios.reconnect_storm(**options), keep=keep)
+
+
+@main.command("slow-readers")
+@click.option("--subscribers", type=click.IntRange(10, 19_000), default=1000, show_default=True)
+@click.option("--rate", type=click.FloatRange(1, 5000), default=200, show_default=True)
+@click.option("--share", type=click.FloatRange(0, 0.9), default=0.1, show_default=True, help="of them never reads")
+@click.option("--seconds", type=click.FloatRange(0.5, 600), default=20, show_default=True)
+@SHARED["keep"]
+def slow_readers(keep: bool, **options: Any) -> None:
+    """A share of the clients never reads."""
+    guarded(lambda: scenarios.slow_readers(**options), keep=keep)
+
+
+@main.command()
+@click.option("--clients", type=click.IntRange(1, 100_000), default=5000, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0.5, 600), default=5, show_default=True)
+@SHARED["keep"]
+def idle(keep: bool, **options: Any) -> None:
+    """Memory per quiet connection, in the process and in the kernel."""
+    guarded(lambda: scenarios.idle(**options), keep=keep)
+
+
+@main.command()
+@click.option("--rate", type=click.FloatRange(1, 100_000), default=1000, show_default=True)
+@click.option("--channels", type=click.IntRange(1, 1000), default=100, show_default=True)
+@click.option("--subscribers", type=click.IntRange(1, 10_000), default=4, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0.5, 600), default=5, show_default=True)
+@SHARED["keep"]
+def nodes(keep: bool, **options: Any) -> None:
+    """Published on one node, read on another, through Redis."""
+    guarded(lambda: scenarios.nodes(**options), keep=keep)
+
+
+@main.command("rolling-restart")
+@click.option("--clients", type=click.IntRange(1, 15_000), default=5000, show_default=True)
+@click.option("--rate", type=click.FloatRange(0.1, 1000), default=10, show_default=True, help="of each class of message")
+@click.option("--drain", type=click.FloatRange(0, 60), default=5, show_default=True, help="seconds: the announced window")
+@SHARED["keep"]
+def rolling_restart(keep: bool, **options: Any) -> None:
+    """Two nodes replaced one after the other under load."""
+    guarded(lambda: scenarios.rolling_restart(**options), keep=keep)

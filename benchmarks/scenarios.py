@@ -1,0 +1,356 @@
+"""The scenarios: each starts what it needs, has the generator do its work, and answers with one recorded result."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import IO, Any
+
+import msgspec
+
+from benchmarks import krin
+from benchmarks.plans import (
+    AckPlan,
+    Audience,
+    FanoutPlan,
+    HttpPlan,
+    RestartPlan,
+    Route,
+    StormPlan,
+    Stream,
+    Target,
+)
+from benchmarks.processes import ServerProcess
+from benchmarks.results import record
+from benchmarks.runner import run_load, server_cores
+
+Result = dict[str, Any]
+MARGIN_S = 90.0
+
+
+def broadcast(
+    *,
+    subscribers: int = 1000,
+    rate: float = 100,
+    seconds: float = 5,
+    padding: int = 0,
+    format: str = "json",
+    loop_options: tuple[str, ...] = (),
+) -> Result:
+    """One publisher, everybody gets everything."""
+    msgpack = format == "msgpack"
+    with krin.workplace() as folder, krin.hub(folder, on=server_cores(), options=loop_options) as node:
+        target = node.target(node.token("reader", "dashboard"), ["prices:BTC-USD"], msgpack=msgpack)
+        feed = node.token("feed", "feed")
+        plan = FanoutPlan(
+            audience=Audience(targets=[target], count=subscribers),
+            streams=[node.stream(feed, [krin.tick("BTC-USD", padding=padding)], rate, msgpack=msgpack)],
+            seconds=seconds,
+            pids=[node.pid],
+            ascii=not msgpack,
+        )
+        figures = run_load(plan, title="broadcast", limit_s=seconds + MARGIN_S)
+        figures["hub_conflated"] = node.metrics().get("krin_conflated_total", 0)
+    shape = f"{subscribers}x{rate:g}" + (f"-{padding}b" if padding else "")
+    parameters = {
+        "subscribers": subscribers,
+        "rate": rate,
+        "seconds": seconds,
+        "padding": padding,
+        "format": format,
+    }
+    return record("broadcast", f"broadcast-{shape}-{format}", parameters, figures)
+
+
+def ticks(
+    *, clients: int = 1000, symbols: int = 100, each: int = 20, rate: float = 100, seconds: float = 5
+) -> Result:
+    """Market data as traders get it: many symbols, each client its own selection, `rate` updates/s per symbol."""
+    names = [f"SYM{index:03d}" for index in range(symbols)]
+    # As many selections as symbols, evenly spread: every symbol has the same number of readers.
+    selections = [sorted((start + step * (symbols // each)) % symbols for step in range(each)) for start in range(symbols)]
+    with krin.workplace() as folder, krin.hub(folder, on=server_cores()) as node:
+        token = node.token("reader", "dashboard")
+        targets = [node.target(token, [f"prices:{names[index]}" for index in chosen]) for chosen in selections]
+        feed = node.token("feed", "feed")
+        stream = node.stream(feed, [krin.tick(name) for name in names], rate * symbols, batch=True)
+        plan = FanoutPlan(
+            audience=Audience(targets=targets, count=clients, follows=selections),
+            streams=[stream],
+            seconds=seconds,
+            pids=[node.pid],
+        )
+        figures = run_load(plan, title="ticks", limit_s=seconds + MARGIN_S)
+    parameters = {"clients": clients, "symbols": symbols, "each": each, "rate_per_symbol": rate, "seconds": seconds}
+    return record("ticks", f"ticks-{clients}x{each}of{symbols}x{rate:g}", parameters, figures)
+
+
+def mixed(*, clients: int = 500, seconds: float = 5, tick_rate: float = 50) -> Result:
+    """Prices, durable orders and durable specialist updates on one connection, each class with its own latency."""
+    channels = ["prices:BTC-USD", "orders:acct", "team:alpha"]
+    with krin.workplace() as folder, krin.hub(folder, on=server_cores()) as node:
+        target = node.target(node.token("acct", "dashboard", "trader"), channels)
+        plan = FanoutPlan(
+            audience=Audience(targets=[target], count=clients),
+            streams=[
+                node.stream(node.token("feed", "feed"), [krin.tick("BTC-USD")], tick_rate),
+                node.stream(node.token("acct", "trader"), [krin.order("acct", mark="T")], 10, mark="T"),
+                node.stream(node.token("agent", "agent"), [krin.update("alpha", mark="U")], 5, mark="U"),
+            ],
+            seconds=seconds,
+            pids=[node.pid],
+            samples_per_s=60_000,
+        )
+        figures = run_load(plan, title="mixed", limit_s=seconds + MARGIN_S)
+    named = {"S": "ticks", "T": "orders", "U": "specialist_updates"}
+    by_class = figures.pop("latency_ms_by_class", {})
+    figures["latency_ms_by_class"] = {named[mark]: each for mark, each in by_class.items()}
+    parameters = {"clients": clients, "seconds": seconds, "ticks_per_s": tick_rate, "orders_per_s": 10, "updates_per_s": 5}
+    return record("mixed", f"mixed-{clients}", parameters, figures)
+
+
+def durable(*, publishers: int = 64, window: int = 4, rate: float = 0, seconds: float = 5, channels: int = 64) -> Result:
+    """Concurrent publishers that wait for their acknowledgements: closed loop, or open at `rate` messages/s in all."""
+    with krin.workplace() as folder, krin.hub(folder, on=None) as node:
+        token = node.token("agent", "agent")
+        names = [f"bench{index % channels}" for index in range(publishers)]
+        messages = [krin.update(name, key=f"p{index}") for index, name in enumerate(names)]
+        plan = AckPlan(
+            publishers=[node.target(token, kind="agent") for _ in range(publishers)],
+            messages=[krin.encode_publish(message) for message in messages],
+            reader=node.target(node.token("reader", "agent"), sorted({f"team:{name}" for name in names})),
+            seconds=seconds,
+            window=window,
+            rate_per_s=rate or None,
+            pids=[node.pid],
+        )
+        figures = run_load(plan, title="durable", limit_s=seconds + MARGIN_S)
+        metrics = node.metrics()
+        commits = metrics.get("krin_durable_commits_total", 0)
+        figures["messages_per_commit"] = round(metrics.get("krin_durable_committed_total", 0) / commits, 1) if commits else 0
+    figures["filesystem"] = _filesystem()
+    parameters = {"publishers": publishers, "window": window, "rate": rate, "seconds": seconds, "channels": channels}
+    name = f"durable-{publishers}-rate{rate:g}" if rate else f"durable-{publishers}x{window}"
+    return record("durable", name, parameters, figures)
+
+
+def rest(*, rate: float = 500, seconds: float = 4, connections: int = 32) -> Result:
+    """Each route by itself at a steady rate."""
+    with krin.workplace() as folder, krin.hub(folder, on=server_cores()) as node:
+        token = node.token("all", "feed", "agent", "dashboard")
+        _fill(node, token)
+        latest = {"channel": "prices:BTC-USD", "message": {"type": "PRICE_TICK", "data": {"symbol": "BTC-USD", "bid": "1"}}}
+        custom = {"channel": "custom:rest", "message": {"type": "NOTE", "data": {"text": "of note"}}}
+        written = {"channel": "team:rest", "message": krin.update("rest")["message"]}
+        routes = [
+            Route(name="publish latest", request=_request("POST", "/v1/publish", token, latest)),
+            Route(name="publish recoverable", request=_request("POST", "/v1/publish", token, custom)),
+            Route(name="publish durable", request=_request("POST", "/v1/publish", token, written)),
+            Route(name="history recoverable", request=_request("GET", "/v1/history/custom:rest?limit=50", token)),
+            Route(name="history durable", request=_request("GET", "/v1/history/team:rest?limit=50", token)),
+            Route(name="channels", request=_request("GET", "/v1/channels", token)),
+            Route(name="presence", request=_request("GET", "/v1/presence/custom:rest", token)),
+            Route(name="health", request=_request("GET", "/health", None)),
+        ]
+        plan = HttpPlan(
+            port=node.port, routes=routes, rate_per_s=rate, seconds=seconds, connections=connections, pids=[node.pid]
+        )
+        figures = run_load(plan, title="rest", limit_s=seconds * len(routes) + MARGIN_S)
+    parameters = {"rate": rate, "seconds_per_route": seconds, "connections": connections}
+    return record("rest", f"rest-{rate:g}", parameters, figures)
+
+
+def connect_storm(*, clients: int = 5000, in_flight: int = 256) -> Result:
+    """Full connects: TCP, upgrade, a token of each client's own, one subscription."""
+    with krin.workplace() as folder, krin.hub(folder, on=server_cores()) as node:
+        targets = [node.target(node.token(f"u{index}", "dashboard"), ["prices:BTC-USD"]) for index in range(clients)]
+        plan = StormPlan(targets=targets, count=clients, in_flight=in_flight, pids=[node.pid])
+        figures = run_load(plan, title="connect-storm", limit_s=MARGIN_S)
+    parameters = {"clients": clients, "in_flight": in_flight, "tokens": "one for each client"}
+    return record("connect-storm", f"connect-storm-{clients}", parameters, figures)
+
+
+def reconnect_storm(*, clients: int = 10_000, rate: float = 10, away: float = 1.0, in_flight: int = 2000) -> Result:
+    """All clients are cut at once; all come back without waiting and recover what was published meanwhile."""
+    channel = "trades:BTC-USD"
+    with krin.workplace() as folder, krin.hub(folder, on=server_cores()) as node:
+        targets = [node.target(node.token(f"u{index}", "dashboard"), [channel]) for index in range(clients)]
+        plan = StormPlan(
+            targets=targets,
+            count=clients,
+            in_flight=in_flight,
+            stream=node.stream(node.token("feed", "feed"), [krin.trade("BTC-USD")], rate),
+            away_s=away,
+            recover_channel=channel,
+            pids=[node.pid],
+        )
+        figures = run_load(plan, title="reconnect-storm", limit_s=60 + MARGIN_S)
+    parameters = {"clients": clients, "rate": rate, "away_s": away, "in_flight": in_flight}
+    return record("reconnect-storm", f"reconnect-storm-{clients}", parameters, figures)
+
+
+def slow_readers(*, subscribers: int = 1000, rate: float = 200, seconds: float = 20, share: float = 0.1) -> Result:
+    """A share of the clients never reads. What the others feel, and what becomes of the hub's memory."""
+    with krin.workplace() as folder, krin.hub(folder, on=server_cores()) as node:
+        target = node.target(node.token("reader", "dashboard"), ["prices:BTC-USD"])
+        plan = FanoutPlan(
+            audience=Audience(targets=[target], count=subscribers, never_reads=int(subscribers * share)),
+            streams=[node.stream(node.token("feed", "feed"), [krin.tick("BTC-USD", padding=800)], rate)],
+            seconds=seconds,
+            pids=[node.pid],
+        )
+        figures = run_load(plan, title="slow-readers", limit_s=seconds + MARGIN_S)
+        figures["hub_outbox_bytes_end"] = node.metrics().get("krin_outbox_bytes", 0)
+    parameters = {"subscribers": subscribers, "rate": rate, "seconds": seconds, "never_read": share, "padding": 800}
+    return record("slow-readers", f"slow-readers-{subscribers}x{rate:g}", parameters, figures)
+
+
+def idle(*, clients: int = 5000, seconds: float = 5) -> Result:
+    """Connected, authenticated, subscribed once, quiet: what one connection costs."""
+    with krin.workplace() as folder, krin.hub(folder, on=server_cores()) as node:
+        target = node.target(node.token("reader", "dashboard"), ["prices:BTC-USD"])
+        audience = Audience(targets=[target], count=clients)
+        plan = FanoutPlan(audience=audience, streams=[], seconds=seconds, settle_s=2.0, pids=[node.pid])
+        figures = run_load(plan, title="idle", limit_s=seconds + MARGIN_S)
+    return record("idle", f"idle-{clients}", {"clients": clients, "seconds": seconds}, figures)
+
+
+def nodes(*, rate: float = 1000, channels: int = 100, subscribers: int = 4, seconds: float = 5) -> Result:
+    """Published on one node, read on another: through Redis. Each subscriber reads every channel."""
+    names = [f"S{index}" for index in range(channels)]
+    with krin.workplace() as folder, krin.two_nodes(folder) as (first, second, _):
+        target = second.target(second.token("reader", "dashboard"), [f"trades:{name}" for name in names])
+        feed = first.token("feed", "feed")
+        stream = first.stream(feed, [krin.trade(name) for name in names], rate, batch=rate > 2000)
+        plan = FanoutPlan(
+            audience=Audience(targets=[target], count=subscribers),
+            streams=[stream],
+            seconds=seconds,
+            pids=[first.pid, second.pid],
+        )
+        figures = run_load(plan, title="nodes", limit_s=seconds + MARGIN_S)
+    parameters = {"nodes": 2, "rate": rate, "channels": channels, "subscribers": subscribers, "seconds": seconds}
+    return record("nodes", f"nodes-{rate:g}", parameters, figures)
+
+
+def rolling_restart(*, clients: int = 5000, rate: float = 10, drain: float = 5) -> Result:
+    """Two nodes are replaced one after the other under steady durable and price traffic."""
+    durable_channel, latest_channel = "alerts:bench", "prices:BTC-USD"
+    with krin.workplace() as folder, ExitStack() as stack:
+        url = stack.enter_context(krin.redis(folder, on=None))
+        first, second = (
+            stack.enter_context(
+                krin.hub(folder, on=None, name=name, redis_url=url, options=("--drain-timeout", str(drain)))
+            )
+            for name in "ab"
+        )
+        reader = first.token("reader", "dashboard")
+        alert = {
+            "type": "publish",
+            "channel": durable_channel,
+            "idempotency_key": f"r-{krin.NUMBER_SLOT}",
+            "message": {"type": "ALERT", "data": _alert()},
+        }
+        feed = first.token("feed", "feed")
+        targets = [node.target(reader, [durable_channel, latest_channel]) for node in (first, second)]
+        plan = RestartPlan(
+            targets=targets,
+            count=clients,
+            streams=[
+                first.stream(feed, [alert], rate),
+                first.stream(feed, [krin.tick("BTC-USD", mark="U")], rate, mark="U"),
+            ],
+            recover_channel=durable_channel,
+        )
+        took: dict[str, float] = {}
+
+        def replace(name: str, answer: IO[bytes]) -> None:
+            for letter, node in (("a", first), ("b", second)):
+                started = time.monotonic()
+                node.process.stop()
+                took[f"{letter}_drain_s"] = round(time.monotonic() - started, 2)
+                options = ("--drain-timeout", str(drain))
+                stack.enter_context(
+                    krin.hub(folder, on=None, name=f"{letter}2", redis_url=url, options=options, port=node.port)
+                )
+                took[f"{letter}_down_s"] = round(time.monotonic() - started, 2)
+            answer.write(b"done\n")
+            answer.flush()
+
+        figures = run_load(plan, title="rolling-restart", limit_s=plan.limit_s + MARGIN_S, on_event=replace)
+    figures["nodes"] = took
+    parameters = {"clients": clients, "nodes": 2, "durable_per_s": rate, "ticks_per_s": rate, "drain_window_s": drain}
+    return record("rolling-restart", f"rolling-restart-{clients}", parameters, figures)
+
+
+def ladder(
+    measure: Callable[[float], Result], steps: tuple[float, ...], *, limit_ms: float = 100.0
+) -> tuple[float, Result | None, list[dict[str, Any]]]:
+    """Climb while everything arrives and p99 stays under the limit; the last step held, its result, and every step."""
+    held: tuple[float, Result | None] = (0.0, None)
+    climbed = []
+    for step in steps:
+        result = measure(step)
+        figures = result["figures"]
+        p99 = figures["latency_ms"]["p99"]
+        climbed.append(
+            {
+                "step": step,
+                "ok": result["ok"],
+                "p99": p99,
+                "delivered_percent": figures["delivered_percent"],
+                "deliveries_per_s": figures["deliveries_per_s"],
+                "server_cpu": figures["server_cpu"],
+                "generator_cpu": figures["generator_cpu"],
+                "generator_saturated": figures["generator_saturated"],
+            }
+        )
+        if not result["ok"] or p99 > limit_ms:
+            break
+        held = (step, result)
+    return (*held, climbed)
+
+
+def _filesystem() -> str:
+    import tempfile
+
+    found = ("", "unknown")
+    with open("/proc/mounts") as mounts:
+        for line in mounts:
+            _, place, kind, *_ = line.split()
+            if tempfile.gettempdir().startswith(place) and len(place) >= len(found[0]):
+                found = (place, kind)
+    return found[1]
+
+
+def _alert() -> dict[str, Any]:
+    return {"alert_id": "bench", "severity": "INFO", "title": "bench", "ext": {"s": f"TS={krin.STAMP_SLOT}"}}
+
+
+def _request(method: str, path: str, token: str | None, body: Any = None) -> bytes:
+    payload = krin.compact(body) if body is not None else b""
+    lines = [f"{method} {path} HTTP/1.1", "Host: bench", *([f"Authorization: Bearer {token}"] if token else [])]
+    if body is not None:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(payload)}"]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode() + payload
+
+
+def _fill(node: krin.Node, token: str) -> None:
+    """A hundred messages of history to read."""
+    for channel, message in (
+        ("custom:rest", {"type": "NOTE", "data": {"text": "of note"}}),
+        ("team:rest", krin.update("rest")["message"]),
+    ):
+        for _ in range(100):
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{node.port}/v1/publish",
+                data=json.dumps({"channel": channel, "message": message}).encode(),
+                headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+            )
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                answer.read()
+
+
