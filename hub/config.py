@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from hub.namespaces import DEFAULTS, QUALIFIERS, Namespace
 from protocol.channels import NAMESPACE_NAME
+from protocol.fields import Name
 
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 Positive = Annotated[int, Meta(ge=1)]
@@ -52,7 +53,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     database_url: str | None = None
     redis_url: str | None = None
     log_level: LogLevel = "info"
-    node: str
+    node: Name
     ping_interval_s: Annotated[float, Meta(gt=0, le=3600)] = 25.0
     drain_timeout_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
     limits: LimitSettings = LimitSettings()

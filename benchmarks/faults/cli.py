@@ -42,7 +42,7 @@ RATES = {
     "postgres-backend": 0.5,
     "postgres-freeze": 0.5,
 }
-WIDTH = 110  # the tables need it, also in a pipe
+WIDTH = 120  # the tables need it, also in a pipe
 SHOWN = 20  # violations printed; all are in the JSON
 
 screen = Console(highlight=False, width=max(WIDTH, Console().width))

@@ -33,21 +33,23 @@ class Listener:
     less than everything (a rate, a filter), so it gets publications one by one instead of shared batches.
     """
 
-    __slots__ = ("buffer", "outbox", "shaper")
+    __slots__ = ("buffer", "outbox", "overrun", "shaper")
 
     def __init__(self, outbox: Outbox, shaper: Shaper | None = None) -> None:
         self.outbox = outbox
         self.buffer: list[Publication] | None = None
+        self.overrun = False  # the buffer was full and lost its oldest
         self.shaper = shaper
 
 
 class Audience:
     """Who listens to one channel on this node."""
 
-    __slots__ = ("batch", "direct", "epoch", "special")
+    __slots__ = ("batch", "changed", "direct", "epoch", "special")
 
     def __init__(self) -> None:
         self.epoch: str | None = None
+        self.changed = False  # somebody may have joined under another epoch
         self.direct: dict[Listener, Outbox] = {}
         self.special: dict[Listener, None] = {}  # buffering or shaped
         self.batch: Batch | None = None
@@ -71,8 +73,11 @@ class Fanout:
         if audience is None:
             return
         if publication.epoch != audience.epoch:
-            publication.announces_epoch = audience.epoch is not None
+            audience.changed = audience.epoch is not None
             audience.epoch = publication.epoch
+        if audience.changed:
+            # On every message from now on: the first one may be merged or filtered away before a reader sees it.
+            publication.announces_epoch = True
         batch = audience.batch
         if batch is None:
             batch = audience.batch = Batch()
@@ -226,7 +231,9 @@ class Fanout:
         for listener in list(audience.special):
             if listener.buffer is not None:
                 listener.buffer.extend(batch.publications)
-                del listener.buffer[:-MAX_BUFFERED]  # what is lost here shows as a gap when the buffer is merged
+                if len(listener.buffer) > MAX_BUFFERED:
+                    listener.overrun = True
+                    del listener.buffer[:-MAX_BUFFERED]  # what is lost here shows as a gap when the buffer is merged
             elif listener.shaper is not None:
                 listener.shaper.offer(batch.publications)
 

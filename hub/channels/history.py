@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 
 import msgspec
@@ -16,6 +17,9 @@ from protocol.codec import JSON, Codec
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import History, HistoryResult, Presence, PresenceResult
 
+MAX_PAGE_BYTES = 256 * 1024  # a page of history is full after so many rows or so many bytes
+MAX_READING = 4  # pages under way at once: each may hold a thousand long messages until it is cut
+
 
 class ChannelReader:
     """History, presence and the list of channels, for those who may subscribe."""
@@ -27,9 +31,14 @@ class ChannelReader:
         self._durable = durable
         self._presence = presence
         self._namespaces = namespaces
+        self._reading = asyncio.Semaphore(MAX_READING)
 
     async def history(self, command: History, caller: Caller, codec: Codec = JSON) -> HistoryResult:
         """Messages after `since`, oldest first; reversed: before it, newest first."""
+        async with self._reading:
+            return await self._page(command, caller, codec)
+
+    async def _page(self, command: History, caller: Caller, codec: Codec) -> HistoryResult:
         namespace, _ = self._namespaces.of(command.channel)
         self._check(caller, command.channel)
         after = command.since.offset if command.since else 0
@@ -41,6 +50,12 @@ class ChannelReader:
                 command.channel, namespace, after=after, limit=command.limit, reverse=command.reverse
             )
         recovered = found if isinstance(found, Recovered) else await found
+        messages, size = [], 0
+        for publication in recovered.messages:
+            if size >= MAX_PAGE_BYTES:
+                break
+            size += len(publication.body)
+            messages.append(msgspec.Raw(publication.encoded(codec)))
         if command.since is not None and command.since.epoch not in ("", recovered.epoch):
             raise HubError(
                 ErrorCode.UNRECOVERABLE_POSITION, "the channel's history has another epoch", path="$.since.epoch"
@@ -49,8 +64,8 @@ class ChannelReader:
             channel=command.channel,
             epoch=recovered.epoch,
             offset=recovered.offset,
-            messages=[msgspec.Raw(publication.encoded(codec)) for publication in recovered.messages],
-            more=not recovered.complete,
+            messages=messages,
+            more=not recovered.complete or len(messages) < len(recovered.messages),
         )
 
     def presence(self, command: Presence, caller: Caller, codec: Codec = JSON) -> PresenceResult:

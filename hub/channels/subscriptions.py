@@ -23,6 +23,7 @@ from hub.connections.outbox import Outbox
 from hub.namespaces import Namespace, Namespaces
 from hub.presence.service import PresenceService
 from hub.publication import Publication
+from protocol.close_codes import CloseCode
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import Member, SubscribeOptions, SubscribeResult
 from protocol.positions import Gap, merge_recovered
@@ -30,6 +31,7 @@ from protocol.positions import Gap, merge_recovered
 MAX_RECOVERED = 10_000  # messages per channel and subscribe
 MAX_RECOVERED_BYTES = 16 * 1024 * 1024
 MAX_REPLY_BYTES = 256 * 1024  # of messages in one reply; the rest follows as publications
+FOLLOW_UP_S = 0.005
 _DURATION = re.compile(r"([0-9]+)(ms|s|m|h)\Z")
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
@@ -40,6 +42,8 @@ class Subscriber(Protocol):
     id: str
     outbox: Outbox
     subscriptions: dict[str, Subscription]
+
+    def close(self, code: CloseCode) -> None: ...
 
 
 class Subscription:
@@ -104,13 +108,22 @@ class Joining:
             self.abandon()
             raise
 
-    def finish(self) -> SubscribeResult:
-        """Merge and go live. The result must be sent within the same turn: live messages follow it."""
+    def finish(self, room_bytes: int = MAX_REPLY_BYTES) -> SubscribeResult:
+        """Merge and go live. The result must be sent within the same turn: live messages follow it.
+
+        It holds about `room_bytes` of messages; what is recovered beyond that follows as publications.
+        """
         assert isinstance(self.recovered, Recovered)
         if self._subscriber.subscriptions.get(self._channel) is not self._subscription:
             raise _left()
         return self._service._finish(
-            self._subscriber, self._caller, self._channel, self._namespace, self._subscription, self.recovered
+            self._subscriber,
+            self._caller,
+            self._channel,
+            self._namespace,
+            self._subscription,
+            self.recovered,
+            room_bytes,
         )
 
     def abandon(self) -> None:
@@ -244,6 +257,7 @@ class Subscriptions:
         namespace: Namespace,
         subscription: Subscription,
         recovered: Recovered,
+        room_bytes: int,
     ) -> SubscribeResult:
         """Merge, answer and go live, all within this turn: no publication can slip in between."""
         buffered = self._fanout.go_live(channel, subscription.listener, recovered.epoch)
@@ -274,15 +288,14 @@ class Subscriptions:
                 members = self._presence.watch(channel, subscriber.outbox)
         codec = subscriber.outbox.codec
         wanted = self._wanted(messages, subscription.options, namespace)
-        kept, size = 0, 0
-        while kept < len(wanted) and size < MAX_REPLY_BYTES:
-            size += len(wanted[kept].body)
-            kept += 1
-        wanted, rest = wanted[:kept], wanted[kept:]
-        if rest:
-            offset = wanted[-1].offset
-            self._fanout.hold(channel, subscription.listener, rest)
-            self._loop.call_soon(self._follow_up, channel, subscription.listener, recovered.epoch)
+        now, later = _split(wanted, room_bytes)
+        if later:
+            if (
+                not namespace.latest
+            ):  # in a latest channel each key stands for itself, and the position is the channel's
+                offset = later[0].offset - 1
+            self._fanout.hold(channel, subscription.listener, later)
+            self._loop.call_soon(self._follow_up, subscriber, channel, subscription, recovered.epoch)
         return SubscribeResult(
             channel=channel,
             epoch=recovered.epoch,
@@ -290,18 +303,32 @@ class Subscriptions:
             promise=namespace.promise,
             recovered=complete,
             reason=reason,
-            messages=[
-                msgspec.Raw(each.encoded(codec)) for each in self._wanted(messages, subscription.options, namespace)
-            ],
+            messages=[msgspec.Raw(each.encoded(codec)) for each in now],
             members=members,
         )
 
-    def _follow_up(self, channel: str, listener: Listener, epoch: str) -> None:
-        """After the reply: what did not fit into it, then what has come since, then live."""
-        if listener.buffer is None or not self._fanout.listens(channel, listener):
+    def _follow_up(self, subscriber: Subscriber, channel: str, subscription: Subscription, epoch: str) -> None:
+        """After the reply: piece by piece what did not fit into it, as fast as the reader takes it, then live."""
+        listener, outbox = subscription.listener, subscriber.outbox
+        if subscriber.subscriptions.get(channel) is not subscription or listener.buffer is None:
             return
-        for publication in self._fanout.go_live(channel, listener, epoch):
-            listener.outbox.push_publication(publication, 0)
+        now: list[Publication] = []
+        if outbox.waiting_bytes < outbox.limit_bytes // 4:
+            now, later = _split(listener.buffer, MAX_REPLY_BYTES)
+            if not later:
+                now = self._fanout.go_live(channel, listener, epoch)
+            else:
+                listener.buffer = later
+        wanted = subscription.options.filter
+        for publication in now:
+            if wanted is None or passes(wanted, publication):
+                outbox.push_publication(publication, 0)
+        if listener.buffer is None:
+            return
+        if listener.overrun:  # live messages came faster than the reader took the old ones
+            subscriber.close(CloseCode.INSUFFICIENT_STATE)
+            return
+        self._loop.call_later(FOLLOW_UP_S, self._follow_up, subscriber, channel, subscription, epoch)
 
     def _wanted(
         self, messages: list[Publication], options: SubscribeOptions, namespace: Namespace
@@ -321,6 +348,16 @@ class Subscriptions:
         return Shaper(
             subscriber.outbox.push_publication, loop=self._loop, wanted=options.filter, max_rate=options.max_rate
         )
+
+
+def _split(publications: list[Publication], room_bytes: int) -> tuple[list[Publication], list[Publication]]:
+    """Those that begin within the room, and the rest."""
+    size = 0
+    for count, publication in enumerate(publications):
+        if size >= room_bytes:
+            return publications[:count], publications[count:]
+        size += len(publication.body)
+    return publications, []
 
 
 def _check(options: SubscribeOptions, namespace: Namespace) -> None:

@@ -4,6 +4,7 @@
  */
 
 const STORED = "krin.session";
+const SIGNED_OUT = "krin.signed-out";
 const RENEW_BEFORE_MS = 60_000;
 
 /** There is no token and no way to get one without asking the person. The SDK takes it as the end. */
@@ -34,11 +35,12 @@ export class Session {
 
   /** Whether somebody is signed in already, or may be without being asked. */
   async enter() {
-    if (!this.#held) await this.#askDemo();
+    if (!this.#held && !sessionStorage.getItem(SIGNED_OUT)) await this.#askDemo();
     return this.signedIn;
   }
 
   signOut() {
+    sessionStorage.setItem(SIGNED_OUT, "true"); // and not in again by itself
     this.#keep(null);
   }
 

@@ -13,7 +13,7 @@ import msgspec
 from hub import __version__
 from hub.auth.service import Authentication, caller_of
 from hub.caller import Caller
-from hub.channels.subscriptions import Joining, Subscriptions
+from hub.channels.subscriptions import MAX_REPLY_BYTES, Joining, Subscriptions
 from hub.clock import Clock
 from hub.connections.connection import MAX_IN_FLIGHT, Connection, ConnectionLimits
 from hub.connections.registry import Registry
@@ -155,9 +155,14 @@ class Sessions:
 
     def _connected(self, connection: Connection, joining: dict[str, Joining | ErrorBody]) -> Connected:
         subscriptions: dict[str, Any] = {}
+        room_bytes = MAX_REPLY_BYTES  # for all channels together
         for channel, each in joining.items():
             try:
-                subscriptions[channel] = {"error": each} if isinstance(each, ErrorBody) else each.finish()
+                if isinstance(each, ErrorBody):
+                    subscriptions[channel] = {"error": each}
+                else:
+                    subscriptions[channel] = result = each.finish(room_bytes)
+                    room_bytes -= sum(len(memoryview(message)) for message in result.messages)
             except HubError as error:  # left again while others were being prepared
                 subscriptions[channel] = {"error": ErrorBody.of(error)}
         return Connected(
