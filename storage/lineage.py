@@ -39,6 +39,7 @@ async def verify_lineage(db: Database) -> tuple[Lineage, Lineage] | None:
         noted = Lineage(*await connection.fetchrow("SELECT system_identifier, timeline FROM lineage FOR UPDATE"))
         if noted == present:
             return None
-        await connection.execute("UPDATE channels SET epoch = krin_new_epoch()")
+        await connection.execute("UPDATE lineage SET seed = gen_random_uuid()::text")
+        await connection.execute("UPDATE channels SET epoch = krin_epoch(name)")
         await connection.execute("UPDATE lineage SET system_identifier = $1, timeline = $2", *present)
         return noted, present

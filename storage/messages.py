@@ -36,10 +36,9 @@ FIND = """
 SELECT m."offset", c.epoch, m.timestamp_ms FROM channels AS c JOIN messages AS m ON m.channel_id + 0 = c.id
 WHERE c.name = $1 AND m.publisher = $2 AND m.idempotency_key = $3
 """
-HEADS = "SELECT name, epoch, top, first FROM channels WHERE name = ANY ($1::text[])"
-ENSURE_HEADS = """
-INSERT INTO channels (name) SELECT DISTINCT n FROM unnest($1::text[] COLLATE "C") AS n
-WHERE NOT EXISTS (SELECT FROM channels WHERE name = n) ORDER BY n ON CONFLICT (name) DO NOTHING
+HEADS = """
+SELECT n, coalesce(c.epoch, krin_epoch(n)), coalesce(c.top, 0), coalesce(c.first, 1)
+FROM (SELECT DISTINCT unnest($1::text[]) COLLATE "C" AS n) AS asked LEFT JOIN channels AS c ON c.name = n
 """
 # The promise is withdrawn before the rows go, so no reader finds a hole above `first`.
 WITHDRAW = """
@@ -163,21 +162,15 @@ class MessageLog:
         rows = await self._db.fetch(query, channel, after, LAST if before is None else before, limit)
         return [StoredMessage(*row) for row in rows]
 
-    async def head(self, channel: str) -> Head | None:
-        return (await self.heads([channel])).get(channel)
+    async def head(self, channel: str) -> Head:
+        return (await self.heads([channel]))[channel]
 
     async def heads(self, channels: Iterable[str]) -> dict[str, Head]:
-        """The heads of those channels that exist, in one query."""
-        return {name: Head(*head) for name, *head in await self._db.fetch(HEADS, list(channels))}
+        """The heads of these channels, in one query; asking leaves nothing behind.
 
-    async def ensure_heads(self, channels: Iterable[str]) -> dict[str, Head]:
-        """The heads of all these channels; one that is new gets an epoch and is empty."""
-        names = list(channels)
-        found = await self.heads(names)
-        if len(found) < len(set(names)):
-            await self._db.execute(ENSURE_HEADS, names)
-            found = await self.heads(names)
-        return found
+        A channel that nobody has written to is empty and has the epoch that its first message will have.
+        """
+        return {name: Head(*head) for name, *head in await self._db.fetch(HEADS, list(channels))}
 
     async def channels(self, prefix: str = "") -> list[str]:
         """The channels with messages whose names begin with `prefix`, such as `orders:`, in order."""

@@ -263,8 +263,6 @@ class DurableChannels:
         """As `Broker.history`, for any durable channel."""
         try:
             head = await self._log.head(channel)
-            if head is None:
-                return Recovered("", 0, [], True)
             if reverse:
                 rows = await self._log.read(channel, after=0, before=after or None, limit=limit + 1, reverse=True)
             else:
@@ -289,7 +287,7 @@ class DurableChannels:
                 channels.add(self._mend.get_nowait())
             tails = {channel: tail for channel in channels if (tail := self._tails.get(channel)) is not None}
             try:
-                heads = await self._log.ensure_heads(list(tails)) if tails else {}
+                heads = await self._log.heads(list(tails)) if tails else {}
                 for channel, tail in tails.items():
                     await self._catch_up(channel, tail, heads[channel])
             except StorageError as failure:

@@ -290,9 +290,7 @@ class Subscriptions:
         wanted = self._wanted(messages, subscription.options, namespace)
         now, later = _split(wanted, room_bytes)
         if later:
-            if (
-                not namespace.latest
-            ):  # in a latest channel each key stands for itself, and the position is the channel's
+            if not namespace.latest:  # there each key stands for itself, and the position is the channel's
                 offset = later[0].offset - 1
             self._fanout.hold(channel, subscription.listener, later)
             self._loop.call_soon(self._follow_up, subscriber, channel, subscription, recovered.epoch)

@@ -200,7 +200,7 @@ async def test_signing_in_with_name_and_password(demo: Demo, page: Page) -> None
 
     assert await page.evaluate("document.getElementById('user').textContent") == "grace"
     await page.evaluate("document.getElementById('sign-out').click()")
-    await page.until("!document.getElementById('sign-in').hidden && sessionStorage.length === 0")
+    await page.until("!document.getElementById('sign-in').hidden && !sessionStorage.getItem('krin.session')")
 
 
 # --- a feed of our own, on the session's hub ---

@@ -114,9 +114,8 @@ def test_a_file_that_is_not_there_or_not_text_is_one_sentence(tmp_path: Path) ->
     ],
 )
 def test_a_key_that_cannot_be_used_is_one_sentence(tmp_path: Path, auth: str) -> None:
-    settings = load(write(tmp_path, auth), data_dir=str(tmp_path))
     with pytest.raises(ConfigError) as caught:
-        make_tokens(settings, SystemClock())
+        make_tokens(load(write(tmp_path, auth), data_dir=str(tmp_path)), SystemClock())
 
     assert "\n" not in str(caught.value)
 

@@ -378,7 +378,7 @@ async def test_a_restored_database_changes_the_epoch_and_followers_go_on(
     await node.follow()
     first = await node.publish("before")
     await node.until(lambda: len(node.delivered) == 1)
-    await database.execute("UPDATE channels SET epoch = krin_new_epoch()")
+    await database.execute("UPDATE channels SET epoch = 'another'")
     node.clock.advance(SWEEP_INTERVAL_S)
     await node.until(lambda: node.durable._tails[CHANNEL].epoch != first.epoch)
     after = await node.publish("after")

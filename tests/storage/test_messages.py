@@ -167,15 +167,15 @@ async def test_concurrent_appenders_leave_no_gaps_and_never_deadlock(
             assert (await log.heads([f"c:{c}"]))[f"c:{c}"].top == count
 
 
-async def test_heads_are_made_once_with_an_epoch_of_their_own(log: MessageLog) -> None:
-    made = await log.ensure_heads(["a:1", "a:2", "a:1"])
+async def test_a_head_is_known_before_the_first_message_and_asking_makes_no_channel(log: MessageLog) -> None:
+    asked = await log.heads(["a:1", "a:2", "a:1"])
     [stored] = await appended(log, message("a:1"))
-    assert await log.ensure_heads(["a:1", "a:2"]) == await log.heads(["a:1", "a:2", "a:unknown"])
-    assert made["a:1"].epoch != made["a:2"].epoch
-    assert len(made["a:1"].epoch) >= 8
+    assert asked["a:1"] == Head(stored.epoch, top=0, first=1)
+    assert asked["a:1"].epoch != asked["a:2"].epoch
+    assert len(asked["a:1"].epoch) >= 8
     assert await log.head("a:1") == Head(stored.epoch, top=1, first=1)
-    assert await log.head("a:unknown") is None
-    assert await log.channels("a:") == ["a:1", "a:2"]
+    assert await log.head("a:2") == asked["a:2"]
+    assert await log.channels("a:") == ["a:1"]
 
 
 async def test_trim_keeps_the_newest_and_tells_the_first_that_is_left(log: MessageLog) -> None:
