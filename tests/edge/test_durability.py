@@ -97,7 +97,12 @@ class Follower:
             with contextlib.suppress(OSError, WebSocketException, AssertionError, TimeoutError):
                 async with peer(self.shared.hub, self.shared.token) as connection:
                     options = {"recover": self.position} if self.position else {"rewind": 10_000}
-                    result = (await connection.ask("subscribe", channel=self.channel, **options))["result"]
+                    reply = await connection.ask("subscribe", channel=self.channel, **options)
+                    if "error" in reply:
+                        if not reply["error"]["temporary"]:
+                            self.broken.append(str(reply["error"]))
+                        continue
+                    result = reply["result"]
                     if self.position is not None and not result["recovered"]:
                         self.broken.append(f"not recovered: {result['reason']}")
                     self.position = self.position or {"epoch": result["epoch"], "offset": 0}
@@ -113,8 +118,8 @@ class Follower:
                         await connection._news.wait()
             await asyncio.sleep(0)
 
-    async def until_applied(self, count: int) -> None:
-        while len(self.applied) < count:
+    async def until_applied(self, count: int, running: asyncio.Task[None]) -> None:
+        while len(self.applied) < count and not self.broken and not running.done():
             await asyncio.sleep(0.01)
 
 
@@ -147,9 +152,8 @@ async def test_what_was_acknowledged_survives_kill_9_and_nothing_is_stored_or_de
                 shared.up.set()
             await asyncio.gather(*publishing)
             logs = {channel: await stored(shared.hub, shared.token, channel) for channel in CHANNELS}
-            for follower in followers:
-                await follower.until_applied(len(logs[follower.channel]))
-            for task in following:
+            for follower, task in zip(followers, following, strict=True):
+                await follower.until_applied(len(logs[follower.channel]), task)
                 task.cancel()
 
     assert len(shared.acknowledged) == CLIENTS * MESSAGES
