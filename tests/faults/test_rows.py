@@ -17,7 +17,7 @@ import msgpack
 import pytest
 import pytest_asyncio
 import redis.asyncio
-from scene import (
+from cluster_scene import (
     Reader,
     connected,
     degraded,
