@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
@@ -360,6 +361,17 @@ def feed_replay_command(file: Path, speed: float, url: str, token_: str) -> None
         err.print(f"published {count} messages from {file.name}")
 
     run(go())
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def bench(arguments: tuple[str, ...]) -> None:
+    """Measure: the scenarios of the benchmarks folder, in a checkout. `krin bench --help` lists them."""
+    if not Path("benchmarks/__main__.py").is_file():
+        raise click.ClickException("benchmarks are run in a checkout: there is no benchmarks folder here")
+    module = "benchmarks.faults" if arguments[:1] == ("faults",) else "benchmarks"
+    rest = arguments[1:] if module == "benchmarks.faults" else arguments
+    raise SystemExit(subprocess.run([sys.executable, "-m", module, *rest], check=False).returncode)
 
 
 def settings_of(options: dict[str, Any]) -> Settings:
