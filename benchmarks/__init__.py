@@ -1,1 +1,1 @@
-"""How fast the hub is, proven: scenarios, peers beside it under the same load, and a report made from stored results."""
+"""How fast the hub is: scenarios, peers beside it under the same load, and a report made from stored results."""

@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import compare as comparing
 from benchmarks import scenarios
 from benchmarks.processes import Unavailable
 from benchmarks.results import store
@@ -35,6 +36,9 @@ def finish(result: dict[str, Any], *, keep: bool = True) -> None:
 def show(result: dict[str, Any]) -> None:
     figures = result["figures"]
     table = Table(box=None, show_header=False, title=result["name"], title_justify="left", title_style="bold")
+    if "servers" in figures:
+        show_servers(figures)
+        figures = {}
     for name, value in figures.items():
         if name == "histogram" or value in ([], {}):
             continue
@@ -45,11 +49,34 @@ def show(result: dict[str, Any]) -> None:
             table.add_row(name, _line(value))
         else:
             table.add_row(name, f"{value:,}" if type(value) is int else str(value))
-    out.print(table)
+    if table.rows:
+        out.print(table)
     for problem in result["problems"]:
         out.print(f"[red]failed: {problem}[/red]")
     for note in result["notes"]:
         out.print(f"[yellow]{note}[/yellow]")
+
+
+def show_servers(figures: dict[str, Any]) -> None:
+    table = Table(box=None)
+    for heading in ("server", "held", "us/delivery", "x floor", "deliveries/s", "p50", "p99", "max", "delivered %", ""):
+        table.add_column(heading, justify="left" if heading in ("server", "") else "right")
+    for name, each in figures["servers"].items():
+        latency = each.get("latency_ms", {})
+        flag = "generator saturated" if each.get("generator_saturated") else each.get("failed", "")
+        cells = [
+            each.get("held", ""),
+            each.get("server_cpu_us_per_delivery", ""),
+            each.get("cpu_to_floor", ""),
+            f"{each.get('deliveries_per_s', 0):,}",
+            *(latency.get(key, "") for key in ("p50", "p99", "max")),
+            each.get("delivered_percent", ""),
+            flag,
+        ]
+        table.add_row(name, *(str(cell) for cell in cells))
+    out.print(table)
+    for name, reason in figures["skipped"].items():
+        out.print(f"[dim]skipped {name}: {reason}[/dim]")
 
 
 def _line(values: dict[str, Any]) -> str:
@@ -104,7 +131,9 @@ def mixed(keep: bool, **options: Any) -> None:
 @main.command()
 @click.option("--publishers", type=click.IntRange(1, 2000), default=64, show_default=True)
 @click.option("--window", type=click.IntRange(1, 256), default=4, show_default=True, help="unacknowledged, each")
-@click.option("--rate", type=click.FloatRange(0, 200_000), default=0, help="open loop: messages/s in all; 0: closed loop")
+@click.option(
+    "--rate", type=click.FloatRange(0, 200_000), default=0, help="open loop: messages/s in all; 0: closed loop"
+)
 @click.option("--channels", type=click.IntRange(1, 1000), default=64, show_default=True)
 @click.option("--seconds", type=click.FloatRange(0.5, 600), default=5, show_default=True)
 @SHARED["keep"]
@@ -176,9 +205,38 @@ def nodes(keep: bool, **options: Any) -> None:
 
 @main.command("rolling-restart")
 @click.option("--clients", type=click.IntRange(1, 15_000), default=5000, show_default=True)
-@click.option("--rate", type=click.FloatRange(0.1, 1000), default=10, show_default=True, help="of each class of message")
-@click.option("--drain", type=click.FloatRange(0, 60), default=5, show_default=True, help="seconds: the announced window")
+@click.option(
+    "--rate", type=click.FloatRange(0.1, 1000), default=10, show_default=True, help="of each class of message"
+)
+@click.option(
+    "--drain", type=click.FloatRange(0, 60), default=5, show_default=True, help="seconds: the announced window"
+)
 @SHARED["keep"]
 def rolling_restart(keep: bool, **options: Any) -> None:
     """Two nodes replaced one after the other under load."""
     guarded(lambda: scenarios.rolling_restart(**options), keep=keep)
+
+
+@main.command()
+@click.option("--subscribers", type=click.IntRange(1, 20_000), default=1000, show_default=True)
+@click.option("--rate", type=click.FloatRange(1, 20_000), default=100, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0.5, 120), default=5, show_default=True)
+@click.option("--rounds", type=click.IntRange(1, 20), default=3, show_default=True)
+@click.option("--only", multiple=True, help="names of servers; default: all that are there")
+@click.option("--quick", is_flag=True, help="two rounds of three seconds")
+@SHARED["keep"]
+def compare(keep: bool, quick: bool, **options: Any) -> None:
+    """The same broadcast through Krin and every peer that is installed, in alternating rounds."""
+    if quick:
+        options |= {"rounds": 2, "seconds": 3.0}
+    finish(comparing.compare(**options), keep=keep)
+
+
+@main.command()
+@click.argument("what", type=click.Choice(["rate", "audience"]))
+@click.option("--seconds", type=click.FloatRange(0.5, 120), default=4, show_default=True, help="per step")
+@click.option("--only", multiple=True, help="names of servers; default: all that are there")
+@SHARED["keep"]
+def highest(what: str, keep: bool, **options: Any) -> None:
+    """The highest rate, or the largest audience, that each server holds with p99 under 100 ms and nothing missing."""
+    finish(comparing.highest(what, **options), keep=keep)

@@ -33,7 +33,9 @@ def bounds(bucket: int) -> tuple[int, int]:
 class Histogram:
     """Counts of values. Negative ones count as 0: a clock that is a hair off must not end a run."""
 
-    def __init__(self, counts: dict[int, int] | None = None, *, total: int = 0, largest: int = 0, sum_: int = 0) -> None:
+    def __init__(
+        self, counts: dict[int, int] | None = None, *, total: int = 0, largest: int = 0, sum_: int = 0
+    ) -> None:
         self.counts: dict[int, int] = counts or {}
         self.total = total
         self.largest = largest
@@ -75,7 +77,12 @@ class Histogram:
     def figures(self, scale: float = 1e6) -> dict[str, float]:
         """Nanoseconds as milliseconds, unless told otherwise."""
         named = {name: round(self.quantile(q) / scale, 3) for name, q in QUANTILES.items()}
-        return {"mean": round(self.mean / scale, 3), **named, "max": round(self.largest / scale, 3), "count": self.total}
+        return {
+            "mean": round(self.mean / scale, 3),
+            **named,
+            "max": round(self.largest / scale, 3),
+            "count": self.total,
+        }
 
     def curve(self, scale: float = 1e6) -> Iterator[tuple[float, float]]:
         """(share of values, value) at the upper edge of each bucket: what a distribution plot needs."""
@@ -93,4 +100,4 @@ class Histogram:
     def load(cls, dumped: dict[str, object]) -> Histogram:
         pairs: list[list[int]] = dumped["buckets"]  # type: ignore[assignment]  # made by `dump`
         total, largest, sum_ = (int(str(dumped[name])) for name in ("total", "largest", "sum"))
-        return cls({bucket: count for bucket, count in pairs}, total=total, largest=largest, sum_=sum_)
+        return cls({pair[0]: pair[1] for pair in pairs}, total=total, largest=largest, sum_=sum_)

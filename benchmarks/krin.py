@@ -174,7 +174,12 @@ def hub(
     if "--drain-timeout" not in options:
         command += ["--drain-timeout", "0"]
     process = ServerProcess(
-        [*command, *options], port=port, log=folder / f"{name}.log", on=on, ready="ready ", env={"PYTHONUNBUFFERED": "1"}
+        [*command, *options],
+        port=port,
+        log=folder / f"{name}.log",
+        on=on,
+        ready="ready ",
+        env={"PYTHONUNBUFFERED": "1"},
     )
     with process:
         yield Node(process, data_dir)

@@ -30,6 +30,13 @@ def cpu_s(pids: Iterable[int]) -> float:
     return total / TICKS_PER_S
 
 
+def busy_s() -> tuple[float, float]:
+    """(busy, stolen by the hypervisor) CPU seconds of the whole machine since it started."""
+    fields = [int(each) for each in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    user, nice, system, _idle, _iowait, irq, softirq, steal = fields
+    return (user + nice + system + irq + softirq) / TICKS_PER_S, steal / TICKS_PER_S
+
+
 def rss_kib(pids: Iterable[int]) -> int:
     """Resident memory of these processes, in KiB."""
     total = 0

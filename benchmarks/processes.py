@@ -17,7 +17,7 @@ from benchmarks.machine import ROOT
 
 READY_S = 40.0
 STOP_S = 20.0
-PORTS = range(8700, 8800)
+PORTS: Sequence[int] = range(8700, 8800)
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)  # loaded here: a forked child must not load anything
 
@@ -47,7 +47,7 @@ def free_port() -> int:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+            return int(port)
     raise Unavailable(f"no free port from {PORTS[0]} to {PORTS[-1]}")
 
 

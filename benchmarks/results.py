@@ -10,6 +10,8 @@ from typing import Any
 
 from benchmarks import machine
 
+# Scenarios whose own Postgres, Redis or restarted nodes show as "other processes".
+OWN_PROCESSES = ("durable", "mixed", "rest", "nodes", "rolling-restart")
 FOLDER = Path(__file__).parent / "results"
 
 
@@ -41,6 +43,10 @@ def record(scenario: str, name: str, parameters: dict[str, Any], figures: dict[s
     notes = []
     if figures.get("generator_saturated"):
         notes.append("generator saturated: latency and rate are bounds of the generator, not of the server")
+    if figures.get("others_cpu", 0) > 0.1 and scenario not in OWN_PROCESSES:
+        notes.append(f"disturbed: other processes used {figures['others_cpu']:.0%} of a core meanwhile")
+    if figures.get("stolen_cpu", 0) > 0.02:
+        notes.append(f"disturbed: the hypervisor took {figures['stolen_cpu']:.0%} of a core meanwhile")
     if len(machine.cores()) < 2:
         notes.append("one core for server and generator together")
     return {

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import IO, Any
 
-import msgspec
-
 from benchmarks import krin
 from benchmarks.plans import (
     AckPlan,
@@ -20,12 +18,10 @@ from benchmarks.plans import (
     RestartPlan,
     Route,
     StormPlan,
-    Stream,
-    Target,
 )
-from benchmarks.processes import ServerProcess
 from benchmarks.results import record
 from benchmarks.runner import run_load, server_cores
+from benchmarks.wire import NUMBER_SLOT, STAMP_SLOT
 
 Result = dict[str, Any]
 MARGIN_S = 90.0
@@ -65,13 +61,13 @@ def broadcast(
     return record("broadcast", f"broadcast-{shape}-{format}", parameters, figures)
 
 
-def ticks(
-    *, clients: int = 1000, symbols: int = 100, each: int = 20, rate: float = 100, seconds: float = 5
-) -> Result:
+def ticks(*, clients: int = 1000, symbols: int = 100, each: int = 20, rate: float = 100, seconds: float = 5) -> Result:
     """Market data as traders get it: many symbols, each client its own selection, `rate` updates/s per symbol."""
     names = [f"SYM{index:03d}" for index in range(symbols)]
     # As many selections as symbols, evenly spread: every symbol has the same number of readers.
-    selections = [sorted((start + step * (symbols // each)) % symbols for step in range(each)) for start in range(symbols)]
+    selections = [
+        sorted((start + step * (symbols // each)) % symbols for step in range(each)) for start in range(symbols)
+    ]
     with krin.workplace() as folder, krin.hub(folder, on=server_cores()) as node:
         token = node.token("reader", "dashboard")
         targets = [node.target(token, [f"prices:{names[index]}" for index in chosen]) for chosen in selections]
@@ -108,11 +104,19 @@ def mixed(*, clients: int = 500, seconds: float = 5, tick_rate: float = 50) -> R
     named = {"S": "ticks", "T": "orders", "U": "specialist_updates"}
     by_class = figures.pop("latency_ms_by_class", {})
     figures["latency_ms_by_class"] = {named[mark]: each for mark, each in by_class.items()}
-    parameters = {"clients": clients, "seconds": seconds, "ticks_per_s": tick_rate, "orders_per_s": 10, "updates_per_s": 5}
+    parameters = {
+        "clients": clients,
+        "seconds": seconds,
+        "ticks_per_s": tick_rate,
+        "orders_per_s": 10,
+        "updates_per_s": 5,
+    }
     return record("mixed", f"mixed-{clients}", parameters, figures)
 
 
-def durable(*, publishers: int = 64, window: int = 4, rate: float = 0, seconds: float = 5, channels: int = 64) -> Result:
+def durable(
+    *, publishers: int = 64, window: int = 4, rate: float = 0, seconds: float = 5, channels: int = 64
+) -> Result:
     """Concurrent publishers that wait for their acknowledgements: closed loop, or open at `rate` messages/s in all."""
     with krin.workplace() as folder, krin.hub(folder, on=None) as node:
         token = node.token("agent", "agent")
@@ -130,7 +134,9 @@ def durable(*, publishers: int = 64, window: int = 4, rate: float = 0, seconds: 
         figures = run_load(plan, title="durable", limit_s=seconds + MARGIN_S)
         metrics = node.metrics()
         commits = metrics.get("krin_durable_commits_total", 0)
-        figures["messages_per_commit"] = round(metrics.get("krin_durable_committed_total", 0) / commits, 1) if commits else 0
+        figures["messages_per_commit"] = (
+            round(metrics.get("krin_durable_committed_total", 0) / commits, 1) if commits else 0
+        )
     figures["filesystem"] = _filesystem()
     parameters = {"publishers": publishers, "window": window, "rate": rate, "seconds": seconds, "channels": channels}
     name = f"durable-{publishers}-rate{rate:g}" if rate else f"durable-{publishers}x{window}"
@@ -142,7 +148,10 @@ def rest(*, rate: float = 500, seconds: float = 4, connections: int = 32) -> Res
     with krin.workplace() as folder, krin.hub(folder, on=server_cores()) as node:
         token = node.token("all", "feed", "agent", "dashboard")
         _fill(node, token)
-        latest = {"channel": "prices:BTC-USD", "message": {"type": "PRICE_TICK", "data": {"symbol": "BTC-USD", "bid": "1"}}}
+        latest = {
+            "channel": "prices:BTC-USD",
+            "message": {"type": "PRICE_TICK", "data": {"symbol": "BTC-USD", "bid": "1"}},
+        }
         custom = {"channel": "custom:rest", "message": {"type": "NOTE", "data": {"text": "of note"}}}
         written = {"channel": "team:rest", "message": krin.update("rest")["message"]}
         routes = [
@@ -251,7 +260,7 @@ def rolling_restart(*, clients: int = 5000, rate: float = 10, drain: float = 5) 
         alert = {
             "type": "publish",
             "channel": durable_channel,
-            "idempotency_key": f"r-{krin.NUMBER_SLOT}",
+            "idempotency_key": f"r-{NUMBER_SLOT}",
             "message": {"type": "ALERT", "data": _alert()},
         }
         feed = first.token("feed", "feed")
@@ -327,7 +336,7 @@ def _filesystem() -> str:
 
 
 def _alert() -> dict[str, Any]:
-    return {"alert_id": "bench", "severity": "INFO", "title": "bench", "ext": {"s": f"TS={krin.STAMP_SLOT}"}}
+    return {"alert_id": "bench", "severity": "INFO", "title": "bench", "ext": {"s": f"TS={STAMP_SLOT}"}}
 
 
 def _request(method: str, path: str, token: str | None, body: Any = None) -> bytes:
@@ -352,5 +361,3 @@ def _fill(node: krin.Node, token: str) -> None:
             )
             with urllib.request.urlopen(request, timeout=10) as answer:
                 answer.read()
-
-

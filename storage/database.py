@@ -131,7 +131,7 @@ class Database(_Statements):
     @asynccontextmanager
     async def writer(self) -> AsyncGenerator[Writer]:
         """One connection of its own, so that slow readers of the pool never hold up the group commit."""
-        writer = Writer(self._connect)
+        writer = Writer(self._connect, connect_timeout_s=self._acquire_timeout_s)
         try:
             yield writer
         finally:
@@ -178,8 +178,9 @@ class Database(_Statements):
 class Writer(_Statements):
     """One connection outside the pool, opened at first use and again after a failure; one statement at a time."""
 
-    def __init__(self, connect: _Connector) -> None:
+    def __init__(self, connect: _Connector, *, connect_timeout_s: float) -> None:
         self._connect = connect
+        self._connect_timeout_s = connect_timeout_s
         self._connection: Any = None
         self._turn = asyncio.Lock()
 
@@ -189,7 +190,9 @@ class Writer(_Statements):
         async with self._turn:
             if self._connection is None or self._connection.is_closed():
                 try:
-                    self._connection = await self._connect.connection()
+                    # A frozen server accepts the socket and says nothing: everybody behind would wait as long.
+                    async with asyncio.timeout(self._connect_timeout_s):
+                        self._connection = await self._connect.connection()
                 except Exception as error:
                     raise _refusal(error, self._connect.place) from None
             async with _deadline(self._connection, self._connect.command_timeout_s):

@@ -10,8 +10,8 @@ from typing import Any
 from benchmarks import wire
 from benchmarks.gallery import Gallery, Member
 from benchmarks.histogram import Histogram
-from benchmarks.loads.report import OwnCpu, stage
-from benchmarks.machine import cpu_s, rss_kib
+from benchmarks.loads.report import Watch, stage
+from benchmarks.machine import rss_kib
 from benchmarks.plans import AckPlan
 from benchmarks.publisher import Control
 
@@ -83,14 +83,14 @@ async def run(plan: AckPlan) -> dict[str, Any]:
         stage("warm up", plan.warm_up_s)
         await asyncio.sleep(plan.warm_up_s)
         stage("measure", plan.seconds)
-        own = OwnCpu()
-        cpu, started = cpu_s(plan.pids), time.monotonic()
+        watch = Watch(plan.pids)
+        started = time.monotonic()
         gallery.recording = load.recording = True
         await asyncio.sleep(plan.seconds)
         load.recording = load.closed_loop = False
         span = time.monotonic() - started
-        cpu = cpu_s(plan.pids) - cpu
-        figures = own.figures()
+        cpu = watch.server_cpu_s()
+        figures = watch.figures()
         acked = load.acked
         await pacing
         stage("drain", plan.drain_s)
@@ -114,7 +114,6 @@ async def run(plan: AckPlan) -> dict[str, Any]:
             "ack_latency_ms": load.latencies.figures(),
             "delivery_latency_ms": gallery.latencies["S"].figures(),
             "generator_late_ms": load.late.figures(),
-            "server_cpu": round(cpu / span, 3),
             "server_cpu_us_per_message": round(cpu * 1e6 / acked, 2) if acked else 0.0,
             "rss_mib_end": round(rss_kib(plan.pids) / 1024, 1),
             "histogram": load.latencies.dump(),

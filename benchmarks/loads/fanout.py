@@ -8,8 +8,8 @@ from typing import Any
 
 from benchmarks.gallery import Gallery, Member
 from benchmarks.histogram import Histogram
-from benchmarks.loads.report import OwnCpu, stage
-from benchmarks.machine import cpu_s, kernel_kib, rss_kib
+from benchmarks.loads.report import Watch, stage
+from benchmarks.machine import kernel_kib, rss_kib
 from benchmarks.plans import Audience, FanoutPlan
 from benchmarks.publisher import OpenLoop
 
@@ -134,17 +134,17 @@ async def _measure(
         publisher.forget()
     gallery.recording = True
     stage("measure", plan.seconds)
-    own = OwnCpu()
+    watch = Watch(plan.pids)
     loop = asyncio.get_running_loop()
-    cpu_before, started = cpu_s(plan.pids), loop.time()
+    started = loop.time()
     if publishers:
         await _publish(publishers, plan.seconds)
     else:
         await asyncio.sleep(plan.seconds)
-    figures: dict[str, Any] = own.figures()
     stage("drain", plan.drain_s)
     await _arrive(gallery, members, publishers, plan, plan.drain_s)
-    cpu = cpu_s(plan.pids) - cpu_before
+    figures = watch.figures()
+    cpu = watch.server_cpu_s()
     ended = max(gallery.last_ns / 1e9, started + plan.seconds) if gallery.last_ns else loop.time()
     gallery.recording = False
     owed = _expected(members, publishers, plan)
@@ -175,7 +175,6 @@ async def _measure(
         "latency_ms": whole.figures(),
         "generator_late_ms": late.figures(),
         "sampled_connections": sum(member.sampled for member in members),
-        "server_cpu": round(cpu / span, 3),
         "server_cpu_us_per_delivery": round(cpu * 1e6 / delivered, 3) if delivered else 0.0,
         "histogram": whole.dump(),
     }

@@ -8,8 +8,8 @@ from collections import deque
 from typing import Any
 
 from benchmarks.histogram import Histogram
-from benchmarks.loads.report import OwnCpu, stage
-from benchmarks.machine import cpu_s, rss_kib
+from benchmarks.loads.report import Watch, stage
+from benchmarks.machine import rss_kib
 from benchmarks.plans import HttpPlan, Route
 from benchmarks.wire import NUMBER_SLOT, Template
 
@@ -83,11 +83,9 @@ class Load:
 
 
 async def run(plan: HttpPlan) -> dict[str, Any]:
-    own = OwnCpu()
-    cpu, started = cpu_s(plan.pids), time.monotonic()
+    watch = Watch(plan.pids)
     routes = {route.name: await _drive(plan, route) for route in plan.routes}
-    span = time.monotonic() - started
-    figures: dict[str, Any] = own.figures()
+    figures = watch.figures()
     requests = sum(each["requests"] for each in routes.values())
     answered = sum(each["answered"] for each in routes.values())
     return figures | {
@@ -98,7 +96,6 @@ async def run(plan: HttpPlan) -> dict[str, Any]:
         "delivered": answered,
         "delivered_percent": round(100 * answered / requests, 4) if requests else 0.0,
         "missing": requests - answered,
-        "server_cpu": round((cpu_s(plan.pids) - cpu) / span, 3),
         "rss_mib_end": round(rss_kib(plan.pids) / 1024, 1),
     }
 

@@ -14,7 +14,7 @@ from benchmarks import wire
 from benchmarks.gallery import Gallery, Member
 from benchmarks.histogram import Histogram
 from benchmarks.loads.acks import REPLY
-from benchmarks.loads.report import OwnCpu, say, stage
+from benchmarks.loads.report import Watch, say, stage
 from benchmarks.plans import RestartPlan, Stream, Target
 from benchmarks.publisher import Control
 
@@ -65,6 +65,7 @@ class Clients:
             self.recovered += 1
         else:
             self.not_recovered += 1
+            if self.not_recovered < 4: print(greeting[-700:], file=sys.stderr)
         for match in wire.STAMP.finditer(greeting):
             if match[1] == b"S":
                 self.received[member.index] += 1
@@ -186,7 +187,7 @@ async def run(plan: RestartPlan) -> dict[str, Any]:
         stage("connect")
         members = clients.make()
         await gallery.open(members)
-        own = OwnCpu()
+        watch = Watch(())
         gallery.reset()
         gallery.recording = True
         running = [asyncio.create_task(publisher.run()) for publisher in publishers]
@@ -210,7 +211,7 @@ async def run(plan: RestartPlan) -> dict[str, Any]:
             await asyncio.sleep(0.02)
         delivered = sum(clients.received)
         during = gallery.latencies
-        return own.figures() | {
+        return watch.figures() | {
             "connections": len(members),
             "restart_s": round(span, 2),
             "goodbyes": clients.goodbyes,

@@ -13,8 +13,8 @@ import msgspec
 from benchmarks import wire
 from benchmarks.gallery import LIVE, Gallery, Member
 from benchmarks.histogram import Histogram
-from benchmarks.loads.report import OwnCpu, stage
-from benchmarks.machine import cpu_s, rss_kib
+from benchmarks.loads.report import Watch, stage
+from benchmarks.machine import rss_kib
 from benchmarks.plans import StormPlan
 from benchmarks.publisher import OpenLoop
 
@@ -56,9 +56,7 @@ class Returning:
         offset = self.start[member.index] + member.got
         position = b'{"recover":{"epoch":"%b","offset":%d}}' % (self.epoch, offset)
         channel = self.plan.recover_channel.encode()
-        return [
-            each.replace(b'"%b":{}' % channel, b'"%b":%b' % (channel, position)) for each in member.target.hello
-        ]
+        return [each.replace(b'"%b":{}' % channel, b'"%b":%b' % (channel, position)) for each in member.target.hello]
 
 
 async def run(plan: StormPlan) -> dict[str, Any]:
@@ -93,21 +91,20 @@ async def run(plan: StormPlan) -> dict[str, Any]:
 
 
 async def _connect(gallery: Gallery, members: list[Member], plan: StormPlan) -> dict[str, Any]:
-    own = OwnCpu()
-    cpu = cpu_s(plan.pids)
+    watch = Watch(plan.pids)
     started = time.monotonic_ns()
     await gallery.open(members, in_flight=plan.in_flight)
     span = (max(member.live_ns for member in members) - started) / 1e9
-    cpu = cpu_s(plan.pids) - cpu
+    figures = watch.figures()
+    cpu = watch.server_cpu_s()
     took = Histogram()
     took.record_all(member.live_ns - member.started_ns for member in members)
-    return own.figures() | {
+    return figures | {
         "connections": len(members),
         "in_flight": plan.in_flight,
         "connects_per_s": round(len(members) / span),
         "connect_s": round(span, 3),
         "connect_latency_ms": took.figures(),
-        "server_cpu": round(cpu / span, 3),
         "server_cpu_us_per_connect": round(cpu * 1e6 / len(members), 1),
         "expected": len(members),
         "delivered": gallery.live,
@@ -137,14 +134,13 @@ async def _reconnect(
     for member in members:
         member.target = msgspec.structs.replace(member.target, hello=returning.hello(member))
     gallery._on_live = returning.again
-    own = OwnCpu()
-    cpu, started = cpu_s(plan.pids), time.monotonic_ns()
+    watch = Watch(plan.pids)
+    started = time.monotonic_ns()
     gallery.begin(members, in_flight=plan.in_flight)
     async with asyncio.timeout(60):
         await gallery.all_live()
     span = (max(member.live_ns for member in members) - started) / 1e9
-    cpu = cpu_s(plan.pids) - cpu
-    figures = own.figures()
+    figures = watch.figures()
     back = Histogram()
     back.record_all(member.live_ns - started for member in members)
     await asyncio.sleep(1.0)
@@ -161,7 +157,6 @@ async def _reconnect(
         "reconnect_s": round(span, 3),
         "back_ms": back.figures(),
         "reconnects_per_s": round(len(members) / span),
-        "reconnect_server_cpu": round(cpu / span, 3),
         "recovered": returning.recovered,
         "not_recovered": returning.unrecovered,
         "messages_brought_by_recovery": returning.resumed_messages,

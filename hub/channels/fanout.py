@@ -85,23 +85,23 @@ class Fanout:
             self._schedule()
         batch.publications.append(publication)
 
-    def add(self, channel: str, listener: Listener) -> bool:
-        """Start listening: what is delivered from here on is buffered until `go_live`. True for the first listener."""
+    def add(self, channel: str, listener: Listener) -> None:
+        """Start listening: what is delivered from here on is buffered until `go_live`."""
         audience = self._audiences.get(channel)
-        first = audience is None
         if audience is None:
             audience = self._audiences[channel] = Audience()
         self._settle(audience)  # what came before this moment is not for the newcomer
         listener.buffer = []
         audience.special[listener] = None
-        return first
 
     def go_live(self, channel: str, listener: Listener, epoch: str) -> list[Publication]:
         """End buffering; returns what was buffered. The caller answers the subscriber within the same turn."""
         audience = self._audiences[channel]
         self._settle(audience)
-        if audience.epoch is None:  # else those who listen already have to be told, with the next message
+        if audience.epoch is None:
             audience.epoch = epoch
+        elif audience.epoch != epoch:  # newcomer and audience joined under different epochs: the next message tells all
+            audience.changed = True
         buffered = listener.buffer or []
         listener.buffer = None
         if listener.shaper is None and listener in audience.special:

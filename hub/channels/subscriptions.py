@@ -183,10 +183,10 @@ class Subscriptions:
         _check(options, namespace)
         subscription = Subscription(Listener(subscriber.outbox, self._shaper(subscriber, options)), options)
         subscriber.subscriptions[channel] = subscription
-        first = self._fanout.add(channel, subscription.listener)
+        self._fanout.add(channel, subscription.listener)
         joining = Joining(self, subscriber, caller, channel, namespace, subscription)
         try:
-            if first and (joined := self._broker.subscribe(channel, namespace)) is not None:
+            if (joined := self._broker.subscribe(channel, namespace)) is not None:
                 joining.pending.append(joined)
             if namespace.durable and not (followed := self._durable.follow(channel)).done():
                 joining.pending.append(followed)

@@ -108,12 +108,15 @@ class Follower:
                     self.position = self.position or {"epoch": result["epoch"], "offset": 0}
                     for each in result["messages"]:
                         self.apply(each)
-                    seen = len(connection.messages)
-                    while connection.closed is None:
+                    seen = connection.messages.index(reply) + 1
+                    while True:
+                        ended = connection.closed is not None
                         for each in connection.messages[seen:]:
                             if each.get("channel") == self.channel and "data" in each:
                                 self.apply(each)
                         seen = len(connection.messages)
+                        if ended:
+                            break
                         connection._news.clear()
                         await connection._news.wait()
             await asyncio.sleep(0)
