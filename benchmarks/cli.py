@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import compare as comparing
+from benchmarks import report as reporting
 from benchmarks import scenarios
 from benchmarks.processes import Unavailable
 from benchmarks.results import store
@@ -240,3 +241,51 @@ def compare(keep: bool, quick: bool, **options: Any) -> None:
 def highest(what: str, keep: bool, **options: Any) -> None:
     """The highest rate, or the largest audience, that each server holds with p99 under 100 ms and nothing missing."""
     finish(comparing.highest(what, **options), keep=keep)
+
+
+@main.command()
+def report() -> None:
+    """Write the tables of benchmarks/README.md and the plots from stored results."""
+    for path in reporting.write():
+        out.print(f"wrote {path.name}")
+
+
+# What the headline table stands on: the command line of each row, about seven minutes in all on two cores.
+HEADLINE = (
+    ("broadcast",),
+    ("broadcast", "--rate", "3000"),
+    ("broadcast", "--subscribers", "10000", "--rate", "10"),
+    ("broadcast", "--subscribers", "10000", "--rate", "100"),
+    ("ticks",),
+    ("durable",),
+    ("rest",),
+    ("connect-storm",),
+    ("reconnect-storm",),
+    ("idle",),
+    ("nodes",),
+    ("rolling-restart",),
+    ("compare", "--quick"),
+)
+
+
+@main.command()
+@click.pass_context
+def headline(context: click.Context) -> None:
+    """Every row of the headline table and the peers, quick; then the report. Under ten minutes on two cores."""
+    failed = []
+    program = sys.argv[:]
+    for name, *options in HEADLINE:
+        command = main.commands[name]
+        sys.argv[1:] = [name, *options]  # what a result says about how to repeat it
+        try:
+            with command.make_context(name, list(options), parent=context) as inner:
+                command.invoke(inner)
+        except (SystemExit, click.ClickException) as failure:
+            told = failure.format_message() if isinstance(failure, click.ClickException) else "see above"
+            failed.append(f"{' '.join([name, *options])}: {told}")
+    sys.argv = program
+    context.invoke(report)
+    for text in failed:
+        out.print(f"[red]failed: {text}[/red]")
+    if failed:
+        sys.exit(1)

@@ -43,13 +43,11 @@ def compare(
             if peer.name in skipped:
                 continue
             try:
-                figures = measure(peer, subscribers=subscribers, rate=rate, seconds=seconds)
+                runs[peer.name].append(measure(peer, subscribers=subscribers, rate=rate, seconds=seconds))
             except Unavailable as failure:
                 skipped[peer.name] = str(failure)
             except LoadFailed as failure:
                 runs[peer.name].append({"failed": str(failure)[:300]})
-            else:
-                runs[peer.name].append(figures)
             last = runs[peer.name][-1] if runs[peer.name] else {}
             told = last.get("latency_ms", {}).get("p99", last.get("failed", skipped.get(peer.name)))
             cpu = last.get("server_cpu_us_per_delivery", "")

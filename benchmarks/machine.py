@@ -117,7 +117,9 @@ def commit() -> str:
 
 
 def command() -> str:
-    return " ".join(["python -m benchmarks", *sys.argv[1:]])
+    """How to repeat this, whether it was started as `python -m benchmarks` or as `krin bench`."""
+    words = sys.argv[1:]
+    return " ".join(["python -m benchmarks", *(words[1:] if words[:1] == ["bench"] else words)])
 
 
 def _git(*words: str) -> str:

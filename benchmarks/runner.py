@@ -83,8 +83,6 @@ def run_load(
         raise LoadFailed(b"".join(errors)[-600:].decode(errors="replace")) from None
     finally:
         timer.cancel()
-        import os
-        if os.environ.get('DBG'): print(b''.join(errors).decode())
         process.kill()
         process.wait()
         for pipe in (process.stdin, process.stdout):

@@ -19,6 +19,7 @@ from benchmarks.plans import RestartPlan, Stream, Target
 from benchmarks.publisher import Control
 
 RETRY_S = 0.1
+REASON = re.compile(rb'"reason":"(?!not_requested)(\w+)"')
 
 
 class Clients:
@@ -40,6 +41,7 @@ class Clients:
         self.cut_off = 0
         self.recovered = 0
         self.not_recovered = 0
+        self.reasons: dict[str, int] = {}
         self._plan = plan
         self._node = [index % len(plan.targets) for index in range(plan.count)]
         self._start: dict[int, tuple[bytes, int]] = {}
@@ -65,7 +67,9 @@ class Clients:
             self.recovered += 1
         else:
             self.not_recovered += 1
-            if self.not_recovered < 4: print(greeting[-700:], file=sys.stderr)
+            reason = REASON.search(greeting)
+            told = reason[1].decode() if reason else "none given"
+            self.reasons[told] = self.reasons.get(told, 0) + 1
         for match in wire.STAMP.finditer(greeting):
             if match[1] == b"S":
                 self.received[member.index] += 1
@@ -219,6 +223,7 @@ async def run(plan: RestartPlan) -> dict[str, Any]:
             "refused_dials": len(gallery.refused),
             "recovered": clients.recovered,
             "not_recovered": clients.not_recovered,
+            "not_recovered_reasons": clients.reasons,
             "still_away": len(clients.gone_ns),
             "away_ms": clients.away.figures(),
             "announced_ms": clients.announced.figures(),

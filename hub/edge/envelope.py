@@ -175,6 +175,6 @@ def _address(request: Request) -> str:
 def _trace_id(request: Request) -> str:
     """The trace of a W3C `traceparent`, or a new one."""
     parts = request.headers.get("traceparent", "").split("-")
-    if len(parts) == 4 and len(parts[1]) == 32 and {"0"} < set(parts[1]) <= set("0123456789abcdef"):
+    if len(parts) == 4 and len(parts[1]) == 32 and parts[1].strip("0") and set(parts[1]) <= set("0123456789abcdef"):
         return parts[1]
     return secrets.token_hex(16)

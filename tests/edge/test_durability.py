@@ -119,7 +119,7 @@ class Follower:
                             break
                         connection._news.clear()
                         await connection._news.wait()
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # the pace, not a wait for a fact
 
     async def until_applied(self, count: int, running: asyncio.Task[None]) -> None:
         while len(self.applied) < count and not self.broken and not running.done():

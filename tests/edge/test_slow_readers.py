@@ -133,7 +133,7 @@ async def test_asking_for_much_and_reading_nothing_does_not_fill_the_hubs_memory
             for _ in range(100):
                 peak = max(peak, memory.grown_mib - grown_before)
                 await publisher.ask("unsubscribe", channel="custom:never")
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # the pace, not a wait for a fact
 
     assert peak < 100
 

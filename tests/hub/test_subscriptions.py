@@ -401,4 +401,4 @@ async def test_a_refresh_with_fewer_roles_ends_what_they_no_longer_allow(scene: 
 async def _settled(scene: Scene) -> None:
     """A few turns of the loop: enough for anything that needs no wire."""
     for _ in range(20):
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # the pace, not a wait for a fact

@@ -2,7 +2,7 @@
 
 import sys
 
-from socketify import App, CompressOptions
+from socketify import App, CompressOptions  # type: ignore[import-not-found]  # installed at run time
 
 app = App()
 
