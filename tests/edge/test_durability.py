@@ -123,7 +123,7 @@ class Follower:
 
     async def until_applied(self, count: int, running: asyncio.Task[None]) -> None:
         while len(self.applied) < count and not self.broken and not running.done():
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # the pace, not a wait for a fact: whoever calls bounds it
 
 
 async def stored(hub: HubProcess, token: str, channel: str) -> list[dict[str, Any]]:
