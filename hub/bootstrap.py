@@ -329,6 +329,7 @@ def _measure(
     yield gauge("krin_subscriptions", "Subscriptions on this node.", sum(len(c.subscriptions) for c in connections))
     yield gauge("krin_channels", "Channels with listeners on this node.", len(fanout.channels()))
     yield gauge("krin_outbox_bytes", "Bytes that wait for clients.", sum(c.outbox.waiting_bytes for c in connections))
+    yield gauge("krin_tasks", "Tasks of the event loop.", len(asyncio.all_tasks()))
     yield gauge("krin_durable_available", "1 while durable publishing works.", float(durable.available))
     yield counter("krin_connections_accepted", "Connections since start.", registry.accepted)
     yield counter("krin_deliveries", "Publications handed to subscribers.", fanout.delivered)
