@@ -21,12 +21,14 @@ START_S = 60
 STOP_S = 20
 
 
-def krin(*arguments: str, timeout_s: float = 30, **environment: str) -> subprocess.CompletedProcess[str]:
+def krin(
+    *arguments: str, timeout_s: float = 30, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """One command, to its end."""
     with subprocess.Popen(
         [sys.executable, "-m", "hub", *arguments],
         cwd=ROOT,
-        env=os.environ | environment,
+        env=os.environ | (environment or {}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -17,6 +17,7 @@ from typing import Any
 import msgpack  # type: ignore[import-untyped]  # ships no stubs
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
 
 PATIENCE_S = 10
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
@@ -108,13 +109,13 @@ async def peer(
     hub: Any, token: str | None = None, *, binary: bool = False, headers: dict[str, str] | None = None, **fields: Any
 ) -> AsyncIterator[Peer]:
     """An open socket; with a token, `connect` has been answered."""
-    protocol = "krin.v1.msgpack" if binary else "krin.v1.json"
+    protocol = Subprotocol("krin.v1.msgpack" if binary else "krin.v1.json")
     async with connect(
         hub.ws_url,
         subprotocols=[protocol],
         max_size=None,
         additional_headers=headers,
-        compression=None,  # type: ignore[list-item]
+        compression=None,
     ) as connection:
         made = Peer(connection, binary=binary)
         if token is not None:

@@ -24,7 +24,7 @@ UPDATE = [{"specialist_id": "s1"}]
 
 def on(hub: Any, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command line, on the data folder of the running hub."""
-    return krin(*arguments, "--data-dir", str(hub.data_dir), **environment)
+    return krin(*arguments, "--data-dir", str(hub.data_dir), environment=environment)
 
 
 @pytest.fixture(scope="module")

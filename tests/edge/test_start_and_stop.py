@@ -100,7 +100,7 @@ def test_a_number_that_makes_no_sense_is_one_line(tmp_path: Path, option: tuple[
 
 
 def test_a_wrong_environment_variable_is_refused_without_a_traceback(tmp_path: Path) -> None:
-    done = krin("serve", "--data-dir", str(tmp_path / "data"), KRIN_PORT="eighty")
+    done = krin("serve", "--data-dir", str(tmp_path / "data"), environment={"KRIN_PORT": "eighty"})
 
     assert done.returncode != 0
     assert "KRIN_PORT" in done.stderr or "--port" in done.stderr

@@ -66,6 +66,7 @@ class RecordingSocket:
     """Keeps what is written. `room` bytes go out; then it says stop, as a transport does, until `take` makes room."""
 
     def __init__(self, room: int | None = None) -> None:
+        self.write: Callable[[bytes], None] = self._write
         self.writes: list[bytes] = []
         self.room = room
         self.pending = 0
@@ -74,7 +75,7 @@ class RecordingSocket:
         self.closed: tuple[int, str] | None = None
         self.on_block: Callable[[], None] | None = None
 
-    def write(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         self.writes.append(data)
         if self.room is not None:
             self.pending += len(data)

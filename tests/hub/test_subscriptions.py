@@ -229,7 +229,7 @@ class InterleavedLog(MessageLog):
 
     meanwhile: Callable[[], Any] | None = None
 
-    async def head(self, channel: str) -> Head | None:
+    async def head(self, channel: str) -> Head:
         found = await super().head(channel)
         if self.meanwhile is not None:
             meanwhile, self.meanwhile = self.meanwhile, None
