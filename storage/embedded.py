@@ -348,6 +348,8 @@ class _Account(NamedTuple):
         words = [tool, f"--reuid={self.user.pw_uid}", f"--regid={self.user.pw_gid}", "--clear-groups"]
         if not all(_is_open(path) for path in needed):
             words += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+            # initdb asks access(2) for the server's binary, and that call ignores capabilities without this bit.
+            words += ["--securebits=+no_setuid_fixup"]
         return words
 
 
