@@ -118,9 +118,9 @@ async def test_the_gallery_reads_real_sockets() -> None:
         await opening
         await loop.sock_sendall(peer, stream_of([STAMPED % 2]))
         while member.got < 2:
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # the pace, not a wait for a fact
     peer.close()
     while gallery.lost < 1:
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # the pace, not a wait for a fact
     listener.close()
     gallery.close()
