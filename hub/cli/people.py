@@ -1,0 +1,106 @@
+"""Commands about who may come in: tokens, users, OAuth clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from hub.auth.passwords import Passwords
+from hub.auth.service import BUILT_IN_ROLES, Authentication
+from hub.bootstrap import make_tokens, open_database
+from hub.cli.shared import Duration, err, node_options, run, settings_of
+from hub.clock import SystemClock
+from hub.config import ConfigError, Settings
+from storage.users import OAuthClients, RefreshTokens, Users
+
+
+@click.command()
+@click.argument("name")
+@click.option("--role", "roles", multiple=True, required=True, help=f"built in: {', '.join(BUILT_IN_ROLES)}")
+@click.option("--team", "teams", multiple=True, help="a team an agent belongs to; default: every team of this hub")
+@click.option("--ttl", type=Duration(), default="1h", show_default=True)
+@node_options
+def token(name: str, roles: tuple[str, ...], teams: tuple[str, ...], ttl: int, **options: Any) -> None:
+    """Print an access token for NAME, signed with the key of the data folder, and nothing else."""
+    settings = settings_of(options)
+    _check_roles(roles, settings)
+    try:
+        tokens = make_tokens(settings, SystemClock())
+    except ConfigError as failure:
+        raise click.ClickException(str(failure)) from None
+    click.echo(tokens.issue(name, roles=roles, teams=teams or ("*",), ttl_s=ttl))
+
+
+@click.group()
+def user() -> None:
+    """People who sign in with a name and a password."""
+
+
+@user.command("add")
+@click.argument("name")
+@click.option("--role", "roles", multiple=True, required=True)
+@click.option("--team", "teams", multiple=True)
+@click.password_option(envvar="KRIN_PASSWORD")
+@node_options
+def user_add(name: str, roles: tuple[str, ...], teams: tuple[str, ...], password: str, **options: Any) -> None:
+    """Add the user NAME."""
+    settings = settings_of(options)
+    _check_roles(roles, settings)
+
+    async def add() -> None:
+        async with open_database(settings) as (database, _):
+            await _authentication(settings, database).create_user(name, password, roles=list(roles), teams=list(teams))
+        err.print(f"added {name} with {', '.join(roles)}")
+
+    run(add())
+
+
+@click.group()
+def client() -> None:
+    """Agents and services that sign in with client credentials."""
+
+
+@client.command("add")
+@click.argument("client_id")
+@click.option("--role", "roles", multiple=True, required=True)
+@click.option("--team", "teams", multiple=True)
+@node_options
+def client_add(client_id: str, roles: tuple[str, ...], teams: tuple[str, ...], **options: Any) -> None:
+    """Add an OAuth client and print its secret, which is shown only now."""
+    settings = settings_of(options)
+    _check_roles(roles, settings)
+
+    async def add() -> None:
+        async with open_database(settings) as (database, _):
+            secret = await _authentication(settings, database).create_client(
+                client_id, roles=list(roles), teams=list(teams)
+            )
+        click.echo(secret)
+
+    run(add())
+
+
+def _check_roles(roles: Iterable[str], settings: Settings) -> None:
+    """Built-in roles and those that the configured namespaces mention are known; others end the command."""
+    named = {
+        entry.partition(":")[0]
+        for policy in settings.namespaces.values()
+        for entry in (*policy.publish, *policy.subscribe)
+    }
+    known = (named | set(BUILT_IN_ROLES)) - {"*"}
+    if unknown := sorted(set(roles) - known):
+        raise click.ClickException(f"no such role: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+
+
+def _authentication(settings: Settings, database: Any) -> Authentication:
+    clock = SystemClock()
+    return Authentication(
+        make_tokens(settings, clock),
+        Passwords(),
+        users=Users(database),
+        clients=OAuthClients(database),
+        refresh_tokens=RefreshTokens(database),
+        clock=clock,
+    )

@@ -1,0 +1,157 @@
+"""Commands that run or prepare a node: serve, demo, migrate, check."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+
+import click
+from rich.table import Table
+
+from hub.bootstrap import Hub, make_tokens, open_database, open_hub
+from hub.caller import SYSTEM
+from hub.cli.shared import err, node_options, run, serve_options, settings_of
+from hub.clock import SystemClock
+from hub.config import Settings
+from hub.demo.run import run_demo
+from hub.serve import address, bind
+from hub.serve import serve as serve_hub
+from hub.supervise import Supervisor, local_redis, worker_command
+
+DEMO_TOKEN_TTL_S = 12 * 3600
+
+
+@click.command()
+@serve_options
+@click.option("--workers", type=click.IntRange(1, 256), envvar="KRIN_WORKERS", default=1, help="processes on the port")
+@click.option("--listen-fd", type=int, hidden=True, help="of a supervisor")
+def serve(workers: int, listen_fd: int | None, **options: Any) -> None:
+    """Run the hub."""
+    settings = settings_of(options)
+    if workers > 1 and listen_fd is None:
+        run(_supervise(settings, workers, options))
+    else:
+        run(_serve(settings, listen_fd=listen_fd))
+
+
+@click.command()
+@serve_options
+@click.option("--seed", type=int, default=1, show_default=True, help="of the simulation")
+@click.option("--rate", type=float, default=10.0, show_default=True, help="ticks per second and symbol")
+def demo(seed: int, rate: float, **options: Any) -> None:
+    """Run the hub with a simulated market, a team of specialists at work and a paper trader."""
+    settings = settings_of(options)
+    run(_serve(settings, demo=lambda hub: _demo(hub, seed, rate)))
+
+
+async def _supervise(settings: Settings, workers: int, options: dict[str, Any]) -> None:
+    listener = bind(settings)
+    where = address(listener)
+    async with AsyncExitStack() as stack:
+        stack.callback(listener.close)
+        redis_url = settings.redis_url
+        if redis_url is None:
+            redis_url = await stack.enter_async_context(local_redis(settings.data_dir))
+        await stack.enter_async_context(open_database(settings))  # migrated once, by one
+        make_tokens(settings, SystemClock())
+        given = {**options, "data_dir": settings.data_dir, "redis_url": redis_url, "node": None, "port": None}
+        arguments = [
+            text
+            for name, value in given.items()
+            if value is not None
+            for text in (f"--{name.replace('_', '-')}", str(value))
+        ]
+        supervisor = Supervisor(worker_command(arguments), listener, workers=workers, node=settings.node)
+        await supervisor.run(lambda: _announce(settings, where))
+
+
+async def _serve(
+    settings: Settings,
+    *,
+    demo: Callable[[Hub], Coroutine[Any, Any, None]] | None = None,
+    listen_fd: int | None = None,
+) -> None:
+    listener = bind(settings) if listen_fd is None else socket.socket(fileno=listen_fd)
+    where = address(listener)
+    async with AsyncExitStack() as stack:
+        stack.callback(listener.close)
+        hub = await stack.enter_async_context(open_hub(settings))
+        async with asyncio.TaskGroup() as group:
+            extra = group.create_task(demo(hub), name="demo") if demo else None
+            await serve_hub(
+                hub,
+                listener,
+                lambda: _announce(settings, where, quiet=listen_fd is not None),
+                demo_token=(lambda: _demo_token(settings)) if demo else None,
+            )
+            if extra is not None:
+                extra.cancel()
+
+
+def _announce(settings: Settings, where: str, *, quiet: bool = False) -> None:
+    """Say that we serve: one line for scripts on standard output, the rest for people on standard error."""
+    click.echo(f"ready {where}")
+    sys.stdout.flush()
+    if quiet:
+        return
+    token = _demo_token(settings)
+    # In the fragment: a browser never sends it to a server, and the page removes it at once.
+    err.print(f"\n  dashboard  {where}/#token={token}", soft_wrap=True)
+    err.print(f"  token      valid {DEMO_TOKEN_TTL_S // 3600} hours, user demo: dashboard, trader, agent\n")
+
+
+def _demo_token(settings: Settings) -> str:
+    return make_tokens(settings, SystemClock()).issue(
+        "demo", roles=["dashboard", "trader", "agent"], teams=["*"], ttl_s=DEMO_TOKEN_TTL_S
+    )
+
+
+async def _demo(hub: Hub, seed: int, rate: float) -> None:
+    """Everything here is simulated, and every message says so."""
+
+    async def publish(
+        channel: str, type: str, data: Any, key: str | None = None, coordination: dict[str, Any] | None = None
+    ) -> None:
+        await hub.publish(channel, type, data, caller=SYSTEM, key=key, coordination=coordination)
+
+    await run_demo(publish, hub.clock, seed=seed, rate=rate)
+
+
+@click.command()
+@node_options
+def migrate(**options: Any) -> None:
+    """Bring the database to this version's schema."""
+    settings = settings_of(options)
+
+    async def go() -> None:
+        async with open_database(settings):
+            err.print("the database is up to date")
+
+    run(go())
+
+
+@click.command()
+@serve_options
+def check(**options: Any) -> None:
+    """Check the configuration and the environment, and say what is wrong."""
+    settings = settings_of(options)
+    table = Table(box=None, show_header=False)
+
+    async def go() -> None:
+        table.add_row("configuration", "ok", f"{len(settings.namespaces)} namespaces")
+        make_tokens(settings, SystemClock())
+        table.add_row("signing key", "ok", settings.auth.algorithm)
+        bind(settings).close()
+        table.add_row("address", "ok", f"{settings.host}:{settings.port}")
+        async with open_database(settings) as (database, embedded):
+            await database.ping()
+            table.add_row("postgres", "ok", "embedded" if embedded else "given, durable, migrated")
+
+    try:
+        run(go())
+    finally:
+        err.print(table)
