@@ -6,6 +6,10 @@ from typing import Any, Literal
 
 import msgspec
 
+Principal = Literal["user", "machine", "operator", "external"]
+"""Who a token speaks for: somebody who signed in here, a program with credentials of its own, whoever holds the signing
+key (`krin token`), or somebody an outside identity provider vouches for."""
+
 
 class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Channel patterns that a token or a user may use beyond what the roles give."""
@@ -25,8 +29,13 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     kind: str | None = None
     name: str | None = None
+    principal: Principal = "user"
+    amr: tuple[str, ...] = ()  # how they proved who they are (RFC 8176)
+    auth_time: int = 0  # when they last did, in seconds since 1970; 0: not known
+    sid: str = ""  # the sign-in that the token descends from; "": none
+    jti: str = ""  # the token's id
     expires_at: int | None = None  # milliseconds since 1970; None: never
     connection: Any = None  # the hub.connections Connection a command came through; None at the REST door
 
 
-SYSTEM = Caller(user="krin", roles=frozenset({"admin"}), transport="system")
+SYSTEM = Caller(user="krin", roles=frozenset({"admin"}), transport="system", principal="operator")

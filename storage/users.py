@@ -50,8 +50,17 @@ class Consumed(Enum):
     INVALID = "invalid"  # unknown, expired or revoked
 
 
-class RefreshToken(msgspec.Struct, frozen=True):
+class SignIn(msgspec.Struct, frozen=True, kw_only=True):
+    """What every token of one family descends from: how (RFC 8176) and when, in seconds since 1970, somebody proved
+    who they are."""
+
     family: UUID
+    amr: list[str] = []
+    auth_time: int = 0
+
+
+class RefreshToken(msgspec.Struct, frozen=True):
+    sign_in: SignIn
     subject: str
     expires_at: datetime
 
@@ -147,29 +156,31 @@ class RefreshTokens:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def store(self, token_hash: bytes, *, family: UUID, subject: str, expires_at: datetime) -> None:
+    async def store(self, token_hash: bytes, *, sign_in: SignIn, subject: str, expires_at: datetime) -> None:
         """Raises `Conflict` if this token is stored already."""
         await self._db.execute(
-            "INSERT INTO refresh_tokens (token_hash, family, subject, expires_at) VALUES ($1, $2, $3, $4)",
-            *(token_hash, family, subject, expires_at),
+            "INSERT INTO refresh_tokens (token_hash, family, amr, auth_time, subject, expires_at)"
+            " VALUES ($1, $2, $3, $4, $5, $6)",
+            *(token_hash, sign_in.family, sign_in.amr, sign_in.auth_time, subject, expires_at),
         )
 
     async def consume(self, token_hash: bytes, *, now: datetime) -> tuple[Consumed, RefreshToken | None]:
-        """Use a token up. The token's family and subject come with FRESH and REUSED, else None.
+        """Use a token up. The token's sign-in and subject come with FRESH and REUSED, else None.
 
         Of two who present the same token at once exactly one gets FRESH.
         """
         async with self._db.connection() as connection, connection.transaction():
             row = await connection.fetchrow(
-                "SELECT family, subject, expires_at, used_at, revoked_at FROM refresh_tokens"
+                "SELECT family, amr, auth_time, subject, expires_at, used_at, revoked_at FROM refresh_tokens"
                 " WHERE token_hash = $1 FOR UPDATE",
                 token_hash,
             )
             if row is None or row["revoked_at"] is not None or row["expires_at"] <= now:
                 return Consumed.INVALID, None
-            token = RefreshToken(row["family"], row["subject"], row["expires_at"])
+            sign_in = SignIn(family=row["family"], amr=row["amr"], auth_time=row["auth_time"])
+            token = RefreshToken(sign_in, row["subject"], row["expires_at"])
             if row["used_at"] is not None:
-                await connection.execute(REVOKE_FAMILY, token.family, now)
+                await connection.execute(REVOKE_FAMILY, sign_in.family, now)
                 return Consumed.REUSED, token
             await connection.execute("UPDATE refresh_tokens SET used_at = $2 WHERE token_hash = $1", token_hash, now)
             return Consumed.FRESH, token

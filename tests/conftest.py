@@ -35,7 +35,7 @@ class RunningHub:
     def token(self, name: str, *roles: str, teams: tuple[str, ...] = ("*",), ttl_s: int = 3600) -> str:
         """An access token as `krin token` prints it. Without roles: admin."""
         tokens = make_tokens(load(data_dir=str(self.data_dir)), SystemClock())
-        return tokens.issue(name, roles=roles or ("admin",), teams=teams, ttl_s=ttl_s)
+        return tokens.issue(name, roles=roles or ("admin",), teams=teams, ttl_s=ttl_s, principal="operator")
 
 
 def start_hub(data_dir: Path, *options: str) -> RunningHub:

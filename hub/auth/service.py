@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import msgspec
 
@@ -16,7 +16,7 @@ from hub.caller import Caller, Grant
 from hub.clock import Clock
 from protocol.errors import ErrorCode, HubError
 from storage.errors import Conflict, Rejected, StorageError
-from storage.users import Consumed, OAuthClients, RefreshTokens, User, Users
+from storage.users import Consumed, OAuthClients, RefreshTokens, SignIn, User, Users
 
 ACCESS_TTL_S = 15 * 60
 REFRESH_TTL_S = 14 * 24 * 3600
@@ -62,7 +62,7 @@ class Authentication:
         if len(password) > MAX_LENGTH or not await self._passwords.verify(stored, password):
             raise HubError(ErrorCode.UNAUTHORIZED, "unknown name or wrong password")
         assert user is not None
-        return await self._pair(user, family=uuid4())
+        return await self._pair(user, SignIn(family=uuid4(), amr=["pwd"], auth_time=self._clock.now_ms() // 1000))
 
     async def client_credentials(self, client_id: str, secret: str) -> TokenPair:
         """For agents and services: users whose password is a generated secret, or registered OAuth clients."""
@@ -76,7 +76,9 @@ class Authentication:
         if len(secret) > MAX_LENGTH or not await self._passwords.verify(stored, secret):
             raise HubError(ErrorCode.UNAUTHORIZED, "unknown client or wrong secret")
         assert client is not None
-        access = self._tokens.issue(client_id, roles=client.roles, teams=client.teams, ttl_s=ACCESS_TTL_S)
+        access = self._tokens.issue(
+            client_id, roles=client.roles, teams=client.teams, ttl_s=ACCESS_TTL_S, principal="machine"
+        )
         return TokenPair(access, "Bearer", ACCESS_TTL_S, scope=" ".join(client.roles))
 
     async def refresh(self, refresh_token: str) -> TokenPair:
@@ -91,7 +93,7 @@ class Authentication:
         user = await self._user(token.subject)
         if user is None or user.disabled:
             raise HubError(ErrorCode.TOKEN_INVALID, "the refresh token is not valid")
-        return await self._pair(user, family=token.family)
+        return await self._pair(user, token.sign_in)
 
     async def create_user(self, name: str, password: str | None, *, roles: list[str], teams: list[str]) -> User:
         """Raises HubError(bad_request) for a weak password, HubError(version_conflict) for a taken name."""
@@ -124,19 +126,22 @@ class Authentication:
         except StorageError as failure:
             raise _unavailable() from failure
 
-    async def _pair(self, user: User, *, family: UUID) -> TokenPair:
+    async def _pair(self, user: User, sign_in: SignIn) -> TokenPair:
         access = self._tokens.issue(
             user.name,
             roles=user.roles,
             teams=user.teams,
             grant=msgspec.convert(user.grants, Grant),
             ttl_s=ACCESS_TTL_S,
+            amr=sign_in.amr,
+            auth_time=sign_in.auth_time,
+            sid=str(sign_in.family),
         )
         refresh_token = secrets.token_urlsafe(32)
         expires_at = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC) + timedelta(seconds=REFRESH_TTL_S)
         try:
             await self._refresh_tokens.store(
-                _hash(refresh_token), family=family, subject=user.name, expires_at=expires_at
+                _hash(refresh_token), sign_in=sign_in, subject=user.name, expires_at=expires_at
             )
         except StorageError as failure:
             raise _unavailable() from failure
@@ -162,6 +167,11 @@ def caller_of(
         address=address,
         kind=kind,
         name=name,
+        principal=claims.principal,
+        amr=claims.amr,
+        auth_time=claims.auth_time,
+        sid=claims.sid,
+        jti=claims.jti,
         expires_at=claims.exp * 1000,
         connection=connection,
     )

@@ -10,7 +10,7 @@ from typing import Any
 import jwt
 import msgspec
 
-from hub.caller import Grant
+from hub.caller import Grant, Principal
 from hub.clock import Clock
 from protocol.errors import ErrorCode, HubError
 from protocol.fields import Count, Name
@@ -25,7 +25,11 @@ REQUIRED = ["exp", "iat", "aud", "iss", "sub", "jti"]
 
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True):
-    """What a valid token says. Times are seconds since 1970."""
+    """What a valid token says. Times are seconds since 1970.
+
+    amr and auth_time: how and when the subject proved who it is (RFC 8176, OpenID Connect); sid: the sign-in, that is
+    the family of refresh tokens, that it descends from. All three are empty in a token that no sign-in produced.
+    """
 
     sub: Name
     exp: Count
@@ -35,6 +39,10 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     roles: frozenset[str] = frozenset()
     teams: frozenset[str] = frozenset()
     grant: Grant = Grant()
+    principal: Principal = "user"
+    amr: tuple[str, ...] = ()
+    auth_time: Count = 0
+    sid: str = ""
 
 
 class Tokens:
@@ -74,6 +82,10 @@ class Tokens:
         ttl_s: int,
         teams: Iterable[str] = (),
         grant: Grant = Grant(),
+        principal: Principal = "user",
+        amr: Iterable[str] = (),
+        auth_time: int = 0,
+        sid: str = "",
     ) -> str:
         now = self._clock.now_ms() // 1000
         claims: dict[str, Any] = {
@@ -84,11 +96,18 @@ class Tokens:
             "exp": now + ttl_s,
             "jti": secrets.token_urlsafe(16),
             "roles": sorted(roles),
+            "principal": principal,
         }
         if teams := sorted(teams):
             claims["teams"] = teams
         if grant != Grant():
             claims["grant"] = msgspec.to_builtins(grant)
+        if amr := list(amr):
+            claims["amr"] = amr
+        if auth_time:
+            claims["auth_time"] = auth_time
+        if sid:
+            claims["sid"] = sid
         return self._jwt.encode(claims, self._signing_key, algorithm=self._algorithm, headers={"typ": TOKEN_TYPE})
 
     def verify(self, token: str) -> Claims:

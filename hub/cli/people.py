@@ -30,7 +30,7 @@ def token(name: str, roles: tuple[str, ...], teams: tuple[str, ...], ttl: int, *
         tokens = make_tokens(settings, SystemClock())
     except ConfigError as failure:
         raise click.ClickException(str(failure)) from None
-    click.echo(tokens.issue(name, roles=roles, teams=teams or ("*",), ttl_s=ttl))
+    click.echo(tokens.issue(name, roles=roles, teams=teams or ("*",), ttl_s=ttl, principal="operator"))
 
 
 @click.group()

@@ -106,7 +106,7 @@ def _announce(settings: Settings, where: str, *, quiet: bool = False) -> None:
 
 def _demo_token(settings: Settings) -> str:
     return make_tokens(settings, SystemClock()).issue(
-        "demo", roles=["dashboard", "trader", "agent"], teams=["*"], ttl_s=DEMO_TOKEN_TTL_S
+        "demo", roles=["dashboard", "trader", "agent"], teams=["*"], ttl_s=DEMO_TOKEN_TTL_S, principal="operator"
     )
 
 

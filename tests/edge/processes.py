@@ -70,7 +70,7 @@ class HubProcess:
 
     def token(self, name: str, *roles: str, teams: tuple[str, ...] = ("*",), ttl_s: int = 3600) -> str:
         tokens = make_tokens(load(data_dir=str(self.data_dir)), SystemClock())
-        return tokens.issue(name, roles=roles or ("admin",), teams=teams, ttl_s=ttl_s)
+        return tokens.issue(name, roles=roles or ("admin",), teams=teams, ttl_s=ttl_s, principal="operator")
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)

@@ -16,6 +16,7 @@ from clock import ManualClock
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from hub.auth.service import caller_of
 from hub.auth.tokens import LEEWAY_S, Tokens
 from hub.caller import Grant
 from protocol.errors import ErrorCode, HubError
@@ -80,6 +81,28 @@ def test_what_the_hub_issues_it_accepts_with_all_it_says(tokens: Tokens) -> None
     )
 
 
+def test_a_token_says_how_and_when_somebody_signed_in_and_who_it_speaks_for(tokens: Tokens) -> None:
+    token = tokens.issue(
+        "ann", roles=[], ttl_s=60, principal="user", amr=["pwd", "otp"], auth_time=1_700_000_000, sid="family-1"
+    )
+
+    caller = caller_of(tokens.verify(token), transport="rest", address="127.0.0.1")
+
+    assert (caller.principal, caller.amr, caller.auth_time, caller.sid) == (
+        "user",
+        ("pwd", "otp"),
+        1_700_000_000,
+        "family-1",
+    )
+    assert caller.jti == tokens.verify(token).jti
+
+
+def test_a_token_that_no_sign_in_produced_claims_none(tokens: Tokens) -> None:
+    found = tokens.verify(tokens.issue("robot", roles=[], ttl_s=60, principal="machine"))
+
+    assert (found.principal, found.amr, found.auth_time, found.sid) == ("machine", (), 0, "")
+
+
 def test_a_token_made_by_hand_with_the_right_key_is_accepted(tokens: Tokens, clock: ManualClock) -> None:
     assert tokens.verify(signed(claims(clock))).sub == "eve"
 
@@ -124,6 +147,11 @@ def test_two_tokens_never_have_the_same_id(tokens: Tokens) -> None:
         {"exp": 10**30},
         {"iat": "then"},
         {"nbf": 10**12},
+        {"principal": "root"},
+        {"principal": None, "amr": "pwd"},
+        {"amr": [1]},
+        {"auth_time": "now"},
+        {"sid": 3},
     ],
     ids=str,
 )

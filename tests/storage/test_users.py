@@ -8,7 +8,7 @@ import pytest
 
 from storage.database import Database
 from storage.errors import Conflict, NotFound
-from storage.users import Consumed, OAuthClients, RefreshTokens, Users
+from storage.users import Consumed, OAuthClients, RefreshTokens, SignIn, Users
 
 pytestmark = pytest.mark.asyncio
 
@@ -46,28 +46,28 @@ async def test_a_client_is_created_once_and_can_be_disabled(db: Database) -> Non
 
 
 async def test_a_refresh_token_works_once_even_for_two_at_once(db: Database) -> None:
-    tokens, family = RefreshTokens(db), uuid4()
-    await tokens.store(b"one", family=family, subject="alice", expires_at=LATER)
+    tokens, sign_in = RefreshTokens(db), SignIn(family=uuid4(), amr=["pwd", "otp"], auth_time=1_767_225_600)
+    await tokens.store(b"one", sign_in=sign_in, subject="alice", expires_at=LATER)
     outcomes = await asyncio.gather(*(tokens.consume(b"one", now=NOW) for _ in range(4)))
     assert [kind for kind, _ in outcomes].count(Consumed.FRESH) == 1
 
 
 async def test_a_reused_token_revokes_its_whole_family(db: Database) -> None:
-    tokens, family = RefreshTokens(db), uuid4()
-    await tokens.store(b"one", family=family, subject="alice", expires_at=LATER)
+    tokens, sign_in = RefreshTokens(db), SignIn(family=uuid4(), amr=["pwd", "otp"], auth_time=1_767_225_600)
+    await tokens.store(b"one", sign_in=sign_in, subject="alice", expires_at=LATER)
     kind, token = await tokens.consume(b"one", now=NOW)
     assert kind is Consumed.FRESH
     assert token is not None
-    assert (token.family, token.subject) == (family, "alice")
-    await tokens.store(b"two", family=family, subject="alice", expires_at=LATER)
+    assert (token.sign_in, token.subject) == (sign_in, "alice")
+    await tokens.store(b"two", sign_in=sign_in, subject="alice", expires_at=LATER)
     assert (await tokens.consume(b"one", now=NOW))[0] is Consumed.REUSED
     assert (await tokens.consume(b"two", now=NOW))[0] is Consumed.INVALID
 
 
 async def test_expired_revoked_and_unknown_tokens_are_invalid(db: Database) -> None:
     tokens = RefreshTokens(db)
-    await tokens.store(b"old", family=uuid4(), subject="alice", expires_at=NOW)
-    await tokens.store(b"out", family=uuid4(), subject="alice", expires_at=LATER)
+    await tokens.store(b"old", sign_in=SignIn(family=uuid4()), subject="alice", expires_at=NOW)
+    await tokens.store(b"out", sign_in=SignIn(family=uuid4()), subject="alice", expires_at=LATER)
     await tokens.revoke_subject("alice", now=NOW)
     for token_hash in (b"old", b"out", b"unknown"):
         assert await tokens.consume(token_hash, now=NOW) == (Consumed.INVALID, None)
