@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from storage import audit
+from storage.audit import AuditEntry
 from storage.database import Database
 
 # pg_control_checkpoint() still names the old timeline for a while after a promotion; a WAL file name begins with
@@ -23,6 +25,9 @@ SELECT system_identifier, left(pg_walfile_name(pg_current_wal_lsn()), 8) AS time
 class Lineage(NamedTuple):
     system_identifier: int
     timeline: str
+
+    def __str__(self) -> str:
+        return f"{self.system_identifier}/{self.timeline}"
 
 
 async def verify_lineage(db: Database) -> tuple[Lineage, Lineage] | None:
@@ -42,4 +47,7 @@ async def verify_lineage(db: Database) -> tuple[Lineage, Lineage] | None:
         await connection.execute("UPDATE lineage SET seed = gen_random_uuid()::text")
         await connection.execute("UPDATE channels SET epoch = krin_epoch(name)")
         await connection.execute("UPDATE lineage SET system_identifier = $1, timeline = $2", *present)
+        detail = {"before": str(noted), "after": str(present)}
+        entry = AuditEntry(event="sys_history_restored", target="channels", severity="WARN", detail=detail)
+        await audit.append(connection, entry)
         return noted, present

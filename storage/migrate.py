@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import asyncpg  # type: ignore[import-untyped]  # ships neither stubs nor py.typed
 
+from storage import audit
+from storage.audit import AuditEntry
 from storage.database import Database
 from storage.errors import StorageError
 
@@ -85,16 +87,15 @@ def _compare(migration: Migration, checksum: str) -> None:
 
 
 async def _run(session: Any, migration: Migration) -> None:
-    record = "INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, $3)"
-    values = (migration.number, migration.name, migration.checksum)
     try:
         if migration.in_transaction:
             async with session.transaction():
                 await session.execute(migration.sql)
-                await session.execute(record, *values)
+                await _record(session, migration)
         else:
             await session.execute(migration.sql)
-            await session.execute(record, *values)
+            async with session.transaction():
+                await _record(session, migration)
     except asyncpg.InsufficientPrivilegeError as error:
         hint = "; a superuser must run CREATE EXTENSION vector once" if "EXTENSION" in migration.sql else ""
         raise StorageError(f"Migration {migration.label} is not permitted: {error}{hint}.") from error
@@ -102,6 +103,14 @@ async def _run(session: Any, migration: Migration) -> None:
         raise StorageError(f"The database server lacks the extension pgvector: {error}.") from error
     except asyncpg.PostgresError as error:
         raise StorageError(f"Migration {migration.label} failed: {error}.") from error
+
+
+async def _record(session: Any, migration: Migration) -> None:
+    record = "INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, $3)"
+    await session.execute(record, migration.number, migration.name, migration.checksum)
+    if await session.fetchval("SELECT to_regclass('audit_log') IS NOT NULL"):  # from the migration that makes it on
+        detail = {"checksum": migration.checksum}
+        await audit.append(session, AuditEntry(event="sys_schema_migrated", target=migration.label, detail=detail))
 
 
 async def _rebuild_invalid_indexes(session: Any) -> None:

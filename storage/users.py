@@ -1,6 +1,7 @@
 """Who may come in: users, machine clients, and the refresh tokens they hold.
 
-Rule: a secret is never here, only its hash; hashing is the caller's work.
+Rules: a secret is never here, only its hash; hashing is the caller's work. Each change is audited in its transaction;
+`by` is the name of who asked for it.
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
 
+from storage import audit
+from storage.audit import HUB, AuditEntry
 from storage.database import Database
 from storage.errors import Conflict, NotFound
 
@@ -77,15 +80,19 @@ class Users:
         roles: Sequence[str] = (),
         grants: Mapping[str, Any] | None = None,
         teams: Sequence[str] = (),
+        by: str = HUB,
     ) -> User:
         """Raises `Conflict` if the name is taken."""
-        row = await self._db.fetch_row(
-            "INSERT INTO users (name, password_hash, roles, grants, teams) VALUES ($1, $2, $3, $4, $5)"
-            f" ON CONFLICT (name) DO NOTHING RETURNING {USER}",
-            *(name, password_hash, list(roles), _json(grants or {}), list(teams)),
-        )
-        if row is None:
-            raise Conflict(f"The user {name} exists already.")
+        async with self._db.connection() as connection, connection.transaction():
+            row = await connection.fetchrow(
+                "INSERT INTO users (name, password_hash, roles, grants, teams) VALUES ($1, $2, $3, $4, $5)"
+                f" ON CONFLICT (name) DO NOTHING RETURNING {USER}",
+                *(name, password_hash, list(roles), _json(grants or {}), list(teams)),
+            )
+            if row is None:
+                raise Conflict(f"The user {name} exists already.")
+            detail = {"roles": list(roles), "teams": list(teams)}
+            await audit.append(connection, AuditEntry(event="user_created", actor=by, target=name, detail=detail))
         return _user(row)
 
     async def get(self, name: str) -> User | None:
@@ -106,16 +113,28 @@ class Users:
         grants: Mapping[str, Any] | None = None,
         teams: Sequence[str] | None = None,
         disabled: bool | None = None,
+        by: str = HUB,
     ) -> User:
         """Change what is given, None leaves as it is. Raises `NotFound`."""
-        row = await self._db.fetch_row(
-            "UPDATE users SET password_hash = coalesce($2, password_hash), roles = coalesce($3, roles),"
-            " grants = coalesce($4, grants), teams = coalesce($5, teams), disabled = coalesce($6, disabled)"
-            f" WHERE name = $1 RETURNING {USER}",
-            *(name, password_hash, _list(roles), None if grants is None else _json(grants), _list(teams), disabled),
-        )
-        if row is None:
-            raise NotFound(f"There is no user {name}.")
+        async with self._db.connection() as connection, connection.transaction():
+            row = await connection.fetchrow(
+                "UPDATE users SET password_hash = coalesce($2, password_hash), roles = coalesce($3, roles),"
+                " grants = coalesce($4, grants), teams = coalesce($5, teams), disabled = coalesce($6, disabled)"
+                f" WHERE name = $1 RETURNING {USER}",
+                *(name, password_hash, _list(roles), None if grants is None else _json(grants), _list(teams), disabled),
+            )
+            if row is None:
+                raise NotFound(f"There is no user {name}.")
+            # A grant may name anybody's channel, and a hash is a secret: only that they changed is told.
+            told = {
+                "roles": _list(roles),
+                "grants": None if grants is None else "changed",
+                "teams": _list(teams),
+                "password": None if password_hash is None else "changed",
+                "disabled": disabled,
+            }
+            detail = {field: value for field, value in told.items() if value is not None}
+            await audit.append(connection, AuditEntry(event="user_updated", actor=by, target=name, detail=detail))
         return _user(row)
 
 
@@ -124,16 +143,27 @@ class OAuthClients:
         self._db = db
 
     async def create(
-        self, client_id: str, *, secret_hash: str, roles: Sequence[str] = (), teams: Sequence[str] = ()
+        self,
+        client_id: str,
+        *,
+        secret_hash: str,
+        roles: Sequence[str] = (),
+        teams: Sequence[str] = (),
+        by: str = HUB,
     ) -> OAuthClient:
         """Raises `Conflict` if the id is taken."""
-        row = await self._db.fetch_row(
-            "INSERT INTO oauth_clients (client_id, secret_hash, roles, teams) VALUES ($1, $2, $3, $4)"
-            f" ON CONFLICT (client_id) DO NOTHING RETURNING {CLIENT}",
-            *(client_id, secret_hash, list(roles), list(teams)),
-        )
-        if row is None:
-            raise Conflict(f"The client {client_id} exists already.")
+        async with self._db.connection() as connection, connection.transaction():
+            row = await connection.fetchrow(
+                "INSERT INTO oauth_clients (client_id, secret_hash, roles, teams) VALUES ($1, $2, $3, $4)"
+                f" ON CONFLICT (client_id) DO NOTHING RETURNING {CLIENT}",
+                *(client_id, secret_hash, list(roles), list(teams)),
+            )
+            if row is None:
+                raise Conflict(f"The client {client_id} exists already.")
+            detail = {"roles": list(roles), "teams": list(teams)}
+            await audit.append(
+                connection, AuditEntry(event="client_created", actor=by, target=client_id, detail=detail)
+            )
         return OAuthClient(*row)
 
     async def get(self, client_id: str) -> OAuthClient | None:
@@ -143,11 +173,14 @@ class OAuthClients:
     async def list(self) -> Sequence[OAuthClient]:
         return [OAuthClient(*row) for row in await self._db.fetch(f"SELECT {CLIENT} FROM oauth_clients ORDER BY 1")]
 
-    async def set_disabled(self, client_id: str, disabled: bool) -> None:
+    async def set_disabled(self, client_id: str, disabled: bool, *, by: str = HUB) -> None:
         """Raises `NotFound`."""
         query = "UPDATE oauth_clients SET disabled = $2 WHERE client_id = $1 RETURNING true"
-        if not await self._db.fetch_value(query, client_id, disabled):
-            raise NotFound(f"There is no client {client_id}.")
+        async with self._db.connection() as connection, connection.transaction():
+            if not await connection.fetchval(query, client_id, disabled):
+                raise NotFound(f"There is no client {client_id}.")
+            entry = AuditEntry(event="client_updated", actor=by, target=client_id, detail={"disabled": disabled})
+            await audit.append(connection, entry)
 
 
 class RefreshTokens:
@@ -180,26 +213,42 @@ class RefreshTokens:
             sign_in = SignIn(family=row["family"], amr=row["amr"], auth_time=row["auth_time"])
             token = RefreshToken(sign_in, row["subject"], row["expires_at"])
             if row["used_at"] is not None:
-                await connection.execute(REVOKE_FAMILY, sign_in.family, now)
+                await _revoke(connection, "family", sign_in.family, now=now, by=token.subject, severity="CRITICAL")
                 return Consumed.REUSED, token
             await connection.execute("UPDATE refresh_tokens SET used_at = $2 WHERE token_hash = $1", token_hash, now)
             return Consumed.FRESH, token
 
-    async def revoke_family(self, family: UUID, *, now: datetime) -> None:
-        await self._db.execute(REVOKE_FAMILY, family, now)
+    async def revoke_family(self, family: UUID, *, now: datetime, by: str = HUB) -> None:
+        async with self._db.connection() as connection, connection.transaction():
+            await _revoke(connection, "family", family, now=now, by=by)
 
-    async def revoke_subject(self, subject: str, *, now: datetime) -> None:
+    async def revoke_subject(self, subject: str, *, now: datetime, by: str = HUB) -> None:
         """Sign somebody out everywhere."""
-        await self._db.execute(
-            "UPDATE refresh_tokens SET revoked_at = $2 WHERE subject = $1 AND revoked_at IS NULL", subject, now
-        )
+        async with self._db.connection() as connection, connection.transaction():
+            await _revoke(connection, "subject", subject, now=now, by=by)
 
     async def sweep(self, *, now: datetime) -> int:
         """Forget expired tokens; answer how many."""
         return int((await self._db.execute("DELETE FROM refresh_tokens WHERE expires_at <= $1", now)).split()[-1])
 
 
-REVOKE_FAMILY = "UPDATE refresh_tokens SET revoked_at = $2 WHERE family = $1 AND revoked_at IS NULL"
+async def _revoke(
+    connection: Any,
+    column: Literal["family", "subject"],
+    value: UUID | str,
+    *,
+    now: datetime,
+    by: str,
+    severity: Literal["INFO", "CRITICAL"] = "INFO",
+) -> None:
+    """End the refresh tokens of a family or a subject. Nothing left to end is no change, and is not audited."""
+    query = f"UPDATE refresh_tokens SET revoked_at = $2 WHERE {column} = $1 AND revoked_at IS NULL"
+    ended = int((await connection.execute(query, value, now)).split()[-1])
+    if ended:
+        entry = AuditEntry(
+            event="authn_token_revoked", actor=by, target=str(value), severity=severity, detail={"tokens": ended}
+        )
+        await audit.append(connection, entry)
 
 
 def _user(row: Any) -> User:

@@ -1,0 +1,111 @@
+"""The audit log: one row per state change and per denied attempt, chained by hash (see protocol/audit.py).
+
+A change and its row belong in one transaction: call `append` with the connection that made the change, last, because
+from there to the commit every other audited transaction waits. Names go in as they are; the database writes
+pseudonyms (see migration 0030).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from protocol.audit import AuditRow
+from storage.database import Database, columns
+
+HUB = "krin"  # the actor of what the hub does by itself
+
+APPEND = "SELECT audit_append($1, $2, $3, $4::text::jsonb, $5, $6, $7, $8)"
+APPEND_ALL = """
+SELECT audit_append(event, actor, target, detail::jsonb, outcome, severity, address, time_us)
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[])
+     AS given (event, actor, target, detail, outcome, severity, address, time_us)
+"""
+ROW = "sequence, time_us, event, actor, address, target, outcome, severity, detail::text AS detail, prev_hash, hash"
+PAGE = f"SELECT {ROW} FROM audit_log WHERE sequence > $1 ORDER BY sequence LIMIT $2"
+PAGE_BACK = f"SELECT {ROW} FROM audit_log WHERE sequence < $1 ORDER BY sequence DESC LIMIT $2"
+HASHES = "SELECT hash FROM audit_log WHERE sequence > $1 ORDER BY sequence LIMIT $2"
+PEOPLE = "SELECT pseudonym, name FROM person_keys WHERE pseudonym = ANY ($1::text[])"
+CHUNK = 1000
+LAST = 2**63 - 1
+
+
+class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What to write down. `actor` is a name, `address` an address, `target` a name, a channel or another id; `detail`
+    is flat and holds no secret and no content. `time_us` None: the database's time."""
+
+    event: str
+    actor: str = HUB
+    target: str = ""
+    detail: Mapping[str, Any] = {}
+    outcome: Literal["done", "denied"] = "done"
+    severity: Literal["INFO", "WARN", "CRITICAL"] = "INFO"
+    address: str = ""
+    time_us: int | None = None
+
+
+async def append(connection: Any, entry: AuditEntry) -> int:
+    """Write one row with this connection, within its transaction; answer the row's sequence number."""
+    sequence: int = await connection.fetchval(APPEND, *_arguments(entry))
+    return sequence
+
+
+class AuditTable:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def append_all(self, entries: Sequence[AuditEntry]) -> None:
+        """Write entries in their order in one transaction, or none."""
+        if entries:
+            await self._db.execute(APPEND_ALL, *columns([_arguments(entry) for entry in entries]))
+
+    async def head(self) -> tuple[int, bytes]:
+        """The newest row's sequence number and hash: 0 and zeros before the first."""
+        row = await self._db.fetch_row("SELECT sequence, hash FROM audit_head")
+        return row["sequence"], row["hash"]
+
+    async def page(self, *, after: int = 0, limit: int = 100) -> list[AuditRow]:
+        return [AuditRow(**row) for row in await self._db.fetch(PAGE, after, limit)]
+
+    async def page_back(self, *, before: int | None = None, limit: int = 100) -> list[AuditRow]:
+        """The newest first."""
+        rows = await self._db.fetch(PAGE_BACK, LAST if before is None else before, limit)
+        return [AuditRow(**row) for row in rows]
+
+    async def rows(self) -> AsyncIterator[AuditRow]:
+        """Every row in order, read in pages: a table without its primary key may hold a number twice."""
+        async with self._db.session() as session, session.transaction(isolation="repeatable_read", readonly=True):
+            async for row in session.cursor(f"SELECT {ROW} FROM audit_log ORDER BY sequence", prefetch=CHUNK):
+                yield AuditRow(**row)
+
+    async def hashes(self, *, after: int, limit: int = CHUNK) -> list[bytes]:
+        """The hashes of the rows after this one, in order."""
+        return [row["hash"] for row in await self._db.fetch(HASHES, after, limit)]
+
+    async def names(self, pseudonyms: Sequence[str]) -> dict[str, str]:
+        """Whose pseudonyms these are, where that can still be known."""
+        return dict(map(tuple, await self._db.fetch(PEOPLE, list(pseudonyms))))
+
+
+def _arguments(entry: AuditEntry) -> tuple[Any, ...]:
+    return (
+        _text(entry.event),
+        _text(entry.actor),
+        _text(entry.target),
+        msgspec.json.encode({_text(name): _value(value) for name, value in entry.detail.items()}).decode(),
+        entry.outcome,
+        entry.severity,
+        _text(entry.address),
+        entry.time_us,
+    )
+
+
+def _value(value: Any) -> Any:
+    return _text(value) if isinstance(value, str) else value
+
+
+def _text(value: str) -> str:
+    """What Postgres can hold: an attempt with an impossible name must be written down all the same."""
+    return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
