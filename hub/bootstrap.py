@@ -22,6 +22,7 @@ from hub.brokers.base import Broker
 from hub.brokers.local import LocalBroker
 from hub.brokers.redis import RedisBroker
 from hub.caller import SYSTEM, Caller
+from hub.channels.access import Access
 from hub.channels.durable import DurableChannels
 from hub.channels.fanout import Fanout
 from hub.channels.history import ChannelReader
@@ -36,6 +37,7 @@ from hub.edge.envelope import KrinAPIService
 from hub.edge.rest import RestRoutes
 from hub.edge.sessions import Sessions
 from hub.edge.websocket import WebSocketEndpoint
+from hub.guard.events import SecurityEvents
 from hub.namespaces import Namespaces
 from hub.observe.metrics import Metrics, counter, counters, gauge
 from hub.presence.service import TOPIC as PRESENCE
@@ -174,7 +176,8 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             refresh_tokens=RefreshTokens(database),
             clock=clock,
         )
-        namespaces = Namespaces(settings.namespaces)
+        events = SecurityEvents()
+        access = Access(Namespaces(settings.namespaces), report=events.report)
         fanout = Fanout(loop)
         durable = DurableChannels(MessageLog(database, writer=writer), deliver=fanout.deliver, clock=clock)
         broker: Broker = (
@@ -186,20 +189,18 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
         presence = PresenceService(loop, node=settings.node, announce=broker.announce, clock=clock)
         broker.listen(PRESENCE, presence.hear)
         registry = Registry(clock=clock, max_connections=settings.limits.connections)
-        publisher = Publisher(
-            broker, durable, namespaces=namespaces, clock=clock, rate_per_s=settings.limits.publishes_per_s
-        )
+        publisher = Publisher(broker, durable, access=access, clock=clock, rate_per_s=settings.limits.publishes_per_s)
         subscriptions = Subscriptions(
             fanout,
             broker,
             durable,
             presence,
-            namespaces=namespaces,
+            access=access,
             clock=clock,
             loop=loop,
             max_subscriptions=settings.limits.subscriptions,
         )
-        reader = ChannelReader(broker, durable, presence, namespaces=namespaces)
+        reader = ChannelReader(broker, durable, presence, access=access)
         limits = ConnectionLimits(
             outbox_bytes=settings.limits.outbox_bytes,
             ping_interval_s=settings.ping_interval_s,

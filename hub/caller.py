@@ -25,6 +25,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     roles: frozenset[str]
     teams: frozenset[str] = frozenset()
     grant: Grant = Grant()
+    tenant: str = ""  # "": of no tenant
     transport: Literal["websocket", "rest", "system"]
     address: str = ""
     kind: str | None = None

@@ -10,6 +10,7 @@ from hub.auth.passwords import Passwords
 from hub.auth.service import Authentication
 from hub.auth.tokens import Tokens
 from hub.brokers.local import LocalBroker
+from hub.channels.access import Access
 from hub.channels.durable import DurableChannels
 from hub.channels.fanout import Fanout, Listener
 from hub.channels.publishing import Publisher
@@ -68,19 +69,19 @@ class Parts:
         authentication = Authentication(
             self.tokens, Passwords(), users=nothing, clients=nothing, refresh_tokens=nothing, clock=self.clock
         )
-        namespaces = Namespaces()
+        access = Access(Namespaces(), report=lambda event: None)
         durable = DurableChannels(nothing, deliver=self.fanout.deliver, clock=self.clock)
         broker = LocalBroker(durable.receive, clock=self.clock)
         presence = PresenceService(self.loop, node="micro", announce=broker.announce, clock=self.clock)
         self.registry = Registry(clock=self.clock, max_connections=1_000_000)
         self.limits = ConnectionLimits(outbox_bytes=1 << 20, ping_interval_s=25, publishes_per_s=100_000_000)
-        publisher = Publisher(broker, durable, namespaces=namespaces, clock=self.clock, rate_per_s=100_000_000)
+        publisher = Publisher(broker, durable, access=access, clock=self.clock, rate_per_s=100_000_000)
         self.subscriptions = Subscriptions(
             self.fanout,
             broker,
             durable,
             presence,
-            namespaces=namespaces,
+            access=access,
             clock=self.clock,
             loop=self.loop,
             max_subscriptions=1024,

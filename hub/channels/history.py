@@ -9,9 +9,8 @@ import msgspec
 
 from hub.brokers.base import Broker, Recovered
 from hub.caller import Caller
-from hub.channels.access import allowed
+from hub.channels.access import Access
 from hub.channels.durable import DurableChannels
-from hub.namespaces import Namespaces
 from hub.presence.service import PresenceService
 from protocol.codec import JSON, Codec
 from protocol.errors import ErrorCode, HubError
@@ -25,12 +24,17 @@ class ChannelReader:
     """History, presence and the list of channels, for those who may subscribe."""
 
     def __init__(
-        self, broker: Broker, durable: DurableChannels, presence: PresenceService, *, namespaces: Namespaces
+        self,
+        broker: Broker,
+        durable: DurableChannels,
+        presence: PresenceService,
+        *,
+        access: Access,
     ) -> None:
         self._broker = broker
         self._durable = durable
         self._presence = presence
-        self._namespaces = namespaces
+        self._access = access
         self._reading = asyncio.Semaphore(MAX_READING)
 
     async def history(self, command: History, caller: Caller, codec: Codec = JSON) -> HistoryResult:
@@ -39,8 +43,7 @@ class ChannelReader:
             return await self._page(command, caller, codec)
 
     async def _page(self, command: History, caller: Caller, codec: Codec) -> HistoryResult:
-        namespace, _ = self._namespaces.of(command.channel)
-        self._check(caller, command.channel)
+        namespace = self._access.require(caller, "subscribe", command.channel)
         after = command.since.offset if command.since else 0
         found: Recovered | Awaitable[Recovered]
         if namespace.durable:
@@ -69,8 +72,7 @@ class ChannelReader:
         )
 
     def presence(self, command: Presence, caller: Caller, codec: Codec = JSON) -> PresenceResult:
-        namespace, _ = self._namespaces.of(command.channel)
-        self._check(caller, command.channel)
+        namespace = self._access.require(caller, "subscribe", command.channel)
         if not namespace.presence:
             raise HubError(ErrorCode.BAD_REQUEST, "this namespace keeps no presence", path="$.channel")
         return PresenceResult(channel=command.channel, members=self._presence.members(command.channel))
@@ -82,11 +84,6 @@ class ChannelReader:
 
     def _may_read(self, caller: Caller, channel: str) -> bool:
         try:
-            namespace, name = self._namespaces.of(channel)
+            return self._access.decide(caller, "subscribe", channel).allowed
         except HubError:  # a channel of a namespace that is no longer configured
             return False
-        return allowed(caller, "subscribe", channel, namespace, name)
-
-    def _check(self, caller: Caller, channel: str) -> None:
-        if not self._may_read(caller, channel):
-            raise HubError(ErrorCode.PERMISSION_DENIED, "you may not read this channel", path="$.channel")

@@ -6,10 +6,9 @@ import msgspec
 
 from hub.brokers.base import Broker, Eventually
 from hub.caller import Caller
-from hub.channels.access import allowed
+from hub.channels.access import Access
 from hub.channels.durable import DurableChannels
 from hub.clock import Clock
-from hub.namespaces import Namespaces
 from hub.publication import Publication
 from protocol.codec import JSON, Codec, decode_error, encode_body
 from protocol.errors import ErrorCode, HubError
@@ -19,11 +18,17 @@ from protocol.vocabulary import DEFAULT_KEYS, Message
 
 class Publisher:
     def __init__(
-        self, broker: Broker, durable: DurableChannels, *, namespaces: Namespaces, clock: Clock, rate_per_s: int
+        self,
+        broker: Broker,
+        durable: DurableChannels,
+        *,
+        access: Access,
+        clock: Clock,
+        rate_per_s: int,
     ) -> None:
         self._broker = broker
         self._durable = durable
-        self._namespaces = namespaces
+        self._access = access
         self._clock = clock
         self._rate_per_s = rate_per_s
 
@@ -32,9 +37,7 @@ class Publisher:
         channel = command.channel
         if (connection := caller.connection) is not None:
             connection.spend("publish", self._rate_per_s)
-        namespace, name = self._namespaces.of(channel)
-        if not allowed(caller, "publish", channel, namespace, name):
-            raise HubError(ErrorCode.PERMISSION_DENIED, "you may not publish to this channel", path="$.channel")
+        namespace = self._access.require(caller, "publish", channel)
         if connection is not None and namespace.rate_per_s is not None:
             connection.spend(f"publish {channel.partition(':')[0]}", namespace.rate_per_s)
         type_name = codec.peek_type(command.message)

@@ -14,13 +14,13 @@ import msgspec
 
 from hub.brokers.base import Broker, Recovered
 from hub.caller import Caller
-from hub.channels.access import allowed
+from hub.channels.access import Access
 from hub.channels.durable import DurableChannels
 from hub.channels.fanout import Fanout, Listener
 from hub.channels.shaping import Shaper, passes
 from hub.clock import Clock
 from hub.connections.outbox import Outbox
-from hub.namespaces import Namespace, Namespaces
+from hub.namespaces import Namespace
 from hub.presence.service import PresenceService
 from hub.publication import Publication
 from protocol.close_codes import CloseCode
@@ -151,7 +151,7 @@ class Subscriptions:
         durable: DurableChannels,
         presence: PresenceService,
         *,
-        namespaces: Namespaces,
+        access: Access,
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
         max_subscriptions: int,
@@ -160,7 +160,7 @@ class Subscriptions:
         self._broker = broker
         self._durable = durable
         self._presence = presence
-        self._namespaces = namespaces
+        self._access = access
         self._clock = clock
         self._loop = loop
         self._max_subscriptions = max_subscriptions
@@ -171,9 +171,7 @@ class Subscriptions:
 
         Raises HubError(permission_denied, already_subscribed, limit_exceeded, unknown_channel, bad_request).
         """
-        namespace, name = self._namespaces.of(channel)
-        if not allowed(caller, "subscribe", channel, namespace, name):
-            raise HubError(ErrorCode.PERMISSION_DENIED, "you may not subscribe to this channel", path="$.channel")
+        namespace = self._access.require(caller, "subscribe", channel)
         if channel in subscriber.subscriptions:
             raise HubError(ErrorCode.ALREADY_SUBSCRIBED, "already subscribed to this channel", path="$.channel")
         if len(subscriber.subscriptions) >= self._max_subscriptions:
@@ -216,8 +214,7 @@ class Subscriptions:
         """End what this caller may no longer subscribe to; returns the channels."""
         ended = []
         for channel in list(subscriber.subscriptions):
-            namespace, name = self._namespaces.of(channel)
-            if not allowed(caller, "subscribe", channel, namespace, name):
+            if not self._access.decide(caller, "subscribe", channel).allowed:
                 self.unsubscribe(subscriber, channel)
                 ended.append(channel)
         return ended

@@ -167,6 +167,7 @@ def caller(
     *roles: str,
     teams: tuple[str, ...] = (),
     grant: Grant = Grant(),
+    tenant: str = "",
     connection: Any = None,
 ) -> Caller:
     return Caller(
@@ -174,6 +175,7 @@ def caller(
         roles=frozenset(roles),
         teams=frozenset(teams),
         grant=grant,
+        tenant=tenant,
         transport="websocket",
         connection=connection,
     )

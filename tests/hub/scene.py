@@ -16,6 +16,7 @@ from hub.auth.passwords import Passwords
 from hub.auth.service import Authentication
 from hub.auth.tokens import Tokens
 from hub.brokers.local import LocalBroker
+from hub.channels.access import Access
 from hub.channels.durable import DurableChannels
 from hub.channels.fanout import Fanout
 from hub.channels.history import ChannelReader
@@ -25,6 +26,7 @@ from hub.connections.connection import Connection, ConnectionLimits
 from hub.connections.registry import Registry
 from hub.dispatch import Dispatcher
 from hub.edge.sessions import Sessions
+from hub.guard.events import SecurityEvent
 from hub.namespaces import DEFAULTS, Namespace, Namespaces
 from hub.presence.service import PresenceService
 from protocol.codec import JSON, Codec
@@ -52,19 +54,20 @@ class Scene:
         self.durable.ring_with(self.broker)
         self.presence = PresenceService(loop, node="n1", announce=self.broker.announce, clock=self.clock)
         self.registry = Registry(clock=self.clock, max_connections=1_000)
-        table = Namespaces(DEFAULTS | (namespaces or {}))
-        self.publisher = Publisher(self.broker, self.durable, namespaces=table, clock=self.clock, rate_per_s=100_000)
+        self.events: list[SecurityEvent] = []
+        self.access = Access(Namespaces(DEFAULTS | (namespaces or {})), report=self.events.append)
+        self.publisher = Publisher(self.broker, self.durable, access=self.access, clock=self.clock, rate_per_s=100_000)
         self.subscriptions = Subscriptions(
             self.fanout,
             self.broker,
             self.durable,
             self.presence,
-            namespaces=table,
+            access=self.access,
             clock=self.clock,
             loop=loop,
             max_subscriptions=50,
         )
-        self.reader = ChannelReader(self.broker, self.durable, self.presence, namespaces=table)
+        self.reader = ChannelReader(self.broker, self.durable, self.presence, access=self.access)
         self.limits = ConnectionLimits(outbox_bytes=1 << 20, ping_interval_s=25.0, publishes_per_s=100_000)
         self.authentication = Authentication(
             self.tokens,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import pytest
 from doubles import caller
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hub.caller import Grant
-from hub.channels.access import Action, allowed
+from hub.caller import Caller, Grant
+from hub.channels.access import MAX_REMEMBERED, Access, Action, decide
+from hub.guard.events import SecurityEvent
 from hub.namespaces import DEFAULTS, Namespace, Namespaces
 from protocol.errors import ErrorCode, HubError
 
@@ -33,8 +37,19 @@ ANYWHERE: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "alerts": (frozenset({"agent", "feed"}), EVERYONE),
     "approvals": (frozenset({"agent", "trader"}), frozenset()),
 }
+SCOPED = Namespaces(
+    DEFAULTS
+    | {
+        "desk": Namespace(publish=("trader:own",), subscribe=("*",), tenant_scoped=True),
+        "squad": Namespace(publish=("agent:team",), subscribe=("agent", "*:role"), tenant_scoped=True),
+    }
+)
 OWN_ONLY = {"orders": {"trader"}, "fills": {"trader"}}
 TEAM_ONLY = {"team": {"agent"}, "tasks": {"agent"}}
+
+
+def allowed(caller: Caller, action: Action, channel: str, namespace: Namespace, name: str) -> bool:
+    return decide(caller, action, channel, namespace, name).allowed
 
 
 def expected(role: str, action: Action, namespace: str, name: str, teams: tuple[str, ...]) -> bool:
@@ -156,3 +171,132 @@ def test_a_million_invented_channels_do_not_stay_in_memory() -> None:
         namespaces.of(f"custom:{number}")
 
     assert len(namespaces._known) <= 65_536
+
+
+# --- why
+
+
+@pytest.mark.parametrize(
+    ("who", "action", "channel", "rule", "named"),
+    [
+        (caller("ann", "admin"), "publish", "prices:X", "admin", "admin"),
+        (caller("ann", "trader"), "publish", "orders:ann", "role", "'trader:own'"),
+        (caller("ann"), "subscribe", "prices:X", "role", "'*'"),
+        (caller("ann", grant=Grant(publish=("orders:ann-*",))), "publish", "orders:ann-1", "grant", "'orders:ann-*'"),
+        (caller("ann", "trader"), "publish", "orders:bob", "default", "trader:own"),
+        (caller("ann", "admin", tenant="acme"), "subscribe", "desk:other/x", "tenant", "acme"),
+    ],
+)
+def test_a_decision_names_the_rule_that_decided(
+    who: Caller, action: Action, channel: str, rule: str, named: str
+) -> None:
+    decision = Access(SCOPED, report=lambda event: None).decide(who, action, channel)
+
+    assert decision.allowed is (rule not in ("default", "tenant"))
+    assert decision.rule == rule
+    assert named in decision.reason
+
+
+def test_a_refusal_is_reported_with_who_what_and_where() -> None:
+    reported: list[SecurityEvent] = []
+    access = Access(Namespaces(), report=reported.append)
+
+    for _ in range(2):  # remembered or not
+        with pytest.raises(HubError) as caught:
+            access.require(caller("ann", "trader"), "subscribe", "orders:bob")
+
+    assert caught.value.code is ErrorCode.PERMISSION_DENIED
+    assert [(e.name, e.user, e.target, e.allowed, e.detail) for e in reported] == [
+        ("authz_fail", "ann", "orders:bob", False, {"action": "subscribe"})
+    ] * 2
+
+
+def test_what_is_remembered_of_a_caller_ends_with_its_roles() -> None:
+    access = Access(Namespaces(), report=lambda event: None)
+    ann = caller("ann", "trader")
+    access.require(ann, "publish", "orders:ann")
+
+    for changed in (
+        caller("ann", "dashboard"),
+        caller("bob", "trader"),
+        caller("ann", "agent", teams=("ann",)),
+    ):
+        with pytest.raises(HubError):
+            access.require(changed, "publish", "orders:ann")
+    assert access.require(caller("ann", grant=Grant(publish=("orders:ann",))), "publish", "orders:ann").durable
+
+
+def test_decisions_about_invented_channels_do_not_stay_in_memory() -> None:
+    access = Access(Namespaces(), report=lambda event: None)
+    for number in range(2 * MAX_REMEMBERED):
+        access.require(caller("ann"), "subscribe", f"custom:{number}")
+
+    assert len(access._remembered) <= MAX_REMEMBERED
+
+
+# --- C65: tenants
+
+tenants = st.sampled_from(["", "acme", "globex", "a"])
+names = st.sampled_from(["ann", "bob", "acme", "globex", "a", "agent"])
+roles = st.sampled_from(["admin", "trader", "agent", "feed"])
+patterns = st.sampled_from(["desk:*", "squad:*", "*", "desk:globex/*", "desk:acme/ann", "prices:*"])
+
+
+@st.composite
+def callers(draw: st.DrawFn) -> Caller:
+    granted = tuple(draw(st.lists(patterns, max_size=2)))
+    return caller(
+        draw(names),
+        *draw(st.sets(roles)),
+        teams=tuple(draw(st.sets(names | st.just("*"), max_size=2))),
+        grant=Grant(publish=granted, subscribe=granted),
+        tenant=draw(tenants),
+    )
+
+
+@st.composite
+def scoped_channels(draw: st.DrawFn) -> str:
+    return draw(st.sampled_from(["desk", "squad"])) + ":" + "/".join(draw(st.lists(names, min_size=1, max_size=3)))
+
+
+@given(who=callers(), action=st.sampled_from(ACTIONS), channel=scoped_channels())
+def test_c65_no_role_and_no_grant_lets_a_tenant_into_another_one(who: Caller, action: Action, channel: str) -> None:
+    tenant, slash, _ = channel.partition(":")[2].partition("/")
+    decision = Access(SCOPED, report=lambda event: None).decide(who, action, channel)
+
+    if who.tenant and (not slash or tenant != who.tenant):
+        assert (decision.allowed, decision.rule) == (False, "tenant")
+    else:
+        assert decision.rule != "tenant"
+
+
+@given(who=callers(), action=st.sampled_from(ACTIONS), name=names, namespace=st.sampled_from(sorted(DEFAULTS)))
+def test_c65_elsewhere_a_tenant_changes_nothing_but_that_its_admin_is_nobodys_admin(
+    who: Caller, action: Action, name: str, namespace: str
+) -> None:
+    free = msgspec.structs.replace(who, tenant="", roles=who.roles - {"admin"} if who.tenant else who.roles)
+    access = Access(SCOPED, report=lambda event: None)
+
+    assert access.decide(who, action, f"{namespace}:{name}") == access.decide(free, action, f"{namespace}:{name}")
+
+
+@given(who=callers(), action=st.sampled_from(ACTIONS), name=names, namespace=st.sampled_from(["desk", "squad"]))
+def test_c65_within_its_tenant_a_caller_may_what_one_without_tenant_may_in_a_hub_of_its_own(
+    who: Caller, action: Action, name: str, namespace: str
+) -> None:
+    access = Access(SCOPED, report=lambda event: None)
+    inside = msgspec.structs.replace(who, tenant="acme", grant=Grant())
+    alone = msgspec.structs.replace(who, tenant="", grant=Grant())
+
+    decided = access.decide(inside, action, f"{namespace}:acme/{name}")
+
+    assert decided.allowed == access.decide(alone, action, f"{namespace}:{name}").allowed
+
+
+def test_c65_the_owner_of_a_name_in_one_tenant_is_not_its_namesake_elsewhere() -> None:
+    access = Access(SCOPED, report=lambda event: None)
+
+    assert access.decide(caller("ann", "trader", tenant="acme"), "publish", "desk:acme/ann").allowed
+    assert not access.decide(caller("ann", "trader"), "publish", "desk:acme/ann").allowed
+    assert not access.decide(caller("acme/ann", "trader"), "publish", "desk:acme/ann").allowed
+    assert access.decide(caller("ann", "trader"), "publish", "desk:ann").allowed
