@@ -11,15 +11,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.bootstrap import Hub
 from hub.edge.envelope import OrjsonResponse
 from hub.edge.openapi import describe
+from hub.edge.perimeter import Perimeter
 from hub.edge.websocket import UnknownPath
+from hub.guard.addresses import networks
 
 CONTENT_SECURITY_POLICY = (
-    "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
 
@@ -46,8 +48,14 @@ def create_app(hub: Hub, *, demo_token: Callable[[], str] | None = None) -> Star
 
     async def demo(request: Request) -> Response:
         assert demo_token is not None
-        return OrjsonResponse({"access_token": demo_token()}, headers={"cache-control": "no-store"})
+        return OrjsonResponse({"access_token": demo_token()})
 
+    security = hub.settings.security
+    perimeter = Middleware(
+        Perimeter,
+        trusted_proxies=networks(security.trusted_proxies),
+        allowed_origins=security.allowed_origins,
+    )
     app = Starlette(
         routes=[
             *([Route("/demo/token", demo)] if demo_token else []),
@@ -61,39 +69,11 @@ def create_app(hub: Hub, *, demo_token: Callable[[], str] | None = None) -> Star
             Mount("/static", StaticFiles(directory=str(dashboard))),
             WebSocketRoute("/{path:path}", UnknownPath()),
         ],
-        middleware=[Middleware(SafeHeaders)],
+        middleware=[perimeter],
         exception_handlers={404: _plain_error, 405: _plain_error, 500: _plain_error},
     )
     app.router.redirect_slashes = False  # a redirect would repeat the Host header of whoever asks
     return app
-
-
-class SafeHeaders:
-    """Pure ASGI: the headers every answer carries."""
-
-    HEADERS = (
-        (b"x-content-type-options", b"nosniff"),
-        (b"referrer-policy", b"no-referrer"),
-    )
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), *self.HEADERS]
-                if scope["path"].startswith("/static/"):
-                    # Pages elsewhere may import the browser SDK; an upgrade must not mix old and new modules.
-                    message["headers"].append((b"access-control-allow-origin", b"*"))
-                    message["headers"].append((b"cache-control", b"no-cache"))
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
 
 
 async def _plain_error(request: Request, failure: Exception) -> Response:

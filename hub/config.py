@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from hub.guard.addresses import networks
+from hub.guard.origins import ORIGIN
 from hub.namespaces import DEFAULTS, QUALIFIERS, Namespace
 from protocol.channels import NAMESPACE_NAME
 from protocol.fields import Name
@@ -26,6 +28,10 @@ Positive = Annotated[int, Meta(ge=1)]
 
 class ConfigError(Exception):
     """One sentence for the terminal."""
+
+
+class UnsafeConfig(ConfigError):
+    """The configuration promises a protection that is not there."""
 
 
 class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -46,6 +52,22 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     audience: str = "krin"
 
 
+class TlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """PEM files. With a certificate the hub speaks TLS 1.3 and nothing else."""
+
+    cert: str | None = None
+    key: str | None = None
+
+
+class SecuritySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """tls_required: do not start without a certificate. allowed_origins: whose pages may connect (empty: only the
+    hub's own). trusted_proxies: networks whose X-Forwarded-For and -Proto are believed (empty: nobody's)."""
+
+    tls_required: bool = False
+    allowed_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
@@ -58,6 +80,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     drain_timeout_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
     limits: LimitSettings = LimitSettings()
     auth: AuthSettings = AuthSettings()
+    tls: TlsSettings = TlsSettings()
+    security: SecuritySettings = SecuritySettings()
     namespaces: dict[str, Namespace] = msgspec.field(default_factory=lambda: dict(DEFAULTS))
 
 
@@ -77,6 +101,9 @@ def load(config_file: Path | None = None, **given: Any) -> Settings:
             raise ConfigError(f"cannot read {config_file}: {failure.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
             raise ConfigError(f"{config_file} is not valid TOML: {failure}") from None
+    tls = {name: given.pop(f"tls_{name}", None) for name in ("cert", "key")}
+    if any(tls.values()):
+        table["tls"] = tls  # together: a key of one place must not meet a certificate of another
     namespaces = table.pop("namespaces", {})
     if not isinstance(namespaces, dict):
         raise ConfigError("[namespaces] must hold one table per namespace")
@@ -85,11 +112,28 @@ def load(config_file: Path | None = None, **given: Any) -> Settings:
     table.setdefault("node", f"{socket.gethostname()}-{secrets.token_hex(2)}")
     try:
         merged = {**DEFAULTS, **{name: _namespace(name, policy) for name, policy in namespaces.items()}}
-        return msgspec.structs.replace(
+        settings = msgspec.structs.replace(
             msgspec.convert({**table, "data_dir": str(table["data_dir"])}, Settings, dec_hook=_path), namespaces=merged
         )
     except msgspec.ValidationError as failure:
         raise ConfigError(f"the configuration is wrong: {failure}") from None
+    _check_security(settings)
+    return settings
+
+
+def _check_security(settings: Settings) -> None:
+    security, tls = settings.security, settings.tls
+    if security.tls_required and tls.cert is None:
+        raise UnsafeConfig("[security] tls_required, but there is no certificate: give --tls-cert and --tls-key")
+    if tls.key is not None and tls.cert is None:
+        raise ConfigError("--tls-key needs --tls-cert")
+    for origin in security.allowed_origins:
+        if not ORIGIN.match(origin):
+            raise ConfigError(f"[security] allowed_origins: {origin!r} is no origin such as https://app.example.com")
+    try:
+        networks(security.trusted_proxies)
+    except ValueError as failure:
+        raise ConfigError(f"[security] trusted_proxies: {failure}") from None
 
 
 def _namespace(name: str, policy: Any) -> Namespace:

@@ -10,6 +10,7 @@ import asyncio
 import gc
 import signal
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 
 import uvicorn
@@ -89,10 +90,34 @@ def bind(settings: Settings) -> socket.socket:
     return listener
 
 
-def address(listener: socket.socket) -> str:
-    """`http://HOST:PORT` as a browser wants it."""
+def address(listener: socket.socket, settings: Settings) -> str:
+    """`http://HOST:PORT`, or https, as a browser wants it."""
+    scheme = "https" if settings.tls.cert else "http"
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """TLS 1.3 at least, or None without a certificate. Raises ConfigError for files that are no use."""
+    if settings.tls.cert is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_cert_chain(settings.tls.cert, settings.tls.key, password=_no_password)
+    except (OSError, ValueError) as failure:  # ssl.SSLError is an OSError
+        raise ConfigError(f"the TLS certificate or key cannot be used: {_reason(failure)}") from None
+    return context
+
+
+def _no_password() -> bytes:
+    raise ValueError("the key is encrypted")  # else OpenSSL would ask at a terminal that may not be there
+
+
+def _reason(failure: OSError | ValueError) -> str:
+    if isinstance(failure, ssl.SSLError):
+        return "it is no PEM file of a certificate and its key"
+    return getattr(failure, "strerror", None) or str(failure)
 
 
 async def serve(
@@ -100,6 +125,7 @@ async def serve(
     listener: socket.socket,
     on_ready: Callable[[], None],
     *,
+    tls: ssl.SSLContext | None = None,
     demo_token: Callable[[], str] | None = None,
 ) -> None:
     """Serve the hub until told to stop. The caller prints what a user should know in `on_ready`."""
@@ -120,4 +146,6 @@ async def serve(
         ws_ping_timeout=None,
         timeout_graceful_shutdown=int(LINGER_S),
     )
+    config.load()
+    config.ssl = tls
     await DrainingServer(config, on_ready=on_ready, drain=hub.drain).run_until_told(listener)

@@ -18,7 +18,7 @@ from hub.cli.shared import err, node_options, run, serve_options, settings_of
 from hub.clock import SystemClock
 from hub.config import Settings
 from hub.demo.run import run_demo
-from hub.serve import address, bind
+from hub.serve import address, bind, tls_context
 from hub.serve import serve as serve_hub
 from hub.supervise import Supervisor, local_redis, worker_command
 
@@ -49,8 +49,9 @@ def demo(seed: int, rate: float, **options: Any) -> None:
 
 
 async def _supervise(settings: Settings, workers: int, options: dict[str, Any]) -> None:
+    tls_context(settings)  # what the workers would fail at, said once
     listener = bind(settings)
-    where = address(listener)
+    where = address(listener, settings)
     async with AsyncExitStack() as stack:
         stack.callback(listener.close)
         redis_url = settings.redis_url
@@ -75,8 +76,9 @@ async def _serve(
     demo: Callable[[Hub], Coroutine[Any, Any, None]] | None = None,
     listen_fd: int | None = None,
 ) -> None:
+    tls = tls_context(settings)
     listener = bind(settings) if listen_fd is None else socket.socket(fileno=listen_fd)
-    where = address(listener)
+    where = address(listener, settings)
     async with AsyncExitStack() as stack:
         stack.callback(listener.close)
         hub = await stack.enter_async_context(open_hub(settings))
@@ -86,6 +88,7 @@ async def _serve(
                 hub,
                 listener,
                 lambda: _announce(settings, where, quiet=listen_fd is not None),
+                tls=tls,
                 demo_token=(lambda: _demo_token(settings)) if demo else None,
             )
             if extra is not None:
@@ -145,6 +148,7 @@ def check(**options: Any) -> None:
         table.add_row("configuration", "ok", f"{len(settings.namespaces)} namespaces")
         make_tokens(settings, SystemClock())
         table.add_row("signing key", "ok", settings.auth.algorithm)
+        table.add_row("tls", "ok", "off" if tls_context(settings) is None else "1.3")
         bind(settings).close()
         table.add_row("address", "ok", f"{settings.host}:{settings.port}")
         async with open_database(settings) as (database, embedded):

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 import click
 from rich.console import Console
 
-from hub.config import ConfigError, LogLevel, Settings, load
+from hub.config import ConfigError, LogLevel, Settings, UnsafeConfig, load
 from hub.observe.logs import configure_logging
 from protocol.errors import HubError
 from storage.errors import StorageError
@@ -19,6 +19,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 err = Console(stderr=True, highlight=False)
+
+
+class Unsafe(click.ClickException):
+    """A declared protection is missing: not to be confused with a start that failed."""
+
+    exit_code = 3
 
 
 class Duration(click.ParamType[int]):
@@ -62,6 +68,8 @@ def serve_options(command: F) -> F:
             click.option(
                 "--port", type=click.IntRange(0, 65535), envvar="KRIN_PORT", help="default: 8000; 0: any free"
             ),
+            click.option("--tls-cert", envvar="KRIN_TLS_CERT", help="PEM file; with it the hub speaks TLS 1.3 only"),
+            click.option("--tls-key", envvar="KRIN_TLS_KEY", help="PEM file; default: in the certificate's file"),
             click.option("--redis-url", envvar="KRIN_REDIS_URL", help="Redis; default: this node alone"),
             click.option("--node", envvar="KRIN_NODE", help="this node's name"),
             click.option("--ping-interval", type=float, envvar="KRIN_PING_INTERVAL", help="seconds; default: 25"),
@@ -78,6 +86,8 @@ def settings_of(options: dict[str, Any]) -> Settings:
         "host": options.get("host"),
         "port": options.get("port"),
         "data_dir": str(options["data_dir"]) if options.get("data_dir") else None,
+        "tls_cert": options.get("tls_cert"),
+        "tls_key": options.get("tls_key"),
         "database_url": options.get("database_url"),
         "redis_url": options.get("redis_url"),
         "log_level": options.get("log_level"),
@@ -88,7 +98,7 @@ def settings_of(options: dict[str, Any]) -> Settings:
     try:
         settings = load(options.get("config"), **given)
     except ConfigError as failure:
-        raise click.ClickException(str(failure)) from None
+        raise (Unsafe if isinstance(failure, UnsafeConfig) else click.ClickException)(str(failure)) from None
     configure_logging(settings.log_level)
     return settings
 

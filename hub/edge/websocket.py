@@ -16,6 +16,7 @@ from hub.connections.connection import Connection, ConnectionLimits
 from hub.connections.registry import Registry
 from hub.dispatch import Dispatcher
 from hub.edge.raw import EXTENSION
+from hub.edge.refusals import refuse_websocket
 from protocol import frames
 from protocol.codec import CODECS, JSON, Codec
 from protocol.errors import HubError
@@ -52,13 +53,13 @@ class WebSocketEndpoint:
         headers = [(name.lower(), value) for name, value in scope["headers"]]
         codec = _negotiate(scope["subprotocols"])
         if any(name.lower() in TOKEN_NAMES for name, _ in parse_qsl(scope["query_string"].decode("latin-1"))):
-            await _refuse(send, 400, "token_in_url: send the token in the first message")
+            await refuse_websocket(send, 400, "token_in_url: send the token in the first message")
         elif sum(name == b"host" for name, _ in headers) != 1:
-            await _refuse(send, 400, "exactly one Host header is needed")
+            await refuse_websocket(send, 400, "exactly one Host header is needed")
         elif codec is None:
-            await _refuse(send, 400, f"unknown subprotocol; offer one of {', '.join(CODECS)}")
+            await refuse_websocket(send, 400, f"unknown subprotocol; offer one of {', '.join(CODECS)}")
         elif self.draining or self._registry.full:
-            await _refuse(send, 503, "not accepting connections", retry_after_s=2)
+            await refuse_websocket(send, 503, "not accepting connections", retry_after_s=2)
         else:
             await self._accept(scope, receive, send, codec, dict(headers).get(b"authorization"))
 
@@ -70,11 +71,11 @@ class WebSocketEndpoint:
             kind, _, token = authorization.decode("latin-1").partition(" ")
             try:
                 if kind.lower() != "bearer":
-                    await _refuse(send, 401, "use Authorization: Bearer")
+                    await refuse_websocket(send, 401, "use Authorization: Bearer")
                     return
                 claims = self._authentication.authenticate(token.strip())
             except HubError as error:
-                await _refuse(send, 401, error.message)
+                await refuse_websocket(send, 401, error.message)
                 return
         await send({"type": "websocket.accept", "subprotocol": codec.subprotocol if scope["subprotocols"] else None})
         raw = scope["extensions"].get(EXTENSION) if scope.get("extensions") else None
@@ -110,7 +111,7 @@ class UnknownPath:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        await _refuse(send, 404, "not found")
+        await refuse_websocket(send, 404, "not found")
 
 
 class SendSocket:
@@ -190,13 +191,3 @@ def _negotiate(offered: list[str]) -> Codec | None:
     if not offered:
         return JSON
     return next((CODECS[name] for name in offered if name in CODECS), None)
-
-
-async def _refuse(send: Send, status: int, text: str, retry_after_s: int | None = None) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8")]
-    if status == 401:
-        headers.append((b"www-authenticate", b'Bearer error="invalid_token"'))
-    if retry_after_s is not None:
-        headers.append((b"retry-after", str(retry_after_s).encode()))
-    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": f"{text}\n".encode()})

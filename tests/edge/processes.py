@@ -59,13 +59,13 @@ class HubProcess:
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line.startswith("ready http://"), self.log.read_text()
+        assert line.startswith(("ready http://", "ready https://")), self.log.read_text()
         self.url = line.split()[1]
         self.ws_url = self.url.replace("http", "ws", 1) + "/ws"
 
     @property
     def address(self) -> tuple[str, int]:
-        host, _, port = self.url.removeprefix("http://").rpartition(":")
+        host, _, port = self.url.partition("://")[2].rpartition(":")
         return host, int(port)
 
     def token(self, name: str, *roles: str, teams: tuple[str, ...] = ("*",), ttl_s: int = 3600) -> str:

@@ -1,0 +1,118 @@
+"""The outermost layer, for HTTP and WebSocket alike: who is really there, which pages may ask, and what every answer
+carries. Pure ASGI: Starlette's own middleware classes never see a WebSocket."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hub.edge.refusals import refuse_websocket
+from hub.guard.addresses import Network, client_address, within
+from hub.guard.origins import allowed_origin
+
+Headers = list[tuple[bytes, bytes]]
+
+ALWAYS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
+BY_DEFAULT = {
+    # Answers are data: nothing to keep, nothing to run, nothing to frame.
+    b"cache-control": b"no-store",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+}
+STATIC_BY_DEFAULT = {
+    # Pages elsewhere may import the browser SDK; an upgrade must not mix old and new modules.
+    b"access-control-allow-origin": b"*",
+    b"cache-control": b"no-cache",
+}
+TRANSPORT_SECURITY = (b"strict-transport-security", b"max-age=31536000")
+PREFLIGHT = (
+    (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE"),
+    (b"access-control-allow-headers", b"authorization, content-type, idempotency-key, traceparent, x-request-id"),
+    (b"access-control-max-age", b"600"),
+)
+EXPOSED = (b"access-control-expose-headers", b"retry-after, www-authenticate")
+SHARED = ("/v1/", "/oauth/")  # what pages of other, listed origins may call
+
+
+class Perimeter:
+    def __init__(self, app: ASGIApp, *, trusted_proxies: Sequence[Network], allowed_origins: Collection[str]) -> None:
+        self._app = app
+        self._trusted_proxies = trusted_proxies
+        self._allowed_origins = frozenset(allowed_origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers: Headers = scope["headers"]
+        if self._trusted_proxies:
+            scope = self._seen_through_proxies(scope, headers)
+        origins = _values(headers, b"origin")
+        allowed = allowed_origin(
+            origins,
+            hosts=_values(headers, b"host"),
+            scheme="https" if scope["scheme"] in ("https", "wss") else "http",
+            listed=self._allowed_origins,
+        )
+        if scope["type"] == "websocket":
+            if allowed:
+                await self._app(scope, receive, send)
+            else:
+                await receive()  # websocket.connect
+                await refuse_websocket(send, 403, "pages of this origin may not connect")
+            return
+        shared = origins[0].encode() if origins and allowed and scope["path"].startswith(SHARED) else None
+        sender = _with_headers(send, scope, shared)
+        if scope["method"] == "OPTIONS" and origins and scope["path"].startswith(SHARED):
+            preflight = [*PREFLIGHT] if allowed else []
+            await sender({"type": "http.response.start", "status": 204 if allowed else 403, "headers": preflight})
+            await sender({"type": "http.response.body", "body": b""})
+        elif not allowed and scope["path"].startswith("/v1/"):
+            await sender({"type": "http.response.start", "status": 403, "headers": [(b"content-length", b"0")]})
+            await sender({"type": "http.response.body", "body": b""})
+        else:
+            await self._app(scope, receive, sender)
+
+    def _seen_through_proxies(self, scope: Scope, headers: Headers) -> Scope:
+        """The scope as it would look without the proxies in between."""
+        peer = scope.get("client")
+        if peer is None or not within(peer[0], self._trusted_proxies):
+            return scope
+        address = client_address(peer[0], _values(headers, b"x-forwarded-for"), self._trusted_proxies)
+        seen = {**scope, "client": (address, peer[1] if address == peer[0] else 0)}
+        # Each proxy sets what it saw; the last value is that of the one next to us.
+        protocols = [each.strip() for value in _values(headers, b"x-forwarded-proto") for each in value.split(",")]
+        if protocols and protocols[-1] in ("http", "https"):
+            secure = protocols[-1] == "https"
+            seen["scheme"] = ("wss" if secure else "ws") if scope["type"] == "websocket" else protocols[-1]
+        return seen
+
+
+def _with_headers(send: Send, scope: Scope, shared_with: bytes | None) -> Send:
+    static = scope["path"].startswith("/static/")
+    by_default = STATIC_BY_DEFAULT if static else BY_DEFAULT
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            given = message.get("headers", [])
+            names = {name for name, _ in given}
+            headers = [*given, *ALWAYS, *(item for item in by_default.items() if item[0] not in names)]
+            if scope["scheme"] == "https":
+                headers.append(TRANSPORT_SECURITY)
+            if not static:
+                headers.append((b"vary", b"origin"))
+            if shared_with is not None:
+                headers += [(b"access-control-allow-origin", shared_with), EXPOSED]
+            message["headers"] = headers
+        await send(message)
+
+    return send_with_headers
+
+
+def _values(headers: Headers, wanted: bytes) -> list[str]:
+    return [value.decode("latin-1") for name, value in headers if name.lower() == wanted]
