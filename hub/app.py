@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from hub.bootstrap import Hub
@@ -26,7 +26,10 @@ CONTENT_SECURITY_POLICY = (
 
 
 def create_app(hub: Hub, *, demo_token: Callable[[], str] | None = None) -> Starlette:
-    """`demo_token`: in the demo, where everything is simulated, the page signs itself in."""
+    """`demo_token`: in the demo, where everything is simulated, the page signs itself in.
+
+    Raises Ungoverned for a route that the permission table does not mention.
+    """
     dashboard = resources.files("hub") / "dashboard"
     page = (dashboard / "index.html").read_bytes()
 
@@ -56,24 +59,37 @@ def create_app(hub: Hub, *, demo_token: Callable[[], str] | None = None) -> Star
         trusted_proxies=networks(security.trusted_proxies),
         allowed_origins=security.allowed_origins,
     )
+    routes = [
+        *([Route("/demo/token", demo)] if demo_token else []),
+        Route("/", index),
+        Route("/health", health),
+        Route("/ready", ready),
+        Route("/metrics", metrics),
+        Route("/openapi.json", openapi),
+        WebSocketRoute("/ws", hub.websocket),
+        *hub.rest.routes,
+        Mount("/static", StaticFiles(directory=str(dashboard))),
+        WebSocketRoute("/{path:path}", UnknownPath()),
+    ]
+    hub.permissions.govern_routes(name for route in routes for name in names_of(route))
     app = Starlette(
-        routes=[
-            *([Route("/demo/token", demo)] if demo_token else []),
-            Route("/", index),
-            Route("/health", health),
-            Route("/ready", ready),
-            Route("/metrics", metrics),
-            Route("/openapi.json", openapi),
-            WebSocketRoute("/ws", hub.websocket),
-            *hub.rest.routes,
-            Mount("/static", StaticFiles(directory=str(dashboard))),
-            WebSocketRoute("/{path:path}", UnknownPath()),
-        ],
+        routes=routes,
         middleware=[perimeter],
         exception_handlers={404: _plain_error, 405: _plain_error, 500: _plain_error},
     )
     app.router.redirect_slashes = False  # a redirect would repeat the Host header of whoever asks
     return app
+
+
+def names_of(route: BaseRoute) -> list[str]:
+    """A route as the permission table names it, once for each of its methods."""
+    match route:
+        case Route():
+            return [f"{method} {route.path}" for method in sorted(route.methods or ()) if method != "HEAD"]
+        case WebSocketRoute() | Mount():
+            return [f"GET {route.path}"]
+        case _:
+            return [repr(route)]  # of a kind that nobody thought of: no table mentions it
 
 
 async def _plain_error(request: Request, failure: Exception) -> Response:

@@ -40,6 +40,7 @@ from hub.edge.websocket import WebSocketEndpoint
 from hub.guard.events import SecurityEvents
 from hub.namespaces import Namespaces
 from hub.observe.metrics import Metrics, counter, counters, gauge
+from hub.permissions import Permissions
 from hub.presence.service import TOPIC as PRESENCE
 from hub.presence.service import PresenceService
 from protocol.close_codes import CloseCode
@@ -87,6 +88,7 @@ class Hub(msgspec.Struct, kw_only=True, dict=True):
     websocket: WebSocketEndpoint
     rest: RestRoutes
     metrics: Metrics
+    permissions: Permissions
 
     async def publish(
         self,
@@ -177,6 +179,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             clock=clock,
         )
         events = SecurityEvents()
+        permissions = Permissions(report=events.report)
         access = Access(Namespaces(settings.namespaces), report=events.report)
         fanout = Fanout(loop)
         durable = DurableChannels(MessageLog(database, writer=writer), deliver=fanout.deliver, clock=clock)
@@ -231,6 +234,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
                 "channels.list": lambda params, caller: reader.channels(caller),
                 "hub.time": lambda params, caller: {"time": clock.now_ms()},
             },
+            permissions=permissions,
         )
 
         def leave(connection: Connection) -> None:
@@ -253,12 +257,13 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
                 dispatcher, authentication, registry, fanout, on_end=leave, limits=limits, clock=clock
             ),
             rest=RestRoutes(
-                KrinAPIService(authentication, dispatcher, clock=clock),
+                KrinAPIService(authentication, dispatcher, permissions=permissions, clock=clock),
                 authentication,
                 dispatcher,
                 max_body_bytes=settings.limits.message_bytes,
             ),
             metrics=Metrics([lambda: _measure(registry, fanout, durable, dispatcher, subscriptions)]),
+            permissions=permissions,
         )
         async with asyncio.TaskGroup() as group:
             tasks = [

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from hub.caller import Caller
+from hub.permissions import Permissions
 from protocol.codec import JSON, Codec, decode_error
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import Call
@@ -26,9 +27,14 @@ Method = Callable[[Mapping[str, Any], Caller], Any | Awaitable[Any]]
 class Dispatcher:
     """Finds the handler of a command. Handlers and methods are merged once, at start."""
 
-    def __init__(self, handlers: Mapping[type, Handler], methods: Mapping[str, Method]) -> None:
+    def __init__(
+        self, handlers: Mapping[type, Handler], methods: Mapping[str, Method], *, permissions: Permissions
+    ) -> None:
+        """Raises Ungoverned for a handler that the permission tables do not mention."""
         self._handlers: dict[type, Handler] = {**handlers, Call: self._call}
         self._methods = dict(methods)
+        self._permissions = permissions
+        permissions.govern(self._handlers, self._methods)
         self.commands: dict[str, int] = {}  # command type -> count, for the metrics
         self.errors: dict[str, int] = {}  # error name -> count
 
@@ -66,6 +72,7 @@ class Dispatcher:
         method = self._methods.get(command.method)
         if method is None:
             raise HubError(ErrorCode.UNKNOWN_TYPE, "no such method", path="$.method")
+        self._permissions.require_method(command.method, caller)
         return method(command.params, caller)
 
 

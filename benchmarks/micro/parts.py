@@ -22,6 +22,7 @@ from hub.connections.registry import Registry
 from hub.dispatch import Dispatcher
 from hub.edge.sessions import Sessions
 from hub.namespaces import Namespaces
+from hub.permissions import Permissions
 from hub.presence.service import PresenceService
 from hub.publication import Publication
 from protocol.codec import JSON, Codec, encode_body
@@ -96,7 +97,11 @@ class Parts:
             max_subscriptions=1024,
             clock=self.clock,
         )
-        self.dispatcher = Dispatcher({Connect: sessions.connect, Publish: publisher.publish}, {})
+        self.dispatcher = Dispatcher(
+            {Connect: sessions.connect, Publish: publisher.publish},
+            {},
+            permissions=Permissions(report=lambda event: None),
+        )
 
     def connection(self, codec: Codec = JSON) -> Connection:
         connection = Connection(

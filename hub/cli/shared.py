@@ -12,6 +12,7 @@ from rich.console import Console
 
 from hub.config import ConfigError, LogLevel, Settings, UnsafeConfig, load
 from hub.observe.logs import configure_logging
+from hub.permissions import Ungoverned
 from protocol.errors import HubError
 from storage.errors import StorageError
 
@@ -22,7 +23,7 @@ err = Console(stderr=True, highlight=False)
 
 
 class Unsafe(click.ClickException):
-    """A declared protection is missing: not to be confused with a start that failed."""
+    """A protection is missing, declared or taken for granted: not to be confused with a start that failed."""
 
     exit_code = 3
 
@@ -104,7 +105,10 @@ def settings_of(options: dict[str, Any]) -> Settings:
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run a command's work. What can be expected to go wrong is one line and exit code 1, never a traceback."""
+    """Run a command's work. What can be expected to go wrong is one line and exit code 1, never a traceback.
+
+    A handler without a permission is a mistake in the program: exit code 3, so that no supervisor tries again.
+    """
     try:
         asyncio.run(work)
     except KeyboardInterrupt:
@@ -113,7 +117,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
         known = _known(failure)
         if known is None:
             raise
-        raise click.ClickException(known) from None
+        raise (Unsafe if _is_ungoverned(failure) else click.ClickException)(known) from None
 
 
 def _known(failure: BaseException) -> str | None:
@@ -121,8 +125,14 @@ def _known(failure: BaseException) -> str | None:
     if isinstance(failure, BaseExceptionGroup):
         lines = [_known(each) for each in failure.exceptions]
         return lines[0] if lines and all(lines) else None
-    if isinstance(failure, ConfigError | StorageError | HubError):
+    if isinstance(failure, ConfigError | StorageError | HubError | Ungoverned):
         return str(failure)
     if isinstance(failure, OSError):
         return failure.strerror or str(failure)
     return None
+
+
+def _is_ungoverned(failure: BaseException) -> bool:
+    if isinstance(failure, BaseExceptionGroup):
+        return any(_is_ungoverned(each) for each in failure.exceptions)
+    return isinstance(failure, Ungoverned)

@@ -50,13 +50,12 @@ class RestRoutes:
         self._authentication = authentication
         self._dispatcher = dispatcher
         self._max_body_bytes = max_body_bytes
-        endpoint = service.create_revolutionary_endpoint
         self.routes = [
-            Route("/v1/auth/login", endpoint(self._login, security_level="basic"), methods=["POST"]),
-            Route("/v1/publish", endpoint(self._publish), methods=["POST"]),
-            Route("/v1/channels", endpoint(self._channels), methods=["GET"]),
-            Route("/v1/history/{channel:path}", endpoint(self._history), methods=["GET"]),
-            Route("/v1/presence/{channel:path}", endpoint(self._presence), methods=["GET"]),
+            service.route("POST /v1/auth/login", self._login),
+            service.route("POST /v1/publish", self._publish),
+            service.route("GET /v1/channels", self._channels),
+            service.route("GET /v1/history/{channel:path}", self._history),
+            service.route("GET /v1/presence/{channel:path}", self._presence),
             Route("/oauth/token", self._token, methods=["POST"]),
         ]
 

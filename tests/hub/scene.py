@@ -28,6 +28,7 @@ from hub.dispatch import Dispatcher
 from hub.edge.sessions import Sessions
 from hub.guard.events import SecurityEvent
 from hub.namespaces import DEFAULTS, Namespace, Namespaces
+from hub.permissions import Permissions
 from hub.presence.service import PresenceService
 from protocol.codec import JSON, Codec
 from protocol.messages import Connect, History, Presence, Publish, Refresh, Subscribe, Unsubscribe
@@ -98,6 +99,7 @@ class Scene:
                 Presence: self.reader.presence,
             },
             {},
+            permissions=Permissions(report=self.events.append),
         )
 
     @asynccontextmanager

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from doubles import caller
 
 from hub.dispatch import Dispatcher, convert
+from hub.guard.events import SecurityEvent
+from hub.permissions import COMMANDS, METHODS, Need, Permissions, Ungoverned
 from protocol.errors import TEMPORARY, ErrorCode, HubError
-from protocol.messages import Call, ErrorBody, History, Presence
+from protocol.messages import AnyCommand, Call, ErrorBody, History, Pong, Presence
 from protocol.positions import Position
 
 SECRET = "postgresql://krin:hunter2@db/krin"
@@ -24,8 +26,12 @@ def raising(failure: BaseException) -> Any:
     return handler
 
 
+def dispatcher_of(handlers: dict[type, Any], methods: dict[str, Any]) -> Dispatcher:
+    return Dispatcher(handlers, methods, permissions=Permissions(report=lambda event: None))
+
+
 def failed(failure: BaseException) -> HubError:
-    dispatcher = Dispatcher({History: raising(failure)}, {})
+    dispatcher = dispatcher_of({History: raising(failure)}, {})
     with pytest.raises(HubError) as caught:
         dispatcher.handle(History(id=1, channel="custom:x"), caller("ann"))
     return caught.value
@@ -71,21 +77,21 @@ def test_a_timeout_says_when_to_try_again() -> None:
 
 def test_a_command_without_a_handler_is_an_error_and_not_a_crash() -> None:
     with pytest.raises(HubError) as caught:
-        Dispatcher({}, {}).handle(Presence(id=1, channel="custom:x"), caller("ann"))
+        dispatcher_of({}, {}).handle(Presence(id=1, channel="custom:x"), caller("ann"))
 
     assert caught.value.code in (ErrorCode.INTERNAL, ErrorCode.UNKNOWN_TYPE)
 
 
 def test_an_unknown_method_is_an_unknown_type_at_its_path() -> None:
     with pytest.raises(HubError) as caught:
-        Dispatcher({}, {}).handle(Call(id=1, method="orders.nope"), caller("ann"))
+        dispatcher_of({}, {}).handle(Call(id=1, method="orders.nope"), caller("ann"))
 
     assert (caught.value.code, caught.value.path) == (ErrorCode.UNKNOWN_TYPE, "$.method")
 
 
 def test_cancellation_is_not_an_error_to_be_answered() -> None:
     with pytest.raises(asyncio.CancelledError):
-        Dispatcher({History: raising(asyncio.CancelledError())}, {}).handle(
+        dispatcher_of({History: raising(asyncio.CancelledError())}, {}).handle(
             History(id=1, channel="custom:x"), caller("ann")
         )
 
@@ -94,7 +100,7 @@ def test_each_error_and_each_command_is_counted_once() -> None:
     def late(*_: object) -> None:
         raise HubError(ErrorCode.TIMEOUT, "late")
 
-    dispatcher = Dispatcher({History: late}, {})
+    dispatcher = dispatcher_of({History: late}, {})
     for number in range(1, 4):
         with pytest.raises(HubError):
             dispatcher.handle(History(id=number, channel="custom:x"), caller("ann"))
@@ -109,3 +115,37 @@ def test_parameters_of_a_method_are_checked_with_their_path() -> None:
 
     assert (caught.value.code, caught.value.path) == (ErrorCode.SCHEMA_INVALID, "$.params.offset")
     assert "three" not in caught.value.message
+
+
+# --- C59: nothing runs that nobody has decided about
+
+
+class Invented:
+    """A command that the permission table has never heard of."""
+
+
+def test_c59_a_command_or_method_without_a_permission_stops_the_start() -> None:
+    with pytest.raises(Ungoverned, match="Invented"):
+        dispatcher_of({Invented: raising(KeyError())}, {})
+    with pytest.raises(Ungoverned, match=r"orders\.invented"):
+        dispatcher_of({}, {"orders.invented": lambda params, caller: None})
+
+
+def test_c59_every_command_of_the_protocol_has_a_permission() -> None:
+    assert set(COMMANDS) == set(get_args(AnyCommand)) - {Pong}  # a pong asks for nothing
+
+
+def test_c59_a_method_for_admins_is_refused_to_everybody_else_and_the_attempt_is_reported() -> None:
+    reported: list[SecurityEvent] = []
+    permissions = Permissions(report=reported.append, methods=METHODS | {"hub.secret": Need.ADMIN})
+    dispatcher = Dispatcher({}, {"hub.secret": lambda params, caller: 42}, permissions=permissions)
+    command = Call(id=1, method="hub.secret")
+
+    with pytest.raises(HubError) as caught:
+        dispatcher.handle(command, caller("ann", "trader", "agent"))
+
+    assert caught.value.code is ErrorCode.PERMISSION_DENIED
+    assert [(each.name, each.user, each.target, each.allowed) for each in reported] == [
+        ("authz_fail", "ann", "hub.secret", False)
+    ]
+    assert dispatcher.handle(command, caller("root", "admin")) == 42

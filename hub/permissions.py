@@ -1,0 +1,128 @@
+"""Who may use what: every command, method and route stands in one of these tables, or the hub does not start.
+
+Deny by default: a handler that somebody adds and forgets to enter here never answers anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from enum import Enum
+
+from hub.caller import Caller
+from hub.guard.events import Report, SecurityEvent
+from protocol.errors import ErrorCode, HubError
+from protocol.messages import (
+    Call,
+    Connect,
+    History,
+    Presence,
+    Publish,
+    Refresh,
+    Search,
+    Subscribe,
+    Unsubscribe,
+)
+
+
+class Need(Enum):
+    """What a caller must be. A channel's own rules (hub.channels.access) come on top."""
+
+    NOTHING = "anybody, signed in or not"
+    SIGN_IN = "a valid token"
+    CHANNEL = "a valid token, and the channel's leave"
+    ADMIN = "the role admin"
+
+
+COMMANDS: Mapping[type, Need] = {
+    Connect: Need.NOTHING,  # brings the token
+    Refresh: Need.SIGN_IN,
+    Subscribe: Need.CHANNEL,
+    Unsubscribe: Need.SIGN_IN,
+    Publish: Need.CHANNEL,
+    History: Need.CHANNEL,
+    Presence: Need.CHANNEL,
+    Search: Need.CHANNEL,
+    Call: Need.SIGN_IN,  # and what METHODS says
+}
+
+METHODS: Mapping[str, Need] = {
+    "channels.list": Need.SIGN_IN,
+    "hub.time": Need.SIGN_IN,
+}
+
+ROUTES: Mapping[str, Need] = {
+    "GET /": Need.NOTHING,
+    "GET /static": Need.NOTHING,
+    "GET /health": Need.NOTHING,
+    "GET /ready": Need.NOTHING,
+    "GET /metrics": Need.NOTHING,
+    "GET /openapi.json": Need.NOTHING,
+    "GET /demo/token": Need.NOTHING,  # exists in `krin demo` only
+    "GET /ws": Need.NOTHING,  # then COMMANDS
+    "GET /{path:path}": Need.NOTHING,  # answers every other WebSocket with 404
+    "POST /oauth/token": Need.NOTHING,
+    "POST /v1/auth/login": Need.NOTHING,
+    "POST /v1/publish": Need.CHANNEL,
+    "GET /v1/channels": Need.SIGN_IN,
+    "GET /v1/history/{channel:path}": Need.CHANNEL,
+    "GET /v1/presence/{channel:path}": Need.CHANNEL,
+}
+
+
+class Ungoverned(Exception):
+    """Handlers that no table mentions; the text names them, for the terminal."""
+
+
+class Permissions:
+    """The tables at work."""
+
+    def __init__(
+        self,
+        *,
+        report: Report,
+        commands: Mapping[type, Need] = COMMANDS,
+        methods: Mapping[str, Need] = METHODS,
+        routes: Mapping[str, Need] = ROUTES,
+    ) -> None:
+        self._report = report
+        self._commands = commands
+        self._methods = methods
+        self._routes = routes
+
+    def govern(self, commands: Collection[type], methods: Collection[str]) -> None:
+        """Raises Ungoverned if one of these has no entry."""
+        missing = [kind.__name__ for kind in commands if kind not in self._commands]
+        _complain([*missing, *(method for method in methods if method not in self._methods)])
+
+    def govern_routes(self, names: Iterable[str]) -> None:
+        """Routes as `METHOD /path`. Raises Ungoverned if one of these has no entry."""
+        _complain([name for name in names if name not in self._routes])
+
+    def of_route(self, name: str) -> Need:
+        """Raises Ungoverned."""
+        self.govern_routes([name])
+        return self._routes[name]
+
+    def require_method(self, method: str, caller: Caller) -> None:
+        """Raises HubError(permission_denied)."""
+        self.require(self._methods[method], caller, target=method)
+
+    def require(self, need: Need, caller: Caller, *, target: str) -> None:
+        """For a caller whose token is valid. Raises HubError(permission_denied)."""
+        if need is Need.ADMIN and "admin" not in caller.roles:
+            self._report(
+                SecurityEvent(
+                    name="authz_fail",
+                    user=caller.user,
+                    address=caller.address,
+                    target=target,
+                    allowed=False,
+                    severity="WARN",
+                )
+            )
+            raise HubError(ErrorCode.PERMISSION_DENIED, "this needs the role admin")
+
+
+def _complain(missing: list[str]) -> None:
+    if missing:
+        raise Ungoverned(f"nobody has decided who may use {', '.join(missing)}: see hub/permissions.py")
