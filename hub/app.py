@@ -68,6 +68,7 @@ def create_app(hub: Hub, *, demo_token: Callable[[], str] | None = None) -> Star
         Route("/openapi.json", openapi),
         WebSocketRoute("/ws", hub.websocket),
         *hub.rest.routes,
+        *hub.oauth.routes,
         Mount("/static", StaticFiles(directory=str(dashboard))),
         WebSocketRoute("/{path:path}", UnknownPath()),
     ]

@@ -14,7 +14,8 @@ import msgspec
 from prometheus_client.core import Metric
 
 from hub import __version__
-from hub.auth.keys import KeyUnusable, load_or_create_key
+from hub.auth.keyring import KeyRing, KeyUnusable
+from hub.auth.keys import Keys, KeySet, configured_keys
 from hub.auth.passwords import Passwords
 from hub.auth.service import Authentication
 from hub.auth.tokens import Tokens
@@ -34,6 +35,7 @@ from hub.connections.connection import Connection, ConnectionLimits
 from hub.connections.registry import Registry
 from hub.dispatch import Dispatcher
 from hub.edge.envelope import KrinAPIService
+from hub.edge.oauth import OAuthRoutes
 from hub.edge.rest import RestRoutes
 from hub.edge.sessions import Sessions
 from hub.edge.websocket import WebSocketEndpoint
@@ -87,6 +89,7 @@ class Hub(msgspec.Struct, kw_only=True, dict=True):
     broker: Broker
     websocket: WebSocketEndpoint
     rest: RestRoutes
+    oauth: OAuthRoutes
     metrics: Metrics
     permissions: Permissions
 
@@ -165,7 +168,8 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
     """
     clock = clock or SystemClock()
     loop = asyncio.get_running_loop()
-    tokens = make_tokens(settings, clock)  # first: a wrong key should stop the start before anything has begun
+    keys = open_keys(settings, clock)  # first: a wrong key should stop the start before anything has begun
+    tokens = make_tokens(settings, clock, keys)
     async with AsyncExitStack() as stack:
         database, embedded = await stack.enter_async_context(open_database(settings))
         writer = await stack.enter_async_context(database.writer())
@@ -262,6 +266,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
                 dispatcher,
                 max_body_bytes=settings.limits.message_bytes,
             ),
+            oauth=OAuthRoutes(authentication, tokens, dispatcher, max_body_bytes=settings.limits.message_bytes),
             metrics=Metrics([lambda: _measure(registry, fanout, durable, dispatcher, subscriptions)]),
             permissions=permissions,
         )
@@ -274,6 +279,8 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
                 group.create_task(durable.mend(), name="durable mend"),
                 group.create_task(durable.sweep(), name="durable sweep"),
             ]
+            if isinstance(keys, KeyRing):
+                tasks.append(group.create_task(keys.run(), name="keys"))
             if embedded is not None:
                 tasks.append(group.create_task(embedded.run(), name="embedded postgres"))
             try:
@@ -286,35 +293,27 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
                     task.cancel()
 
 
-def make_tokens(settings: Settings, clock: Clock) -> Tokens:
+def make_tokens(settings: Settings, clock: Clock, keys: Keys | None = None) -> Tokens:
     """The issuer and verifier of access tokens. Raises ConfigError for a key that cannot be used."""
     auth = settings.auth
+    return Tokens(keys or open_keys(settings, clock), clock=clock, issuer=auth.issuer, audience=auth.audience)
+
+
+def open_keys(settings: Settings, clock: Clock) -> KeySet | KeyRing:
+    """The keys that are configured, or the ring of the data folder. Raises ConfigError."""
+    auth = settings.auth
     try:
-        if auth.algorithm == "HS256":
-            signing: Any = (
-                Path(auth.signing_key_file).read_bytes().strip()
-                if auth.signing_key_file
-                else load_or_create_key(settings.data_dir)
-            )
-            verifying = signing
-        else:
-            if auth.verifying_key_file is None:
-                raise ConfigError(f"[auth] algorithm {auth.algorithm} needs verifying_key_file")
-            signing = Path(auth.signing_key_file).read_bytes() if auth.signing_key_file else None
-            verifying = Path(auth.verifying_key_file).read_bytes()
+        if auth.signing_key_file is None and auth.verifying_key_file is None:
+            return KeyRing(settings.data_dir, algorithm=auth.algorithm, clock=clock)
+        return configured_keys(
+            auth.algorithm,
+            signing=Path(auth.signing_key_file).read_bytes() if auth.signing_key_file else None,
+            verifying=Path(auth.verifying_key_file).read_bytes() if auth.verifying_key_file else None,
+        )
     except OSError as failure:
         raise ConfigError(f"a key file cannot be read: {failure.strerror}") from None
     except KeyUnusable as failure:
         raise ConfigError(str(failure)) from None
-    try:
-        return Tokens(
-            clock=clock,
-            algorithm=auth.algorithm,
-            signing_key=signing,
-            verifying_key=verifying,
-            issuer=auth.issuer,
-            audience=auth.audience,
-        )
     except ValueError as failure:
         raise ConfigError(f"[auth] {failure}") from None
 

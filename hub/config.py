@@ -43,9 +43,12 @@ class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """HS256 with a generated key by default. For RS256, ES256 or EdDSA name the key files (PEM)."""
+    """Keys are generated into the data folder, unless a file is named: a PEM file, or for HS256 the secret itself.
 
-    algorithm: Literal["HS256", "RS256", "ES256", "EdDSA"] = "HS256"
+    A verifying file may hold several public keys; with it alone the hub only verifies what others issue.
+    """
+
+    algorithm: Literal["HS256", "RS256", "ES256", "EdDSA"] = "EdDSA"
     signing_key_file: str | None = None
     verifying_key_file: str | None = None
     issuer: str = "krin"

@@ -60,6 +60,7 @@ ROUTES: Mapping[str, Need] = {
     "GET /demo/token": Need.NOTHING,  # exists in `krin demo` only
     "GET /ws": Need.NOTHING,  # then COMMANDS
     "GET /{path:path}": Need.NOTHING,  # answers every other WebSocket with 404
+    "GET /.well-known/jwks.json": Need.NOTHING,
     "POST /oauth/token": Need.NOTHING,
     "POST /v1/auth/login": Need.NOTHING,
     "POST /v1/publish": Need.CHANNEL,

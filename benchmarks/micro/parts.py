@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from hub.auth.keys import configured_keys
 from hub.auth.passwords import Passwords
 from hub.auth.service import Authentication
 from hub.auth.tokens import Tokens
@@ -66,7 +67,7 @@ class Parts:
         self.clock = SystemClock()
         self.loop = asyncio.new_event_loop()
         self.fanout = Fanout(self.loop)
-        self.tokens = Tokens(clock=self.clock, signing_key=KEY, verifying_key=KEY)
+        self.tokens = Tokens(configured_keys("HS256", signing=KEY), clock=self.clock)
         authentication = Authentication(
             self.tokens, Passwords(), users=nothing, clients=nothing, refresh_tokens=nothing, clock=self.clock
         )

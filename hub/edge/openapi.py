@@ -56,6 +56,7 @@ def describe() -> dict[str, Any]:
                     },
                 }
             },
+            "/.well-known/jwks.json": {"get": _public("The public keys of access tokens (RFC 7517)")},
             "/health": {"get": _public("What works and what does not")},
             "/ready": {"get": _public("200 while this node takes connections")},
             "/metrics": {"get": _public("Prometheus metrics")},

@@ -12,6 +12,7 @@ import msgspec
 from clock import ManualClock
 from doubles import RecordingSocket
 
+from hub.auth.keys import configured_keys
 from hub.auth.passwords import Passwords
 from hub.auth.service import Authentication
 from hub.auth.tokens import Tokens
@@ -47,7 +48,7 @@ class Scene:
     ) -> None:
         loop = asyncio.get_running_loop()
         self.clock = ManualClock(now_ms=time.time_ns() // 1_000_000)
-        self.tokens = Tokens(clock=self.clock, signing_key=KEY, verifying_key=KEY)
+        self.tokens = Tokens(configured_keys("HS256", signing=KEY), clock=self.clock)
         self.log = log or MessageLog(database)
         self.fanout = Fanout(loop)
         self.durable = DurableChannels(self.log, deliver=self.fanout.deliver, clock=self.clock)

@@ -1,0 +1,79 @@
+"""The keys that sign tokens: list, rotate, remove."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from hub.auth.keyring import OVERLAP_S, SETTLE_S, UNNAMED, KeyRing, KeyUnusable
+from hub.bootstrap import open_keys
+from hub.cli.shared import Duration, err, node_options, settings_of
+from hub.clock import SystemClock
+from hub.config import ConfigError
+
+NEVER = "-"
+
+
+@click.group()
+def keys() -> None:
+    """The keys that sign access tokens, in the data folder."""
+
+
+@keys.command("list")
+@node_options
+def keys_list(**options: Any) -> None:
+    """Each key, from when it signs and until when it verifies."""
+    ring = _ring(options)
+    now_s = SystemClock().now_ms() // 1000
+    signing = ring.current.signing(now_s)
+    table = Table("key", "algorithm", "signs from", "verifies until", "now", box=None)
+    for key in ring.current.keys:
+        state = "signs" if key is signing else "verifies" if key.live(now_s) else "expired"
+        table.add_row(key.kid or UNNAMED, key.algorithm, _time(key.not_before), _time(key.expires_at), state)
+    Console(width=160).print(table)
+
+
+@keys.command("rotate")
+@click.option("--overlap", type=Duration(), default=OVERLAP_S, help="of the old keys; default: 24h")
+@node_options
+def keys_rotate(overlap: int, **options: Any) -> None:
+    """Make a new key. Running nodes take it up by themselves; no valid token is refused."""
+    ring = _ring(options)
+    try:
+        ring.rotate(overlap_s=overlap)
+    except KeyUnusable as failure:
+        raise click.ClickException(str(failure)) from None
+    err.print(f"the new key signs in {SETTLE_S} s; the old ones verify until the overlap has passed")
+
+
+@keys.command("remove")
+@click.argument("kid")
+@node_options
+def keys_remove(kid: str, **options: Any) -> None:
+    """Take the key KID out, because somebody else may have it: its tokens are refused at once."""
+    ring = _ring(options)
+    try:
+        found = ring.remove(kid)
+    except KeyUnusable as failure:
+        raise click.ClickException(str(failure)) from None
+    if not found:
+        raise click.ClickException("there is no such key; krin keys list shows them")
+    err.print(f"removed {kid}")
+
+
+def _ring(options: dict[str, Any]) -> KeyRing:
+    try:
+        ring = open_keys(settings_of(options), SystemClock())
+    except ConfigError as failure:
+        raise click.ClickException(str(failure)) from None
+    if not isinstance(ring, KeyRing):
+        raise click.ClickException("the keys are given by [auth] in the configuration: change the files there")
+    return ring
+
+
+def _time(seconds: int | None) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ") if seconds else NEVER
