@@ -183,7 +183,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             clock=clock,
         )
         events = SecurityEvents()
-        permissions = Permissions(report=events.report)
+        permissions = Permissions(report=events.report, clock=clock)
         access = Access(Namespaces(settings.namespaces), report=events.report)
         fanout = Fanout(loop)
         durable = DurableChannels(MessageLog(database, writer=writer), deliver=fanout.deliver, clock=clock)

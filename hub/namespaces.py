@@ -28,7 +28,8 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     after one of its roles; `*` is everyone signed in. `admin` may do everything. types: the domain types accepted;
     `*` accepts any, custom ones as plain JSON objects. history_size and history_ttl_s bound what a recoverable
     channel keeps; a durable one keeps everything. rate_per_s bounds what one connection publishes here. tenant_scoped:
-    channels are named `tenant/rest`, and a caller of a tenant reaches those of its own tenant only.
+    channels are named `tenant/rest`, and a caller of a tenant reaches those of its own tenant only. mfa: whoever
+    signed in with a password alone may read here but not publish.
     """
 
     promise: Promise = "recoverable"
@@ -42,6 +43,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     rate_per_s: Annotated[int, Meta(ge=1)] | None = None
     max_keys: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
     tenant_scoped: bool = False
+    mfa: bool = False
 
     @property
     def durable(self) -> bool:
@@ -77,10 +79,18 @@ DEFAULTS: dict[str, Namespace] = {
     "agent": Namespace(publish=("agent",), subscribe=("agent", "dashboard"), presence=True),
     "custom": Namespace(publish=("feed", "trader", "agent"), subscribe=EVERYONE, presence=True),
     "orders": Namespace(
-        promise="durable", types=("ORDER_EVENT", "EXECUTION_REPORT"), publish=("trader:own",), subscribe=("trader:own",)
+        promise="durable",
+        types=("ORDER_EVENT", "EXECUTION_REPORT"),
+        publish=("trader:own",),
+        subscribe=("trader:own",),
+        mfa=True,
     ),
     "fills": Namespace(
-        promise="durable", types=("EXECUTION_REPORT",), publish=("trader:own",), subscribe=("trader:own",)
+        promise="durable",
+        types=("EXECUTION_REPORT",),
+        publish=("trader:own",),
+        subscribe=("trader:own",),
+        mfa=True,
     ),
     "team": Namespace(
         promise="durable",
@@ -101,6 +111,7 @@ DEFAULTS: dict[str, Namespace] = {
         types=("APPROVAL_REQUESTED", "APPROVAL_RESOLVED"),
         publish=("agent", "trader"),
         subscribe=("*:role",),
+        mfa=True,
     ),
 }
 

@@ -5,10 +5,13 @@ Deny by default: a handler that somebody adds and forgets to enter here never an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
 
+from hub.auth.assurance import require_two_factors
 from hub.caller import Caller
+from hub.clock import Clock
 from hub.guard.events import Report, SecurityEvent
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import (
@@ -69,6 +72,11 @@ ROUTES: Mapping[str, Need] = {
     "GET /v1/presence/{channel:path}": Need.CHANNEL,
 }
 
+ANY_AGE = math.inf
+SECOND_FACTOR: Mapping[str, float] = {}
+"""Methods and routes that a password alone does not open, and how old the proof may be, in seconds. What needs ADMIN is
+always among them."""
+
 
 class Ungoverned(Exception):
     """Handlers that no table mentions; the text names them, for the terminal."""
@@ -81,14 +89,18 @@ class Permissions:
         self,
         *,
         report: Report,
+        clock: Clock,
         commands: Mapping[type, Need] = COMMANDS,
         methods: Mapping[str, Need] = METHODS,
         routes: Mapping[str, Need] = ROUTES,
+        second_factor: Mapping[str, float] = SECOND_FACTOR,
     ) -> None:
         self._report = report
+        self._clock = clock
         self._commands = commands
         self._methods = methods
         self._routes = routes
+        self._second_factor = second_factor
 
     def govern(self, commands: Collection[type], methods: Collection[str]) -> None:
         """Raises Ungoverned if one of these has no entry."""
@@ -105,12 +117,18 @@ class Permissions:
         return self._routes[name]
 
     def require_method(self, method: str, caller: Caller) -> None:
-        """Raises HubError(permission_denied)."""
+        """Raises HubError(permission_denied, mfa_required)."""
         self.require(self._methods[method], caller, target=method)
 
     def require(self, need: Need, caller: Caller, *, target: str) -> None:
-        """For a caller whose token is valid. Raises HubError(permission_denied)."""
-        if need is Need.ADMIN and "admin" not in caller.roles:
+        """For a caller whose token is valid. Raises HubError(permission_denied, mfa_required)."""
+        try:
+            if need is Need.ADMIN and "admin" not in caller.roles:
+                raise HubError(ErrorCode.PERMISSION_DENIED, "this needs the role admin")
+            max_age_s = self._second_factor.get(target, ANY_AGE if need is Need.ADMIN else None)
+            if max_age_s is not None:
+                require_two_factors(caller, now_s=self._clock.now_ms() // 1000, max_age_s=max_age_s)
+        except HubError:
             self._report(
                 SecurityEvent(
                     name="authz_fail",
@@ -121,7 +139,7 @@ class Permissions:
                     severity="WARN",
                 )
             )
-            raise HubError(ErrorCode.PERMISSION_DENIED, "this needs the role admin")
+            raise
 
 
 def _complain(missing: list[str]) -> None:

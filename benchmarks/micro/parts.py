@@ -101,7 +101,7 @@ class Parts:
         self.dispatcher = Dispatcher(
             {Connect: sessions.connect, Publish: publisher.publish},
             {},
-            permissions=Permissions(report=lambda event: None),
+            permissions=Permissions(report=lambda event: None, clock=self.clock),
         )
 
     def connection(self, codec: Codec = JSON) -> Connection:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from hub.auth.assurance import mfa_required, two_factors
 from hub.caller import Caller
 from hub.guard.events import Report, SecurityEvent
 from hub.namespaces import Namespace, Namespaces
@@ -96,7 +97,7 @@ class Access:
         return decide(caller, action, channel, namespace, name)
 
     def require(self, caller: Caller, action: Action, channel: str) -> Namespace:
-        """The channel's policy. Raises HubError(permission_denied, bad_request, unknown_channel).
+        """The channel's policy. Raises HubError(permission_denied, mfa_required, bad_request, unknown_channel).
 
         A refusal is the same for a channel that holds something and for one that does not.
         """
@@ -109,7 +110,7 @@ class Access:
             if len(self._remembered) >= MAX_REMEMBERED:  # a cache, not a registry: forget rather than grow
                 self._remembered.clear()
             self._remembered[asked] = found
-        if found is not None:
+        if found is not None and not (found.mfa and action == "publish" and not two_factors(caller)):
             return found
         self._report(
             SecurityEvent(
@@ -122,4 +123,6 @@ class Access:
                 detail={"action": action},
             )
         )
+        if found is not None:
+            raise mfa_required()
         raise HubError(ErrorCode.PERMISSION_DENIED, REFUSALS[action], path="$.channel")

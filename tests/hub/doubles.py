@@ -168,6 +168,7 @@ def caller(
     teams: tuple[str, ...] = (),
     grant: Grant = Grant(),
     tenant: str = "",
+    amr: tuple[str, ...] = ("pwd", "otp", "mfa"),
     connection: Any = None,
 ) -> Caller:
     return Caller(
@@ -177,5 +178,6 @@ def caller(
         grant=grant,
         tenant=tenant,
         transport="websocket",
+        amr=amr,
         connection=connection,
     )

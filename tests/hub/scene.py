@@ -100,7 +100,7 @@ class Scene:
                 Presence: self.reader.presence,
             },
             {},
-            permissions=Permissions(report=self.events.append),
+            permissions=Permissions(report=self.events.append, clock=self.clock),
         )
 
     @asynccontextmanager
@@ -127,7 +127,7 @@ class Scene:
         self.registry.remove(connection)
 
     def token(self, user: str = "ann", *roles: str, ttl_s: int = 600, teams: tuple[str, ...] = ("*",)) -> str:
-        return self.tokens.issue(user, roles=roles or ("admin",), teams=teams, ttl_s=ttl_s)
+        return self.tokens.issue(user, roles=roles or ("admin",), teams=teams, ttl_s=ttl_s, principal="operator")
 
     def socket(self, codec: Codec = JSON) -> Client:
         """A client that has said nothing yet."""

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 from doubles import caller
 
+from hub.clock import SystemClock
 from hub.dispatch import Dispatcher, convert
 from hub.guard.events import SecurityEvent
 from hub.permissions import COMMANDS, METHODS, Need, Permissions, Ungoverned
@@ -27,7 +28,7 @@ def raising(failure: BaseException) -> Any:
 
 
 def dispatcher_of(handlers: dict[type, Any], methods: dict[str, Any]) -> Dispatcher:
-    return Dispatcher(handlers, methods, permissions=Permissions(report=lambda event: None))
+    return Dispatcher(handlers, methods, permissions=Permissions(report=lambda event: None, clock=SystemClock()))
 
 
 def failed(failure: BaseException) -> HubError:
@@ -137,7 +138,7 @@ def test_c59_every_command_of_the_protocol_has_a_permission() -> None:
 
 def test_c59_a_method_for_admins_is_refused_to_everybody_else_and_the_attempt_is_reported() -> None:
     reported: list[SecurityEvent] = []
-    permissions = Permissions(report=reported.append, methods=METHODS | {"hub.secret": Need.ADMIN})
+    permissions = Permissions(report=reported.append, clock=SystemClock(), methods=METHODS | {"hub.secret": Need.ADMIN})
     dispatcher = Dispatcher({}, {"hub.secret": lambda params, caller: 42}, permissions=permissions)
     command = Call(id=1, method="hub.secret")
 
