@@ -14,6 +14,7 @@ import msgspec
 from prometheus_client.core import Metric
 
 from hub import __version__
+from hub.auth.api_keys import ApiKeys
 from hub.auth.keyring import KeyRing, KeyUnusable
 from hub.auth.keys import Keys, KeySet, configured_keys
 from hub.auth.passwords import Passwords
@@ -58,6 +59,7 @@ from protocol.messages import (
     Subscribe,
     Unsubscribe,
 )
+from storage.api_keys import ApiKeyTable
 from storage.database import Database
 from storage.embedded import EmbeddedPostgres
 from storage.lineage import verify_lineage
@@ -180,6 +182,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             users=Users(database),
             clients=OAuthClients(database),
             refresh_tokens=RefreshTokens(database),
+            api_keys=ApiKeys(ApiKeyTable(database), clock=clock),
             clock=clock,
         )
         events = SecurityEvents()

@@ -69,7 +69,13 @@ class Parts:
         self.fanout = Fanout(self.loop)
         self.tokens = Tokens(configured_keys("HS256", signing=KEY), clock=self.clock)
         authentication = Authentication(
-            self.tokens, Passwords(), users=nothing, clients=nothing, refresh_tokens=nothing, clock=self.clock
+            self.tokens,
+            Passwords(),
+            users=nothing,
+            clients=nothing,
+            refresh_tokens=nothing,
+            api_keys=nothing,
+            clock=self.clock,
         )
         access = Access(Namespaces(), report=lambda event: None)
         durable = DurableChannels(nothing, deliver=self.fanout.deliver, clock=self.clock)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from uuid import uuid4
 
 import msgspec
 
+from hub.auth.api_keys import PREFIX, ApiKeys
 from hub.auth.passwords import MAX_LENGTH, MIN_LENGTH, Passwords
-from hub.auth.tokens import Claims, Tokens
+from hub.auth.tokens import Claims, Tokens, check_local
 from hub.caller import Caller, Grant
 from hub.clock import Clock
 from protocol.errors import ErrorCode, HubError
@@ -42,6 +44,7 @@ class Authentication:
         users: Users,
         clients: OAuthClients,
         refresh_tokens: RefreshTokens,
+        api_keys: ApiKeys,
         clock: Clock,
     ) -> None:
         self._tokens = tokens
@@ -49,10 +52,16 @@ class Authentication:
         self._users = users
         self._clients = clients
         self._refresh_tokens = refresh_tokens
+        self._api_keys = api_keys
         self._clock = clock
 
-    def authenticate(self, token: str) -> Claims:
-        """Raises HubError(token_expired, token_invalid)."""
+    def authenticate(self, token: str) -> Claims | Awaitable[Claims]:
+        """Whom an access token speaks for, at once; an API key may have to be looked up, and is an awaitable.
+
+        Raises HubError(token_expired, token_invalid), the awaitable also not_available.
+        """
+        if token.startswith(PREFIX):
+            return self._api_keys.authenticate(token)
         return self._tokens.verify(token)
 
     async def login(self, name: str, password: str) -> TokenPair:
@@ -97,6 +106,7 @@ class Authentication:
 
     async def create_user(self, name: str, password: str | None, *, roles: list[str], teams: list[str]) -> User:
         """Raises HubError(bad_request) for a weak password, HubError(version_conflict) for a taken name."""
+        check_local(name)
         hashed = None
         if password is not None:
             if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
@@ -109,6 +119,7 @@ class Authentication:
 
     async def create_client(self, client_id: str, *, roles: list[str], teams: list[str]) -> str:
         """Register a machine client; returns its secret, which is stored only as a hash."""
+        check_local(client_id)
         secret = secrets.token_urlsafe(24)
         try:
             await self._clients.create(

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from hub import __version__
-from hub.cli import keys, messages, people, serving
+from hub.cli import credentials, keys, messages, people, serving
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,7 +32,7 @@ def bench(arguments: tuple[str, ...]) -> None:
 for command in (
     *(serving.serve, serving.demo, serving.migrate, serving.check),
     *(people.token, people.user, people.client),
-    keys.keys,
+    *(keys.keys, credentials.key),
     *(messages.publish, messages.tail, messages.feed),
     bench,
 ):

@@ -7,12 +7,14 @@ from typing import Any
 
 import click
 
+from hub.auth.api_keys import ApiKeys
 from hub.auth.passwords import Passwords
 from hub.auth.service import BUILT_IN_ROLES, Authentication
 from hub.bootstrap import make_tokens, open_database
 from hub.cli.shared import Duration, err, node_options, run, settings_of
 from hub.clock import SystemClock
 from hub.config import ConfigError, Settings
+from storage.api_keys import ApiKeyTable
 from storage.users import OAuthClients, RefreshTokens, Users
 
 
@@ -25,7 +27,7 @@ from storage.users import OAuthClients, RefreshTokens, Users
 def token(name: str, roles: tuple[str, ...], teams: tuple[str, ...], ttl: int, **options: Any) -> None:
     """Print an access token for NAME, signed with the key of the data folder, and nothing else."""
     settings = settings_of(options)
-    _check_roles(roles, settings)
+    check_roles(roles, settings)
     try:
         tokens = make_tokens(settings, SystemClock())
     except ConfigError as failure:
@@ -47,7 +49,7 @@ def user() -> None:
 def user_add(name: str, roles: tuple[str, ...], teams: tuple[str, ...], password: str, **options: Any) -> None:
     """Add the user NAME."""
     settings = settings_of(options)
-    _check_roles(roles, settings)
+    check_roles(roles, settings)
 
     async def add() -> None:
         async with open_database(settings) as (database, _):
@@ -70,7 +72,7 @@ def client() -> None:
 def client_add(client_id: str, roles: tuple[str, ...], teams: tuple[str, ...], **options: Any) -> None:
     """Add an OAuth client and print its secret, which is shown only now."""
     settings = settings_of(options)
-    _check_roles(roles, settings)
+    check_roles(roles, settings)
 
     async def add() -> None:
         async with open_database(settings) as (database, _):
@@ -82,7 +84,7 @@ def client_add(client_id: str, roles: tuple[str, ...], teams: tuple[str, ...], *
     run(add())
 
 
-def _check_roles(roles: Iterable[str], settings: Settings) -> None:
+def check_roles(roles: Iterable[str], settings: Settings) -> None:
     """Built-in roles and those that the configured namespaces mention are known; others end the command."""
     named = {
         entry.partition(":")[0]
@@ -102,5 +104,6 @@ def _authentication(settings: Settings, database: Any) -> Authentication:
         users=Users(database),
         clients=OAuthClients(database),
         refresh_tokens=RefreshTokens(database),
+        api_keys=ApiKeys(ApiKeyTable(database), clock=clock),
         clock=clock,
     )

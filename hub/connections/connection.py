@@ -186,9 +186,7 @@ class Connection:
         try:
             result = self._dispatcher.handle(command, self.caller, self.codec)
         except HubError as error:
-            self._reply_error(number, error)
-            if not self.session and (goodbye := REFUSALS.get(error.code)) is not None:
-                self.close(goodbye)
+            self._failed(number, error)
             return
         if isinstance(result, asyncio.Future):
             self._track(number, result)
@@ -205,7 +203,7 @@ class Connection:
         try:
             value = await result
         except Exception as failure:
-            self._reply_error(number, self._dispatcher.as_hub_error(failure))
+            self._failed(number, self._dispatcher.as_hub_error(failure))
         else:
             self.outbox.push(self.codec.encode(Reply(id=number, result=value)))
         finally:
@@ -224,8 +222,11 @@ class Connection:
         if self._in_flight is None:
             self._in_flight = {}
         self._in_flight[number] = work
-        if len(self._in_flight) >= MAX_IN_FLIGHT and not self._reading_paused:
-            self._reading_paused = True  # back-pressure instead of an error: the client's TCP window fills up
+        # Back-pressure instead of an error: the client's TCP window fills up. And who sends more commands with a
+        # `connect` whose credential must be looked up is to find them run after it, as after any other.
+        full = len(self._in_flight) >= MAX_IN_FLIGHT or not self.session
+        if full and not self._reading_paused:
+            self._reading_paused = True
             self._backlog = deque()
             self._socket.pause_reading()
 
@@ -249,6 +250,11 @@ class Connection:
         self._errors.append(now)
         if len(self._errors) == MAX_ERRORS and now - self._errors[0] < ERROR_WINDOW_S:
             self.close(CloseCode.TOO_MANY_ERRORS)
+
+    def _failed(self, number: int, error: HubError) -> None:
+        self._reply_error(number, error)
+        if not self.session and (goodbye := REFUSALS.get(error.code)) is not None:
+            self.close(goodbye)
 
     def _reply_error(self, number: int, error: HubError) -> None:
         self.outbox.push(self.codec.encode(Reply(id=number, error=ErrorBody.of(error))))

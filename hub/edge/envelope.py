@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from hub.auth.service import Authentication, caller_of
+from hub.auth.tokens import Claims
 from hub.caller import Caller
 from hub.clock import Clock
 from hub.dispatch import Dispatcher
@@ -111,7 +112,7 @@ class KrinAPIService:
             token: dict[str, Any] = {"valid": False, "subject": None, "scopes": [], "reason": "none was sent"}
             try:
                 if security_level != "basic":
-                    caller = self._caller(request)
+                    caller = await self._caller(request)
                     token = {"valid": True, "subject": caller.user, "scopes": sorted(caller.roles), "reason": None}
                 data = await handler(request, caller)
                 status, error = 200, None
@@ -124,11 +125,13 @@ class KrinAPIService:
 
         return endpoint
 
-    def _caller(self, request: Request) -> Caller:
+    async def _caller(self, request: Request) -> Caller:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not token:
             raise HubError(ErrorCode.UNAUTHORIZED, "send Authorization: Bearer TOKEN")
         claims = self._authentication.authenticate(token.strip())
+        if not isinstance(claims, Claims):
+            claims = await claims
         return caller_of(claims, transport="rest", address=_address(request))
 
     def _respond(

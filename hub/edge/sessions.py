@@ -12,6 +12,7 @@ import msgspec
 
 from hub import __version__
 from hub.auth.service import Authentication, caller_of
+from hub.auth.tokens import Claims
 from hub.caller import Caller
 from hub.channels.subscriptions import MAX_REPLY_BYTES, Joining, Subscriptions
 from hub.clock import Clock
@@ -73,10 +74,20 @@ class Sessions:
             raise HubError(ErrorCode.BAD_REQUEST, "already connected; use refresh for a new token")
         if command.token is not None:
             claims = self._authentication.authenticate(command.token)
+            if not isinstance(claims, Claims):
+                return self._enter_once_known(connection, command, claims)
         elif connection.claims is not None:
             claims = connection.claims
         else:
             raise HubError(ErrorCode.UNAUTHORIZED, "connect needs a token", path="$.token")
+        return self._enter(connection, command, claims)
+
+    async def _enter_once_known(self, connection: Connection, command: Connect, claims: Awaitable[Claims]) -> Connected:
+        """Meanwhile the connection runs no other command: they must find it connected."""
+        result = self._enter(connection, command, await claims)
+        return await result if isinstance(result, Awaitable) else result
+
+    def _enter(self, connection: Connection, command: Connect, claims: Claims) -> Connected | Awaitable[Connected]:
         caller = caller_of(
             claims,
             transport="websocket",
@@ -99,10 +110,16 @@ class Sessions:
             return self._connected(connection, joining)
         return self._join_all(connection, joining)
 
-    def refresh(self, command: Refresh, caller: Caller, codec: Codec) -> dict[str, Any]:
+    def refresh(self, command: Refresh, caller: Caller, codec: Codec) -> dict[str, Any] | Awaitable[dict[str, Any]]:
         """A new token for a living connection. It must name the same user."""
-        connection = _connection(caller)
         claims = self._authentication.authenticate(command.token)
+        return self._refresh(caller, claims) if isinstance(claims, Claims) else self._refresh_once_known(caller, claims)
+
+    async def _refresh_once_known(self, caller: Caller, claims: Awaitable[Claims]) -> dict[str, Any]:
+        return self._refresh(caller, await claims)
+
+    def _refresh(self, caller: Caller, claims: Claims) -> dict[str, Any]:
+        connection = _connection(caller)
         if claims.sub != caller.user:
             raise HubError(ErrorCode.TOKEN_INVALID, "the token names another user", path="$.token")
         fresh = caller_of(

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 from starlette.types import Receive, Scope, Send
 
 from hub.auth.service import Authentication
+from hub.auth.tokens import Claims
 from hub.channels.fanout import Fanout
 from hub.clock import Clock
 from hub.connections.connection import Connection, ConnectionLimits
@@ -73,7 +74,8 @@ class WebSocketEndpoint:
                 if kind.lower() != "bearer":
                     await refuse_websocket(send, 401, "use Authorization: Bearer")
                     return
-                claims = self._authentication.authenticate(token.strip())
+                known = self._authentication.authenticate(token.strip())
+                claims = known if isinstance(known, Claims) else await known
             except HubError as error:
                 await refuse_websocket(send, 401, error.message)
                 return

@@ -12,6 +12,7 @@ import msgspec
 from clock import ManualClock
 from doubles import RecordingSocket
 
+from hub.auth.api_keys import ApiKeys
 from hub.auth.keys import configured_keys
 from hub.auth.passwords import Passwords
 from hub.auth.service import Authentication
@@ -33,6 +34,7 @@ from hub.permissions import Permissions
 from hub.presence.service import PresenceService
 from protocol.codec import JSON, Codec
 from protocol.messages import Connect, History, Presence, Publish, Refresh, Subscribe, Unsubscribe
+from storage.api_keys import ApiKeyTable
 from storage.database import Database
 from storage.messages import MessageLog
 from storage.users import OAuthClients, RefreshTokens, Users
@@ -71,12 +73,14 @@ class Scene:
         )
         self.reader = ChannelReader(self.broker, self.durable, self.presence, access=self.access)
         self.limits = ConnectionLimits(outbox_bytes=1 << 20, ping_interval_s=25.0, publishes_per_s=100_000)
+        self.api_keys = ApiKeys(ApiKeyTable(database), clock=self.clock)
         self.authentication = Authentication(
             self.tokens,
             Passwords(),
             users=Users(database),
             clients=OAuthClients(database),
             refresh_tokens=RefreshTokens(database),
+            api_keys=self.api_keys,
             clock=self.clock,
         )
         sessions = Sessions(
