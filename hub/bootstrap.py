@@ -14,6 +14,9 @@ import msgspec
 from prometheus_client.core import Metric
 
 from hub import __version__
+from hub.audit import AuditLog
+from hub.audit_heads import CHANNEL as AUDIT_CHANNEL
+from hub.audit_heads import AuditKey, Checkpoints
 from hub.auth.api_keys import ApiKeys
 from hub.auth.keyring import KeyRing, KeyUnusable
 from hub.auth.keys import Keys, KeySet, configured_keys
@@ -46,6 +49,7 @@ from hub.observe.metrics import Metrics, counter, counters, gauge
 from hub.permissions import Permissions
 from hub.presence.service import TOPIC as PRESENCE
 from hub.presence.service import PresenceService
+from protocol.audit import AuditHead
 from protocol.close_codes import CloseCode
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import (
@@ -60,6 +64,7 @@ from protocol.messages import (
     Unsubscribe,
 )
 from storage.api_keys import ApiKeyTable
+from storage.audit import AuditTable
 from storage.database import Database
 from storage.embedded import EmbeddedPostgres
 from storage.lineage import verify_lineage
@@ -172,6 +177,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
     loop = asyncio.get_running_loop()
     keys = open_keys(settings, clock)  # first: a wrong key should stop the start before anything has begun
     tokens = make_tokens(settings, clock, keys)
+    audit_key = load_audit_key(settings)
     async with AsyncExitStack() as stack:
         database, embedded = await stack.enter_async_context(open_database(settings))
         writer = await stack.enter_async_context(database.writer())
@@ -187,6 +193,9 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
         )
         events = SecurityEvents()
         permissions = Permissions(report=events.report, clock=clock)
+        audit_table = AuditTable(database)
+        audit_log = AuditLog(audit_table, clock=clock)
+        events.listen(audit_log.hear)
         access = Access(Namespaces(settings.namespaces), report=events.report)
         fanout = Fanout(loop)
         durable = DurableChannels(MessageLog(database, writer=writer), deliver=fanout.deliver, clock=clock)
@@ -270,11 +279,26 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
                 max_body_bytes=settings.limits.message_bytes,
             ),
             oauth=OAuthRoutes(authentication, tokens, dispatcher, max_body_bytes=settings.limits.message_bytes),
-            metrics=Metrics([lambda: _measure(registry, fanout, durable, dispatcher, subscriptions)]),
+            metrics=Metrics([lambda: _measure(registry, fanout, durable, dispatcher, subscriptions, audit_log)]),
             permissions=permissions,
+        )
+
+        async def announce(head: AuditHead) -> None:
+            await hub.publish(AUDIT_CHANNEL, "AUDIT_HEAD", msgspec.to_builtins(head))
+
+        checkpoints = Checkpoints(
+            audit_table,
+            key=audit_key,
+            file=settings.checkpoint_file,
+            node=settings.node,
+            announce=announce,
+            report=events.report,
+            clock=clock,
         )
         async with asyncio.TaskGroup() as group:
             tasks = [
+                group.create_task(audit_log.run(), name="audit log"),
+                group.create_task(checkpoints.run(), name="audit checkpoints"),
                 group.create_task(registry.run(), name="connections"),
                 group.create_task(broker.run(), name="broker"),
                 group.create_task(presence.run(), name="presence"),
@@ -321,6 +345,16 @@ def open_keys(settings: Settings, clock: Clock) -> KeySet | KeyRing:
         raise ConfigError(f"[auth] {failure}") from None
 
 
+def load_audit_key(settings: Settings) -> AuditKey:
+    """The key that signs the audit log's tree heads. Raises ConfigError."""
+    try:
+        return AuditKey.load_or_create(settings.audit_key_file)
+    except OSError as failure:
+        raise ConfigError(f"the audit key {settings.audit_key_file} cannot be used: {failure.strerror}") from None
+    except ValueError:
+        raise ConfigError(f"the audit key {settings.audit_key_file} is not 64 hexadecimal digits") from None
+
+
 def _search(command: Any, caller: Any, codec: Any) -> Any:
     raise HubError(ErrorCode.BAD_REQUEST, "this hub has no search index")
 
@@ -331,6 +365,7 @@ def _measure(
     durable: DurableChannels,
     dispatcher: Dispatcher,
     subscriptions: Subscriptions,
+    audit_log: AuditLog,
 ) -> Iterable[Metric]:
     connections = list(registry)
     yield gauge("krin_connections", "Open WebSocket connections.", len(connections))
@@ -345,6 +380,9 @@ def _measure(
     yield counter("krin_durable_commits", "Group commits.", durable.commits)
     yield counter("krin_durable_committed", "Durable messages committed.", durable.committed)
     yield counter("krin_durable_mended", "Durable messages read from Postgres to close a gap.", durable.mended)
+    yield gauge("krin_audit_waiting", "Audit entries that wait for Postgres.", audit_log.waiting)
+    yield counter("krin_audit_written", "Security events written to the audit log.", audit_log.written)
+    yield counter("krin_audit_lost", "Security events that the audit log could not keep.", audit_log.lost)
     yield counters("krin_commands", "Commands by type.", "command", dispatcher.commands)
     yield counters("krin_errors", "Errors by name.", "error", dispatcher.errors)
     yield counters("krin_recoveries", "Subscriptions by recovery outcome.", "outcome", subscriptions.recoveries)

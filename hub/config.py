@@ -71,6 +71,12 @@ class SecuritySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     trusted_proxies: tuple[str, ...] = ()
 
 
+class AuditSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`checkpoint_file` None: `audit/checkpoints.jsonl` in the data folder. Best on another disk or host."""
+
+    checkpoint_file: str | None = None
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
@@ -85,7 +91,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     auth: AuthSettings = AuthSettings()
     tls: TlsSettings = TlsSettings()
     security: SecuritySettings = SecuritySettings()
+    audit: AuditSettings = AuditSettings()
     namespaces: dict[str, Namespace] = msgspec.field(default_factory=lambda: dict(DEFAULTS))
+
+    @property
+    def audit_key_file(self) -> Path:
+        return self.data_dir / "keys" / "audit.key"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        given = self.audit.checkpoint_file
+        return Path(given).expanduser() if given else self.data_dir / "audit" / "checkpoints.jsonl"
 
 
 def default_data_dir() -> Path:

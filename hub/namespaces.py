@@ -113,6 +113,7 @@ DEFAULTS: dict[str, Namespace] = {
         subscribe=("*:role",),
         mfa=True,
     ),
+    "system": Namespace(types=("AUDIT_HEAD",), subscribe=EVERYONE),
 }
 
 

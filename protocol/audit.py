@@ -12,12 +12,13 @@ Rule: hashes are bytes of length 32 here, and lower-case hexadecimal wherever th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from protocol.fields import Count, Name
+from protocol.fields import Count, Millis, Name
 
 NO_HASH = bytes(32)
 EMPTY_ROOT = hashlib.sha256().digest()
@@ -61,7 +62,7 @@ class AuditHead(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     size: Count
     root: str
     hash: str
-    time: Count
+    time: Millis
     key_id: str
     signature: str
 
@@ -195,12 +196,14 @@ class ChainVerifier:
     """Takes the rows in order of their sequence and stops at the first that cannot be what was written.
 
     `heads` are the tree heads known from elsewhere: against them also a chain is caught that was written anew as a
-    whole, as somewhere between the last head that agrees and the first that does not.
+    whole, as somewhere between the last head that agrees and the first that does not. They come in the order of their
+    size (see `in_order`), and are read only as far as the rows have come.
     """
 
     def __init__(self, heads: Iterable[AuditHead] = ()) -> None:
-        self._heads = sorted(heads, key=lambda head: head.size, reverse=True)  # the next one last
-        self._agreed = 0
+        self._heads = (head for head in heads if head.size)
+        self._next = next(self._heads, None)
+        self.agreed = 0  # rows up to the last head that agrees
         self._previous = NO_HASH
         self.tree = Tree()
 
@@ -217,24 +220,36 @@ class ChainVerifier:
             return Fault(expected, "does not follow the row before it: removed, inserted or swapped here")
         self._previous = row.hash
         self.tree.append(row.hash)
-        while self._heads and self._heads[-1].size <= self.tree.size:
-            head = self._heads.pop()
-            if head.size and (head.root != self.tree.root().hex() or head.hash != row.hash.hex()):
-                place = f"between rows {self._agreed + 1} and {head.size}"
-                return Fault(self._agreed + 1, f"rewritten {place}: the tree is not the one that was signed")
-            self._agreed = head.size
+        while (head := self._next) is not None and head.size <= self.tree.size:
+            if head.size < self.tree.size or head.root != self.tree.root().hex() or head.hash != row.hash.hex():
+                place = f"between rows {self.agreed + 1} and {head.size}"
+                return Fault(self.agreed + 1, f"rewritten {place}: the tree is not the one that was signed")
+            self.agreed = head.size
+            self._next = next(self._heads, None)
         return None
 
     def end(self, *, size: int | None = None, hash: bytes | None = None) -> Fault | None:
         """After the last row. `size` and `hash` are what the database's own head says of it."""
         here = self.tree.size
-        if self._heads:
-            return Fault(here + 1, f"cut off: {self._heads[0].size} rows were signed, {here} are there")
+        if self._next is not None:
+            signed = max(head.size for head in (self._next, *self._heads))
+            return Fault(here + 1, f"cut off: {signed} rows were signed, {here} are there")
         if size is not None and size != here:
             return Fault(here + 1, f"cut off: the head counts {size} rows, {here} are there")
         if hash is not None and hash != self._previous:
             return Fault(here, "is not the row that the head names as the last")
         return None
+
+
+def in_order(heads: Iterable[AuditHead], *, window: int = 256) -> Iterator[AuditHead]:
+    """Heads by size, from a file in which several writers' lines are mixed by at most `window` lines."""
+    waiting: list[tuple[int, int, AuditHead]] = []
+    for number, head in enumerate(heads):
+        heapq.heappush(waiting, (head.size, number, head))
+        if len(waiting) > window:
+            yield heapq.heappop(waiting)[2]
+    while waiting:
+        yield heapq.heappop(waiting)[2]
 
 
 def verify_rows(rows: Iterable[AuditRow], heads: Iterable[AuditHead] = ()) -> Fault | None:
@@ -247,5 +262,15 @@ def verify_rows(rows: Iterable[AuditRow], heads: Iterable[AuditHead] = ()) -> Fa
 
 
 def as_json(row: AuditRow) -> dict[str, Any]:
-    """A row for people and for export: hashes in hexadecimal, `detail` as the text that was hashed."""
+    """A row for export: hashes in hexadecimal, `detail` as the text that was hashed."""
     return msgspec.structs.asdict(row) | {"prev_hash": row.prev_hash.hex(), "hash": row.hash.hex()}
+
+
+def from_json(line: str | bytes) -> AuditRow:
+    """A row as `as_json` wrote it. Raises ValueError."""
+    told = msgspec.json.decode(line)
+    try:
+        hashes = {name: bytes.fromhex(told[name]) for name in ("prev_hash", "hash")}
+        return msgspec.convert(told | hashes, AuditRow)
+    except (TypeError, KeyError) as failure:
+        raise ValueError(f"not a row of an audit log: {failure}") from None

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from protocol.audit import AuditHead
 from protocol.coordination import AgentStatus, Alert, Approval, HandOff, SpecialistUpdate, Status, TaskUpdate
 from protocol.fields import MessageType
 from protocol.trading import Bar, Book, ExecutionReport, OrderEvent, PriceTick, SourceStatus, Trade
@@ -44,6 +45,7 @@ DATA_TYPES: dict[str, Any] = {
     "APPROVAL_RESOLVED": Approval,
     "ALERT": Alert,
     "STATUS": Status,
+    "AUDIT_HEAD": AuditHead,
 }
 
 # The field that serves as `key` when a publisher names none: newest value per component, not per channel.

@@ -8,6 +8,7 @@ pseudonyms (see migration 0030).
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import msgspec
@@ -23,12 +24,13 @@ SELECT audit_append(event, actor, target, detail::jsonb, outcome, severity, addr
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[])
      AS given (event, actor, target, detail, outcome, severity, address, time_us)
 """
+HEAD = "SELECT sequence, hash FROM audit_head"
 ROW = "sequence, time_us, event, actor, address, target, outcome, severity, detail::text AS detail, prev_hash, hash"
 PAGE = f"SELECT {ROW} FROM audit_log WHERE sequence > $1 ORDER BY sequence LIMIT $2"
 PAGE_BACK = f"SELECT {ROW} FROM audit_log WHERE sequence < $1 ORDER BY sequence DESC LIMIT $2"
-HASHES = "SELECT hash FROM audit_log WHERE sequence > $1 ORDER BY sequence LIMIT $2"
+LINKS = "SELECT prev_hash, hash FROM audit_log WHERE sequence > $1 ORDER BY sequence LIMIT $2"
 PEOPLE = "SELECT pseudonym, name FROM person_keys WHERE pseudonym = ANY ($1::text[])"
-CHUNK = 1000
+CHUNK = 100  # rows: decoding more at once would hold up a hub's event loop
 LAST = 2**63 - 1
 
 
@@ -63,7 +65,7 @@ class AuditTable:
 
     async def head(self) -> tuple[int, bytes]:
         """The newest row's sequence number and hash: 0 and zeros before the first."""
-        row = await self._db.fetch_row("SELECT sequence, hash FROM audit_head")
+        row = await self._db.fetch_row(HEAD)
         return row["sequence"], row["hash"]
 
     async def page(self, *, after: int = 0, limit: int = 100) -> list[AuditRow]:
@@ -74,19 +76,26 @@ class AuditTable:
         rows = await self._db.fetch(PAGE_BACK, LAST if before is None else before, limit)
         return [AuditRow(**row) for row in rows]
 
-    async def rows(self) -> AsyncIterator[AuditRow]:
-        """Every row in order, read in pages: a table without its primary key may hold a number twice."""
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[tuple[int, bytes, AsyncIterator[AuditRow]]]:
+        """The head's number and hash, and every row in order, all as of one moment; read as they are asked for."""
         async with self._db.session() as session, session.transaction(isolation="repeatable_read", readonly=True):
-            async for row in session.cursor(f"SELECT {ROW} FROM audit_log ORDER BY sequence", prefetch=CHUNK):
-                yield AuditRow(**row)
+            head = await session.fetchrow(HEAD)
+            query = f"SELECT {ROW} FROM audit_log ORDER BY sequence"
+            yield head["sequence"], head["hash"], _rows(session.cursor(query, prefetch=CHUNK))
 
-    async def hashes(self, *, after: int, limit: int = CHUNK) -> list[bytes]:
-        """The hashes of the rows after this one, in order."""
-        return [row["hash"] for row in await self._db.fetch(HASHES, after, limit)]
+    async def links(self, *, after: int, limit: int) -> list[tuple[bytes, bytes]]:
+        """(prev_hash, hash) of the rows after this one, in order."""
+        return [(row["prev_hash"], row["hash"]) for row in await self._db.fetch(LINKS, after, limit)]
 
     async def names(self, pseudonyms: Sequence[str]) -> dict[str, str]:
         """Whose pseudonyms these are, where that can still be known."""
         return dict(map(tuple, await self._db.fetch(PEOPLE, list(pseudonyms))))
+
+
+async def _rows(cursor: Any) -> AsyncIterator[AuditRow]:
+    async for row in cursor:
+        yield AuditRow(**row)
 
 
 def _arguments(entry: AuditEntry) -> tuple[Any, ...]:

@@ -24,7 +24,8 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 async def rows(db: Database) -> list[AuditRow]:
-    return [row async for row in AuditTable(db).rows()]
+    async with AuditTable(db).snapshot() as (_, _, found):
+        return [row async for row in found]
 
 
 async def newest(db: Database, count: int = 1) -> list[AuditRow]:

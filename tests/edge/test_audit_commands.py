@@ -1,0 +1,49 @@
+"""The audit log as an operator sees it: `krin audit`, REST, `call`, and what clients witness."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import krin
+from sockets import peer
+
+pytestmark = pytest.mark.asyncio
+
+
+def on(hub: Any, *arguments: str, **environment: str) -> Any:
+    return krin(*arguments, "--data-dir", str(hub.data_dir), environment=environment)
+
+
+async def test_c78_verify_tail_and_export_agree_and_an_export_verifies_elsewhere(hub: Any, tmp_path: Path) -> None:
+    name = f'eve-{secrets.token_hex(3)}\r\n{{"level":"CRITICAL"}}'
+    done = on(hub, "user", "add", name, "--role", "dashboard", KRIN_PASSWORD="a quiet horse in the rain")
+    assert done.returncode == 0, done.stderr
+    verified = on(hub, "audit", "verify")
+    assert (verified.returncode, verified.stdout[:4]) == (0, "ok: "), verified.stderr
+    [line] = on(hub, "audit", "tail", "-n", "1").stdout.splitlines()  # C81: whatever the name, one line
+    assert "user_created 'krin'" in line
+    assert repr(name) in line
+    exported = tmp_path / "rows.jsonl"
+    assert on(hub, "audit", "export", "-o", str(exported)).returncode == 0
+    rows = [json.loads(each) for each in exported.read_text().splitlines()]
+    assert [row["sequence"] for row in rows] == list(range(1, len(rows) + 1))
+    assert name not in exported.read_text()
+    assert on(hub, "audit", "verify", "--rows", str(exported)).returncode == 0
+    rows[1]["event"] += "x"
+    exported.write_text("\n".join(map(json.dumps, rows)))
+    refused = on(hub, "audit", "verify", "--rows", str(exported))
+    assert refused.returncode == 1
+    assert refused.stderr.strip().splitlines()[-1] == "Error: row 2: changed: its hash does not fit its content"
+
+
+async def test_c79_clients_are_witnesses_of_the_log(hub: Any) -> None:
+    key = on(hub, "audit", "key").stdout.strip()
+    assert len(bytes.fromhex(key)) == 32
+    async with peer(hub, hub.token("ann", "dashboard")) as client:
+        await client.ask("subscribe", channel="system:audit", rewind=1)
+        refused = await client.ask("publish", channel="system:audit", message={"type": "AUDIT_HEAD", "data": {}})
+        assert refused["error"]["name"] == "permission_denied"
