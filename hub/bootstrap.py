@@ -21,6 +21,8 @@ from hub.auth.api_keys import ApiKeys
 from hub.auth.keyring import KeyRing, KeyUnusable
 from hub.auth.keys import Keys, KeySet, configured_keys
 from hub.auth.passwords import Passwords
+from hub.auth.revocations import TOPIC as REVOCATIONS
+from hub.auth.revocations import RevocationWatch, Revoked
 from hub.auth.service import Authentication
 from hub.auth.tokens import Tokens
 from hub.brokers.base import Broker
@@ -70,6 +72,7 @@ from storage.embedded import EmbeddedPostgres
 from storage.lineage import verify_lineage
 from storage.messages import MessageLog
 from storage.migrate import migrate
+from storage.revocations import Revocations
 from storage.users import OAuthClients, RefreshTokens, Users
 
 logger = logging.getLogger("krin")
@@ -182,6 +185,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
         database, embedded = await stack.enter_async_context(open_database(settings))
         writer = await stack.enter_async_context(database.writer())
 
+        revoked = Revoked()
         authentication = Authentication(
             tokens,
             Passwords(),
@@ -189,6 +193,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             clients=OAuthClients(database),
             refresh_tokens=RefreshTokens(database),
             api_keys=ApiKeys(ApiKeyTable(database), clock=clock),
+            revoked=revoked,
             clock=clock,
         )
         events = SecurityEvents()
@@ -235,6 +240,11 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             max_subscriptions=settings.limits.subscriptions,
             clock=clock,
         )
+        watch = RevocationWatch(
+            revoked, Revocations(database), announce=broker.announce, review=sessions.review, clock=clock
+        )
+        broker.listen(REVOCATIONS, watch.hear)
+        await watch.look()  # before the first token is looked at
         dispatcher = Dispatcher(
             {
                 Connect: sessions.connect,
@@ -302,6 +312,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
                 group.create_task(registry.run(), name="connections"),
                 group.create_task(broker.run(), name="broker"),
                 group.create_task(presence.run(), name="presence"),
+                group.create_task(watch.run(), name="revocations"),
                 group.create_task(durable.commit(), name="durable commit"),
                 group.create_task(durable.mend(), name="durable mend"),
                 group.create_task(durable.sweep(), name="durable sweep"),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 Principal = Literal["user", "machine", "operator", "external"]
 """Who a token speaks for: somebody who signed in here, a program with credentials of its own, whoever holds the signing
 key (`krin token`), or somebody an outside identity provider vouches for."""
+
+
+Tenant = Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9_-]{0,62})?\Z")]
+"""Whose house somebody belongs to; "": of none, as in a hub that has no tenants."""
 
 
 class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,7 +30,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     roles: frozenset[str]
     teams: frozenset[str] = frozenset()
     grant: Grant = Grant()
-    tenant: str = ""  # "": of no tenant
+    tenant: Tenant = ""
     transport: Literal["websocket", "rest", "system"]
     address: str = ""
     kind: str | None = None
@@ -35,8 +40,14 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     auth_time: int = 0  # when they last did, in seconds since 1970; 0: not known
     sid: str = ""  # the sign-in that the token descends from; "": none
     jti: str = ""  # the token's id
+    issued_ms: int = 0  # when it was signed, in milliseconds since 1970
     expires_at: int | None = None  # milliseconds since 1970; None: never
     connection: Any = None  # the hub.connections Connection a command came through; None at the REST door
+
+    @property
+    def now(self) -> Caller:
+        """Who this is by now: while a command waited, its connection's caller may have got other rights."""
+        return self if self.connection is None else self.connection.caller
 
 
 SYSTEM = Caller(user="krin", roles=frozenset({"admin"}), transport="system", principal="operator")

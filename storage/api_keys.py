@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from storage import audit
+from storage import audit, revocations
 from storage.audit import HUB, AuditEntry
 from storage.database import Database
 from storage.errors import NotFound
@@ -68,14 +68,15 @@ class ApiKeyTable:
     async def revoke(self, id: str, *, now: datetime, by: str = HUB) -> None:
         """Raises `NotFound` if there is no such key, or it is revoked already."""
         async with self._db.connection() as connection, connection.transaction():
-            name = await connection.fetchval(
-                "UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL RETURNING name", id, now
+            row = await connection.fetchrow(
+                "UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL RETURNING name, expires_at",
+                *(id, now),
             )
-            if name is None:
+            if row is None:
                 raise NotFound(f"There is no API key {id} that could be revoked.")
-            await audit.append(
-                connection, AuditEntry(event="api_key_revoked", actor=by, target=name, detail={"key": id})
-            )
+            await revocations.record(connection, revocations.ending_token(id, expires_at=row["expires_at"]))
+            entry = AuditEntry(event="api_key_revoked", actor=by, target=row["name"], detail={"key": id})
+            await audit.append(connection, entry)
 
 
 def _api_key(row: Any) -> ApiKey:

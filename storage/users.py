@@ -6,7 +6,7 @@ Rules: a secret is never here, only its hash; hashing is the caller's work. Each
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any, Literal
@@ -14,12 +14,13 @@ from uuid import UUID
 
 import msgspec
 
-from storage import audit
+from storage import audit, revocations
 from storage.audit import HUB, AuditEntry
 from storage.database import Database
 from storage.errors import Conflict, NotFound
+from storage.revocations import Revocation
 
-USER = "id, name, password_hash, roles, grants::text, teams, disabled, created_at"
+USER = "id, name, password_hash, roles, grants::text, teams, tenant, disabled, created_at"
 CLIENT = "client_id, secret_hash, roles, teams, disabled, created_at"
 
 
@@ -32,8 +33,14 @@ class User(msgspec.Struct, frozen=True):
     roles: list[str]
     grants: dict[str, Any]
     teams: list[str]
+    tenant: str  # "": of none
     disabled: bool
     created_at: datetime
+
+    @property
+    def rights(self) -> dict[str, Any]:
+        """What a token of this user carries besides its name."""
+        return {"roles": self.roles, "grants": self.grants, "teams": self.teams, "tenant": self.tenant}
 
 
 class OAuthClient(msgspec.Struct, frozen=True):
@@ -80,18 +87,19 @@ class Users:
         roles: Sequence[str] = (),
         grants: Mapping[str, Any] | None = None,
         teams: Sequence[str] = (),
+        tenant: str = "",
         by: str = HUB,
     ) -> User:
         """Raises `Conflict` if the name is taken."""
         async with self._db.connection() as connection, connection.transaction():
             row = await connection.fetchrow(
-                "INSERT INTO users (name, password_hash, roles, grants, teams) VALUES ($1, $2, $3, $4, $5)"
+                "INSERT INTO users (name, password_hash, roles, grants, teams, tenant) VALUES ($1, $2, $3, $4, $5, $6)"
                 f" ON CONFLICT (name) DO NOTHING RETURNING {USER}",
-                *(name, password_hash, list(roles), _json(grants or {}), list(teams)),
+                *(name, password_hash, list(roles), _json(grants or {}), list(teams), tenant),
             )
             if row is None:
                 raise Conflict(f"The user {name} exists already.")
-            detail = {"roles": list(roles), "teams": list(teams)}
+            detail = {"roles": list(roles), "teams": list(teams)} | ({"tenant": tenant} if tenant else {})
             await audit.append(connection, AuditEntry(event="user_created", actor=by, target=name, detail=detail))
         return _user(row)
 
@@ -99,10 +107,10 @@ class Users:
         row = await self._db.fetch_row(f"SELECT {USER} FROM users WHERE name = $1", name)
         return _user(row) if row else None
 
-    async def list(self, *, after: str = "", limit: int = 100) -> Sequence[User]:
-        """A page of users by name, those whose name comes after `after`."""
-        query = f"SELECT {USER} FROM users WHERE name > $1 ORDER BY name LIMIT $2"
-        return [_user(row) for row in await self._db.fetch(query, after, limit)]
+    async def list(self, *, after: str = "", limit: int = 100, tenant: str = "") -> Sequence[User]:
+        """A page of users by name, those whose name comes after `after`; with a tenant, its users only."""
+        query = f"SELECT {USER} FROM users WHERE name > $1 AND $3 IN ('', tenant) ORDER BY name LIMIT $2"
+        return [_user(row) for row in await self._db.fetch(query, after, limit, tenant)]
 
     async def update(
         self,
@@ -113,9 +121,16 @@ class Users:
         grants: Mapping[str, Any] | None = None,
         teams: Sequence[str] | None = None,
         disabled: bool | None = None,
+        now: datetime,
+        spared: str = "",
         by: str = HUB,
     ) -> User:
-        """Change what is given, None leaves as it is. Raises `NotFound`."""
+        """Change what is given, None leaves as it is. Raises `NotFound`.
+
+        What is taken away is taken at once: tokens issued until `now` count no more after another password or being
+        disabled, and for what the user may do now after other roles, grants or teams. With another password `spared`,
+        the sign-in that changes it, goes on.
+        """
         async with self._db.connection() as connection, connection.transaction():
             row = await connection.fetchrow(
                 "UPDATE users SET password_hash = coalesce($2, password_hash), roles = coalesce($3, roles),"
@@ -125,6 +140,14 @@ class Users:
             )
             if row is None:
                 raise NotFound(f"There is no user {name}.")
+            for revocation in _revocations(_user(row), password_hash, roles, grants, teams, disabled, now, spared):
+                await revocations.record(connection, revocation)
+            if disabled or password_hash is not None:
+                await connection.execute(
+                    "UPDATE refresh_tokens SET revoked_at = $2"
+                    " WHERE subject = $1 AND revoked_at IS NULL AND family::text <> $3",
+                    *(name, now, spared),
+                )
             # A grant may name anybody's channel, and a hash is a secret: only that they changed is told.
             told = {
                 "roles": _list(roles),
@@ -249,6 +272,25 @@ async def _revoke(
             event="authn_token_revoked", actor=by, target=str(value), severity=severity, detail={"tokens": ended}
         )
         await audit.append(connection, entry)
+
+
+def _revocations(
+    user: User,
+    password_hash: str | None,
+    roles: Sequence[str] | None,
+    grants: Mapping[str, Any] | None,
+    teams: Sequence[str] | None,
+    disabled: bool | None,
+    now: datetime,
+    spared: str,
+) -> Iterator[Revocation]:
+    """What tokens of before an update are worth after it."""
+    if disabled is not None:
+        yield revocations.disabling(user.name, disabled, now=now)
+    elif password_hash is not None and not user.disabled:
+        yield revocations.ending(user.name, now=now, spared=spared)
+    if roles is not None or grants is not None or teams is not None:
+        yield revocations.changing(user.name, user.rights, now=now)
 
 
 def _user(row: Any) -> User:

@@ -8,6 +8,7 @@ from typing import Any
 
 from hub.auth.keys import configured_keys
 from hub.auth.passwords import Passwords
+from hub.auth.revocations import Revoked
 from hub.auth.service import Authentication
 from hub.auth.tokens import Tokens
 from hub.brokers.local import LocalBroker
@@ -75,6 +76,7 @@ class Parts:
             clients=nothing,
             refresh_tokens=nothing,
             api_keys=nothing,
+            revoked=Revoked(),
             clock=self.clock,
         )
         access = Access(Namespaces(), report=lambda event: None)

@@ -22,7 +22,7 @@ PREFIX = "krin_ak_"
 KEY_BYTES = 32
 KEY_LENGTH = len(PREFIX) + 43
 MAX_TTL_S = 366 * 24 * 3600
-REMEMBER_S = 5.0  # for so long a key may outlive its revocation on another node
+REMEMBER_S = 5.0
 MAX_REMEMBERED = 1024
 
 
@@ -65,6 +65,7 @@ class ApiKeys:
         return Claims(
             sub=found.name,
             iat=int(found.created_at.timestamp()),
+            iat_ms=int(found.created_at.timestamp() * 1000),
             exp=int(found.expires_at.timestamp()),
             jti=found.id,
             roles=frozenset(found.roles),

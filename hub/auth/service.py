@@ -13,10 +13,12 @@ import msgspec
 
 from hub.auth.api_keys import PREFIX, ApiKeys
 from hub.auth.passwords import MAX_LENGTH, MIN_LENGTH, Passwords
+from hub.auth.revocations import Revoked
 from hub.auth.tokens import Claims, Tokens, check_local
 from hub.caller import Caller, Grant
 from hub.clock import Clock
 from protocol.errors import ErrorCode, HubError
+from storage.audit import HUB
 from storage.errors import Conflict, Rejected, StorageError
 from storage.users import Consumed, OAuthClients, RefreshTokens, SignIn, User, Users
 
@@ -45,6 +47,7 @@ class Authentication:
         clients: OAuthClients,
         refresh_tokens: RefreshTokens,
         api_keys: ApiKeys,
+        revoked: Revoked,
         clock: Clock,
     ) -> None:
         self._tokens = tokens
@@ -53,16 +56,29 @@ class Authentication:
         self._clients = clients
         self._refresh_tokens = refresh_tokens
         self._api_keys = api_keys
+        self._revoked = revoked
         self._clock = clock
 
     def authenticate(self, token: str) -> Claims | Awaitable[Claims]:
         """Whom an access token speaks for, at once; an API key may have to be looked up, and is an awaitable.
 
-        Raises HubError(token_expired, token_invalid), the awaitable also not_available.
+        The claims are as they count now. Raises HubError(token_expired, token_invalid), the awaitable also
+        not_available.
         """
         if token.startswith(PREFIX):
-            return self._api_keys.authenticate(token)
-        return self._tokens.verify(token)
+            return self._once_found(token)
+        return self.admit(self._tokens.verify(token))
+
+    async def _once_found(self, key: str) -> Claims:
+        return self.admit(await self._api_keys.authenticate(key))
+
+    def admit(self, claims: Claims) -> Claims:
+        """Claims of a moment ago, as they count now. Raises HubError(token_invalid)."""
+        return self._revoked.admit(claims)
+
+    def judge(self, caller: Caller) -> Caller:
+        """A caller of a moment ago, as it counts now. Raises HubError(token_invalid)."""
+        return self._revoked.judge(caller)
 
     async def login(self, name: str, password: str) -> TokenPair:
         """Raises HubError(unauthorized): the same, after the same time, for an unknown name and a wrong password."""
@@ -104,7 +120,9 @@ class Authentication:
             raise HubError(ErrorCode.TOKEN_INVALID, "the refresh token is not valid")
         return await self._pair(user, token.sign_in)
 
-    async def create_user(self, name: str, password: str | None, *, roles: list[str], teams: list[str]) -> User:
+    async def create_user(
+        self, name: str, password: str | None, *, roles: list[str], teams: list[str], tenant: str = "", by: str = HUB
+    ) -> User:
         """Raises HubError(bad_request) for a weak password, HubError(version_conflict) for a taken name."""
         check_local(name)
         hashed = None
@@ -113,7 +131,7 @@ class Authentication:
                 raise HubError(ErrorCode.BAD_REQUEST, f"a password has {MIN_LENGTH} to {MAX_LENGTH} characters")
             hashed = await self._passwords.hash(password)
         try:
-            return await self._users.create(name, password_hash=hashed, roles=roles, teams=teams)
+            return await self._users.create(name, password_hash=hashed, roles=roles, teams=teams, tenant=tenant, by=by)
         except Conflict:
             raise HubError(ErrorCode.VERSION_CONFLICT, "this name is taken") from None
 
@@ -147,6 +165,7 @@ class Authentication:
             amr=sign_in.amr,
             auth_time=sign_in.auth_time,
             sid=str(sign_in.family),
+            tenant=user.tenant,
         )
         refresh_token = secrets.token_urlsafe(32)
         expires_at = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC) + timedelta(seconds=REFRESH_TTL_S)
@@ -174,6 +193,7 @@ def caller_of(
         roles=claims.roles,
         teams=claims.teams,
         grant=claims.grant,
+        tenant=claims.tenant,
         transport=transport,
         address=address,
         kind=kind,
@@ -183,6 +203,7 @@ def caller_of(
         auth_time=claims.auth_time,
         sid=claims.sid,
         jti=claims.jti,
+        issued_ms=claims.issued_ms,
         expires_at=claims.exp * 1000,
         connection=connection,
     )

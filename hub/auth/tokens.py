@@ -16,10 +16,10 @@ import jwt
 import msgspec
 
 from hub.auth.keys import Key, Keys
-from hub.caller import Grant, Principal
+from hub.caller import Grant, Principal, Tenant
 from hub.clock import Clock
 from protocol.errors import ErrorCode, HubError
-from protocol.fields import Count, Name
+from protocol.fields import Count, Millis, Name
 
 ISSUER = "krin"
 AUDIENCE = "krin"
@@ -53,6 +53,13 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     amr: tuple[str, ...] = ()
     auth_time: Count = 0
     sid: str = ""
+    tenant: Tenant = ""
+    iat_ms: Millis | None = None
+
+    @property
+    def issued_ms(self) -> int:
+        """`iat` in milliseconds: exact in our own tokens, so that a revocation and a new token may share a second."""
+        return self.iat * 1000 if self.iat_ms is None else self.iat_ms
 
 
 class Verifier:
@@ -179,10 +186,12 @@ class Tokens:
         amr: Iterable[str] = (),
         auth_time: int = 0,
         sid: str = "",
+        tenant: str = "",
     ) -> str:
         """Raises HubError(not_available) where this hub only verifies, HubError(bad_request) for a foreign name."""
         check_local(subject)
-        now_s = self._clock.now_ms() // 1000
+        now_ms = self._clock.now_ms()
+        now_s = now_ms // 1000
         key = self._keys.current.signing(now_s)
         if key is None:
             raise HubError(ErrorCode.NOT_AVAILABLE, "this hub has no key to sign tokens with")
@@ -191,6 +200,7 @@ class Tokens:
             "aud": self._audience,
             "sub": subject,
             "iat": now_s,
+            "iat_ms": now_ms,
             "exp": now_s + ttl_s,
             "jti": secrets.token_urlsafe(16),
             "roles": sorted(roles),
@@ -206,6 +216,8 @@ class Tokens:
             claims["auth_time"] = auth_time
         if sid:
             claims["sid"] = sid
+        if tenant:
+            claims["tenant"] = tenant
         headers = {"typ": TOKEN_TYPE} | ({"kid": key.kid} if key.kid is not None else {})
         return jwt.encode(claims, key.signing, algorithm=key.algorithm, headers=headers)
 

@@ -53,6 +53,7 @@ class ChannelReader:
                 command.channel, namespace, after=after, limit=command.limit, reverse=command.reverse
             )
         recovered = found if isinstance(found, Recovered) else await found
+        self._access.require(caller.now, "subscribe", command.channel)  # rights may have been taken while we read
         messages, size = [], 0
         for publication in recovered.messages:
             if size >= MAX_PAGE_BYTES:

@@ -9,6 +9,7 @@ import click
 
 from hub.auth.api_keys import ApiKeys
 from hub.auth.passwords import Passwords
+from hub.auth.revocations import Revoked
 from hub.auth.service import BUILT_IN_ROLES, Authentication
 from hub.bootstrap import make_tokens, open_database
 from hub.cli.shared import Duration, err, node_options, run, settings_of
@@ -105,5 +106,6 @@ def _authentication(settings: Settings, database: Any) -> Authentication:
         clients=OAuthClients(database),
         refresh_tokens=RefreshTokens(database),
         api_keys=ApiKeys(ApiKeyTable(database), clock=clock),
+        revoked=Revoked(),
         clock=clock,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Set
 from typing import Any
 
 import msgspec
@@ -32,8 +32,11 @@ from protocol.messages import (
     Unsubscribe,
     Unsubscribed,
 )
+from storage.revocations import Kind
 
 logger = logging.getLogger("krin.sessions")
+
+SIGNED_OUT = "signed out"
 
 
 class Empty(msgspec.Struct, frozen=True):
@@ -77,7 +80,7 @@ class Sessions:
             if not isinstance(claims, Claims):
                 return self._enter_once_known(connection, command, claims)
         elif connection.claims is not None:
-            claims = connection.claims
+            claims = self._authentication.admit(connection.claims)
         else:
             raise HubError(ErrorCode.UNAUTHORIZED, "connect needs a token", path="$.token")
         return self._enter(connection, command, claims)
@@ -130,6 +133,30 @@ class Sessions:
             kind=caller.kind,
             name=caller.name,
         )
+        self._re_enter(connection, fresh)
+        return {"expires_at": fresh.expires_at}
+
+    def review(self, touched: Set[tuple[Kind, str]]) -> None:
+        """Something was taken from these: judge their connections anew, now."""
+        for connection in self._registry:
+            caller = connection.caller
+            marks: tuple[tuple[Kind, str], ...] = (
+                ("user", caller.user),
+                ("sign_in", caller.sid),
+                ("token", caller.jti),
+            )
+            if not connection.open or touched.isdisjoint(marks):
+                continue
+            try:
+                fresh = self._authentication.judge(caller)
+            except HubError:
+                connection.close(CloseCode.UNAUTHORIZED, reason=SIGNED_OUT)
+                continue
+            if fresh is not caller:
+                self._re_enter(connection, fresh)
+
+    def _re_enter(self, connection: Connection, fresh: Caller) -> None:
+        """The same client with other rights: what it may no longer hear ends here."""
         connection.entered(fresh, connection.session)
         for channel in self._subscriptions.revoke(connection, fresh):
             connection.push(
@@ -139,7 +166,6 @@ class Sessions:
                     reason="you may not subscribe to this channel",
                 )
             )
-        return {"expires_at": fresh.expires_at}
 
     def subscribe(
         self, command: Subscribe, caller: Caller, codec: Codec

@@ -15,6 +15,8 @@ from doubles import RecordingSocket
 from hub.auth.api_keys import ApiKeys
 from hub.auth.keys import configured_keys
 from hub.auth.passwords import Passwords
+from hub.auth.revocations import TOPIC as REVOCATIONS
+from hub.auth.revocations import RevocationWatch, Revoked
 from hub.auth.service import Authentication
 from hub.auth.tokens import Tokens
 from hub.brokers.local import LocalBroker
@@ -37,6 +39,7 @@ from protocol.messages import Connect, History, Presence, Publish, Refresh, Subs
 from storage.api_keys import ApiKeyTable
 from storage.database import Database
 from storage.messages import MessageLog
+from storage.revocations import Revocations
 from storage.users import OAuthClients, RefreshTokens, Users
 
 KEY = bytes(range(32))
@@ -74,6 +77,7 @@ class Scene:
         self.reader = ChannelReader(self.broker, self.durable, self.presence, access=self.access)
         self.limits = ConnectionLimits(outbox_bytes=1 << 20, ping_interval_s=25.0, publishes_per_s=100_000)
         self.api_keys = ApiKeys(ApiKeyTable(database), clock=self.clock)
+        self.revoked = Revoked()
         self.authentication = Authentication(
             self.tokens,
             Passwords(),
@@ -81,6 +85,7 @@ class Scene:
             clients=OAuthClients(database),
             refresh_tokens=RefreshTokens(database),
             api_keys=self.api_keys,
+            revoked=self.revoked,
             clock=self.clock,
         )
         sessions = Sessions(
@@ -93,6 +98,15 @@ class Scene:
             max_subscriptions=50,
             clock=self.clock,
         )
+        self.revocations = Revocations(database)
+        self.watch = RevocationWatch(
+            self.revoked,
+            self.revocations,
+            announce=self.broker.announce,
+            review=sessions.review,
+            clock=self.clock,
+        )
+        self.broker.listen(REVOCATIONS, self.watch.hear)
         self.dispatcher = Dispatcher(
             {
                 Connect: sessions.connect,
@@ -119,9 +133,10 @@ class Scene:
                     self.durable.sweep(),
                     self.presence.run(),
                     self.registry.run(),
+                    self.watch.run(),
                 )
             ]
-            await self.clock.until_somebody_sleeps(4)
+            await self.clock.until_somebody_sleeps(6)
             yield self
             for task in tasks:
                 task.cancel()
@@ -148,7 +163,7 @@ class Scene:
         """Let the clock move on and everybody who slept do their round."""
         for _ in range(times):
             self.clock.advance(seconds)
-            await self.clock.until_somebody_sleeps(3)
+            await self.clock.until_somebody_sleeps(5)
 
 
 class Client:

@@ -36,6 +36,7 @@ ANYWHERE: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "tasks": (frozenset(), frozenset({"dashboard"})),
     "alerts": (frozenset({"agent", "feed"}), EVERYONE),
     "approvals": (frozenset({"agent", "trader"}), frozenset()),
+    "system": (frozenset(), EVERYONE),
 }
 SCOPED = Namespaces(
     DEFAULTS

@@ -161,9 +161,9 @@ async def test_c77_each_change_is_one_row_and_what_failed_is_none(db: Database) 
     await users.create("alice", roles=["trader"], by="root")
     with pytest.raises(Conflict):
         await users.create("alice", by="root")
-    await users.update("alice", roles=[], password_hash="$secret$", by="root")
+    await users.update("alice", roles=[], password_hash="$secret$", now=NOW, by="root")
     with pytest.raises(NotFound):
-        await users.update("nobody", disabled=True, by="root")
+        await users.update("nobody", disabled=True, now=NOW, by="root")
     await clients.create("robot", secret_hash="$secret$", by="root")
     await clients.set_disabled("robot", True, by="root")
     sign_in = SignIn(family=uuid4(), amr=["pwd"], auth_time=1)

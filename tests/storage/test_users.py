@@ -24,13 +24,13 @@ async def test_a_user_is_created_once_found_changed_and_listed(db: Database) -> 
     await users.create("bob", teams=["alpha"])
     assert await users.get("alice") == made
     assert (made.roles, made.grants, made.teams, made.disabled) == (["trader"], {"read": ["orders:*"]}, [], False)
-    changed = await users.update("alice", roles=[], disabled=True)
+    changed = await users.update("alice", roles=[], disabled=True, now=NOW)
     assert (changed.roles, changed.disabled, changed.password_hash) == ([], True, "$argon2$")
     assert [user.name for user in await users.list()] == ["alice", "bob"]
     assert [user.name for user in await users.list(after="alice", limit=1)] == ["bob"]
     assert await users.get("carol") is None
     with pytest.raises(NotFound):
-        await users.update("carol", disabled=True)
+        await users.update("carol", disabled=True, now=NOW)
 
 
 async def test_a_client_is_created_once_and_can_be_disabled(db: Database) -> None:

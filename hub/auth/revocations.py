@@ -1,0 +1,195 @@
+"""What tokens are worth no more. Every door asks a table in memory; every node keeps it up to date with Postgres.
+
+A revocation is written with the change that causes it, under a number. Nodes ring each other through the broker, and
+look into Postgres by themselves, too: without a broker it takes half a second, not for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from hub.auth.tokens import Claims
+from hub.caller import Caller, Grant, Tenant
+from hub.clock import Clock
+from protocol.errors import ErrorCode, HubError
+from storage.errors import StorageError
+from storage.revocations import LONGEST_TOKEN, PAGE, Kind, Revocation, Revocations
+
+logger = logging.getLogger("krin.revocations")
+
+TOPIC = "revocations"
+LOOK_S = 0.5
+SWEEP_S = 3600.0
+LONGEST_TOKEN_MS = int(LONGEST_TOKEN.total_seconds() * 1000)
+
+
+class Rights(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody may do, in the words of storage.users. None: as the token says."""
+
+    roles: frozenset[str] | None = None
+    teams: frozenset[str] | None = None
+    grants: Grant | None = None
+    tenant: Tenant | None = None
+
+
+class Revoked:
+    """The table in memory. It holds two entries at most for each name, sign-in and token, and each only as long as a
+    token may live that it means."""
+
+    def __init__(self) -> None:
+        self.number = 0  # of the newest that was applied
+        self._ended: dict[tuple[Kind, str], Revocation] = {}
+        self._changed: dict[tuple[Kind, str], tuple[Revocation, Rights]] = {}
+
+    def __len__(self) -> int:
+        return len(self._ended) + len(self._changed)
+
+    def apply(self, revocations: Iterable[Revocation]) -> set[tuple[Kind, str]]:
+        """Take over what is newer than what is known; returns whom it is about."""
+        touched = set()
+        for each in revocations:
+            if each.number <= self.number:
+                continue
+            self.number = each.number
+            about = (each.kind, each.subject)
+            if each.rights is None:
+                self._ended[about] = each
+            else:
+                self._changed[about] = each, msgspec.convert(each.rights, Rights)
+            touched.add(about)
+        return touched
+
+    def forget(self, now: datetime) -> None:
+        """Drop what no token can be meant by any more."""
+        self._ended = {about: each for about, each in self._ended.items() if each.expires_at > now}
+        self._changed = {about: each for about, each in self._changed.items() if each[0].expires_at > now}
+
+    def admit(self, claims: Claims) -> Claims:
+        """The claims of a valid token as they count now. Raises HubError(token_invalid)."""
+        if claims.exp * 1000 - claims.issued_ms > LONGEST_TOKEN_MS:
+            raise HubError(ErrorCode.TOKEN_INVALID, f"a token lives {LONGEST_TOKEN.days} days at most")
+        rights = self._rights(claims.sub, claims)
+        return claims if rights is None else msgspec.structs.replace(claims, **rights)
+
+    def judge(self, caller: Caller) -> Caller:
+        """Somebody who came in with a valid token, as they count now: the same object if nothing has changed.
+
+        Raises HubError(token_invalid).
+        """
+        rights = self._rights(caller.user, caller)
+        if rights is None or all(getattr(caller, field) == value for field, value in rights.items()):
+            return caller
+        return msgspec.structs.replace(caller, **rights)
+
+    def _rights(self, name: str, bearer: Claims | Caller) -> dict[str, Any] | None:
+        """What replaces the bearer's own rights. Raises HubError(token_invalid)."""
+        marks: tuple[tuple[Kind, str], ...] = (("user", name), ("sign_in", bearer.sid), ("token", bearer.jti))
+        for mark in marks:
+            ended = self._ended.get(mark)
+            if ended is not None and bearer.issued_ms < ended.before_ms and not _is_spared(bearer, ended):
+                raise HubError(ErrorCode.TOKEN_INVALID, "the token was revoked")
+        found = self._changed.get(("user", name))
+        if found is None or bearer.issued_ms >= found[0].before_ms:
+            return None
+        rights = found[1] if bearer.principal != "machine" else _within(found[1], bearer)
+        values = {"roles": rights.roles, "teams": rights.teams, "grant": rights.grants, "tenant": rights.tenant}
+        return {field: value for field, value in values.items() if value is not None}
+
+
+def _within(rights: Rights, bearer: Claims | Caller) -> Rights:
+    """For credentials with a scope of their own: what they may is cut, and never grows."""
+    teams = bearer.teams
+    if rights.teams is not None and "*" not in rights.teams:
+        teams = rights.teams if "*" in teams else teams & rights.teams
+    grant, other = bearer.grant, rights.grants
+    if other is not None:
+        grant = Grant(
+            publish=tuple(pattern for pattern in grant.publish if pattern in other.publish),
+            subscribe=tuple(pattern for pattern in grant.subscribe if pattern in other.subscribe),
+        )
+    roles = bearer.roles if rights.roles is None else bearer.roles & rights.roles
+    return Rights(roles=roles, teams=teams, grants=grant, tenant=rights.tenant)
+
+
+def _is_spared(bearer: Claims | Caller, revocation: Revocation) -> bool:
+    return bool(revocation.spared) and revocation.spared in (bearer.sid, bearer.jti)
+
+
+class RevocationWatch:
+    """Keeps the table in memory up to date, and tells those who hold connections whom a change is about."""
+
+    def __init__(
+        self,
+        revoked: Revoked,
+        stored: Revocations,
+        *,
+        announce: Callable[[str, bytes], None],
+        review: Callable[[set[tuple[Kind, str]]], None],
+        clock: Clock,
+    ) -> None:
+        self._revoked = revoked
+        self._stored = stored
+        self._announce = announce
+        self._review = review
+        self._clock = clock
+        self._rung = asyncio.Event()
+        self._behind = False
+
+    async def look(self) -> None:
+        """Read what is new. Raises StorageError."""
+        while True:
+            page = await self._stored.after(self._revoked.number, now=self._now())
+            if touched := self._revoked.apply(page):
+                self._review(touched)
+            if len(page) < PAGE:
+                return
+
+    def ring(self) -> None:
+        """Something was written: let every node look at once."""
+        self._announce(TOPIC, b"")
+        self._rung.set()  # without a broker the announcement may not come back
+
+    def hear(self, payload: bytes) -> None:
+        self._rung.set()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._look_on(), name="revocations look")
+            group.create_task(self._sweep_on(), name="revocations sweep")
+
+    async def _look_on(self) -> None:
+        while True:
+            sleep = asyncio.ensure_future(self._clock.sleep(LOOK_S))
+            rung = asyncio.ensure_future(self._rung.wait())
+            try:
+                await asyncio.wait([sleep, rung], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                sleep.cancel()
+                rung.cancel()
+            self._rung.clear()
+            try:
+                await self.look()
+            except StorageError as failure:
+                if not self._behind:
+                    logger.warning("revocations cannot be read: %s", failure)
+                self._behind = True
+            else:
+                self._behind = False
+
+    async def _sweep_on(self) -> None:
+        while True:
+            await self._clock.sleep(SWEEP_S)
+            self._revoked.forget(self._now())
+            try:
+                await self._stored.sweep(now=self._now())
+            except StorageError as failure:
+                logger.warning("expired revocations cannot be removed: %s", failure)
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)

@@ -1,0 +1,171 @@
+"""What was taken back: tokens that count no more, and tokens that count for something else.
+
+Rule: a change that takes something away and its revocation are one transaction; `record` joins the change's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import msgspec
+
+from storage import audit
+from storage.audit import HUB, AuditEntry
+from storage.database import Database
+
+Kind = Literal["user", "sign_in", "token"]
+"""What a revocation is about: everything that speaks for a name, one sign-in, or one token or API key by its id."""
+
+LONGEST_TOKEN = timedelta(days=366)  # none that lives longer is accepted, so a revocation need not be kept for longer
+ALWAYS_MS = 2**53 - 1  # `before_ms` that every token is issued before
+FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
+# A sign-in under way has read the rights it will put into its token: what is taken now must reach that token, too.
+UNDER_WAY_MS = 2_000
+PAGE = 10_000
+
+LOCK = 0x72766B65  # "rvke"
+COLUMNS = "number, kind, subject, before_ms, rights::text, spared, expires_at"
+
+
+class Revocation(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens of `subject` issued before `before_ms` (milliseconds since 1970) are worth `rights`, which replace what
+    they say themselves; None: nothing. `spared` is the one sign-in or token that is not meant."""
+
+    number: int = 0  # given by the table
+    kind: Kind
+    subject: str
+    before_ms: int
+    rights: dict[str, Any] | None = None
+    spared: str = ""
+    expires_at: datetime
+
+
+async def record(connection: Any, revocation: Revocation) -> int:
+    """Write one with this connection, within its transaction, in the place of an earlier one to the same effect."""
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+    await connection.execute(
+        "DELETE FROM revocations WHERE kind = $1 AND subject = $2 AND (rights IS NULL) = $3",
+        *(revocation.kind, revocation.subject, revocation.rights is None),
+    )
+    number: int = await connection.fetchval(
+        "INSERT INTO revocations (kind, subject, before_ms, rights, spared, expires_at)"
+        " VALUES ($1, $2, $3, $4::text::jsonb, $5, $6) RETURNING number",
+        *(revocation.kind, revocation.subject, revocation.before_ms, _json(revocation.rights), revocation.spared),
+        revocation.expires_at,
+    )
+    return number
+
+
+class Revocations:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def after(self, number: int, *, now: datetime) -> list[Revocation]:
+        """Those that came after `number` and still matter, in order; a page of them."""
+        rows = await self._db.fetch(
+            f"SELECT {COLUMNS} FROM revocations WHERE number > $1 AND expires_at > $2 ORDER BY number LIMIT {PAGE}",
+            *(number, now),
+        )
+        return [_revocation(row) for row in rows]
+
+    async def end_user(self, name: str, *, now: datetime, spared: str = "", by: str = HUB) -> None:
+        """Every token of this name issued until now, but those of one sign-in or one token, counts no more."""
+        ended = ending(name, now=now, spared=spared)
+        await self._end(ended, "subject = $2 AND family::text <> $3", (name, spared), now=now, by=by)
+
+    async def end_sign_in(self, sid: str, *, now: datetime, lifetime: timedelta, by: str = HUB) -> None:
+        """`lifetime`: of the access tokens of a sign-in."""
+        ended = Revocation(kind="sign_in", subject=sid, before_ms=ALWAYS_MS, expires_at=now + lifetime)
+        await self._end(ended, "family::text = $2", (sid,), now=now, by=by)
+
+    async def end_token(self, jti: str, *, now: datetime, expires_at: datetime, by: str = HUB) -> None:
+        await self._end(ending_token(jti, expires_at=expires_at), None, (), now=now, by=by)
+
+    async def block(self, name: str, blocked: bool, *, now: datetime, by: str = HUB) -> None:
+        """For a name that is no user's: nothing signed for it counts, until it is allowed again."""
+        entry = AuditEntry(event="user_updated", actor=by, target=name, detail={"disabled": blocked})
+        async with self._db.connection() as connection, connection.transaction():
+            await record(connection, disabling(name, blocked, now=now))
+            await audit.append(connection, entry)
+
+    async def change_rights(self, name: str, rights: Mapping[str, Any], *, now: datetime, by: str = HUB) -> None:
+        """For a name that is no user's: what tokens issued until now are worth."""
+        entry = AuditEntry(
+            event="privilege_permissions_changed",
+            actor=by,
+            target=name,
+            detail={field: rights[field] for field in ("roles", "teams") if field in rights},
+        )
+        async with self._db.connection() as connection, connection.transaction():
+            await record(connection, changing(name, rights, now=now))
+            await audit.append(connection, entry)
+
+    async def sweep(self, *, now: datetime) -> int:
+        """Forget what no token can be meant by any more; answer how many."""
+        return int((await self._db.execute("DELETE FROM revocations WHERE expires_at <= $1", now)).split()[-1])
+
+    async def _end(
+        self, revocation: Revocation, family: str | None, arguments: tuple[str, ...], *, now: datetime, by: str
+    ) -> None:
+        """Record, and end the refresh tokens that `family`, a condition over $2 and what follows, selects."""
+        entry = AuditEntry(
+            event="authn_token_revoked", actor=by, target=revocation.subject, detail={"of": revocation.kind}
+        )
+        async with self._db.connection() as connection, connection.transaction():
+            if family is not None:
+                await connection.execute(
+                    f"UPDATE refresh_tokens SET revoked_at = $1 WHERE revoked_at IS NULL AND {family}", now, *arguments
+                )
+            await record(connection, revocation)
+            await audit.append(connection, entry)
+
+
+def ending(name: str, *, now: datetime, spared: str = "") -> Revocation:
+    return Revocation(kind="user", subject=name, before_ms=_ms(now), spared=spared, expires_at=now + LONGEST_TOKEN)
+
+
+def ending_token(jti: str, *, expires_at: datetime) -> Revocation:
+    return Revocation(kind="token", subject=jti, before_ms=ALWAYS_MS, expires_at=expires_at)
+
+
+def disabling(name: str, disabled: bool, *, now: datetime) -> Revocation:
+    """Void is every token, of the past and to come; after enabling only those of the past."""
+    return Revocation(
+        kind="user",
+        subject=name,
+        before_ms=ALWAYS_MS if disabled else _ms(now),
+        expires_at=FOREVER if disabled else now + LONGEST_TOKEN,
+    )
+
+
+def changing(name: str, rights: Mapping[str, Any], *, now: datetime) -> Revocation:
+    return Revocation(
+        kind="user",
+        subject=name,
+        before_ms=_ms(now) + UNDER_WAY_MS,
+        rights=dict(rights),
+        expires_at=now + LONGEST_TOKEN,
+    )
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
+def _json(value: Mapping[str, Any] | None) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()
+
+
+def _revocation(row: Any) -> Revocation:
+    rights = None if row[4] is None else msgspec.json.decode(row[4], type=dict[str, Any])
+    return Revocation(
+        number=row[0],
+        kind=row[1],
+        subject=row[2],
+        before_ms=row[3],
+        rights=rights,
+        spared=row[5],
+        expires_at=row[6],
+    )
