@@ -1,7 +1,9 @@
 """The way out: one publication to everyone on this node who listens.
 
 Rule: nothing here awaits. What arrives within one turn of the event loop is collected per channel, and each subscriber
-is written to once per turn: the bytes of a batch are joined and framed once per wire format and shared.
+is written to once: the bytes are joined and framed once per wire format and shared by all who get the same.
+A large audience is written to in slices, between which the loop reads on; each reader gets everything up to its own
+slice, so that a message waits for one round through the audience at most, and not for two.
 Order holds per channel. This is the hot path: no logging, no per-subscriber encoding, no tasks.
 """
 
@@ -9,19 +11,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import TypeVar
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVarTuple
 
 from hub.channels.shaping import Shaper
 from hub.connections.outbox import Batch, FrameCache, Outbox
 from hub.publication import Publication
+from protocol.codec import Codec
 
 logger = logging.getLogger("krin.fanout")
 
-T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 MAX_BUFFERED = 20_000  # publications per subscription that is being recovered
-# When messages come faster than a flush takes, a pause as long as the flush, up to this, lets them leave in fewer and
+SLICE = 256  # writes, one to two milliseconds, before the loop may read again
+# When messages come faster than a round takes, a pause as long as the round, up to this, lets them leave in fewer and
 # larger writes: at 1,000 messages/s to 1,000 readers a quarter less CPU here and fewer wake-ups there, no later.
 MAX_PAUSE_S = 0.004
 
@@ -43,28 +48,95 @@ class Listener:
 
 
 class Audience:
-    """Who listens to one channel on this node."""
+    """Who listens to one channel on this node, and what is not yet on its way to all of them."""
 
-    __slots__ = ("batch", "changed", "direct", "epoch", "special")
+    __slots__ = ("busy", "changed", "direct", "epoch", "log", "special")
 
     def __init__(self) -> None:
         self.epoch: str | None = None
         self.changed = False  # somebody may have joined under another epoch
         self.direct: dict[Listener, Outbox] = {}
         self.special: dict[Listener, None] = {}  # buffering or shaped
-        self.batch: Batch | None = None
+        self.log: list[Publication] = []
+        self.busy = False  # the log is not empty, and the fan-out knows
+
+
+class Rotation:
+    """The way of one channel's messages round its audience, who must not change meanwhile.
+
+    `marks`: of this round, (readers before this index, how much of the log they had before it). `visited`: the same
+    for the next one.
+    """
+
+    __slots__ = ("_batch", "_range", "audience", "index", "log", "marks", "ring", "visited")
+
+    def __init__(self, audience: Audience) -> None:
+        self.audience = audience
+        self.log = audience.log
+        self.ring = [*audience.direct.values()]
+        self.index = 0
+        self.marks = [(len(self.ring), 0)]
+        self.visited: list[tuple[int, int]] = []
+        self._range = (0, 0)  # of the log, which the batch holds
+        self._batch = Batch()
+
+    @property
+    def between_rounds(self) -> bool:
+        return self.index == 0
+
+    def advance(self, limit: int) -> Iterator[tuple[Sequence[Outbox], Batch]]:
+        """The next readers, at most `limit` and to the end of the round, with what each of them has not had yet."""
+        end = len(self.log)
+        while self.marks and limit:
+            upto, position = self.marks[0]
+            stop = upto
+            if position < end:
+                stop = min(upto, self.index + limit)
+                limit -= stop - self.index
+                yield self.ring[self.index : stop], self._batch_of(position, end)
+            if stop == upto:
+                del self.marks[0]
+            self.index = stop
+            if self.visited and self.visited[-1][1] == end:
+                del self.visited[-1]
+            self.visited.append((stop, end))
+        if not self.marks:
+            self._next_round()
+
+    def done(self) -> bool:
+        return self.between_rounds and not self.log
+
+    def _batch_of(self, start: int, end: int) -> Batch:
+        """Most slices of a round have the same to write: they share it."""
+        if self._range != (start, end):
+            self._range = (start, end)
+            self._batch = Batch()
+            self._batch.publications = self.log[start:end]
+        return self._batch
+
+    def _next_round(self) -> None:
+        had = self.visited[0][1]  # by those who were first: the least
+        del self.log[:had]
+        self.marks = [(upto, position - had) for upto, position in self.visited]
+        self.visited = []
+        self.index = 0
+        self._range = (0, 0)
 
 
 class Fanout:
     """Owns who listens here. Channel state beyond that (offsets, history) is the broker's."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, slice_writes: int = SLICE) -> None:
         self._loop = loop
+        self._slice = slice_writes
         self._not_before = 0.0
         self._audiences: dict[str, Audience] = {}
         self._dirty: list[Audience] = []
-        self._touched: list[Outbox] = []
+        self._rotation: Rotation | None = None
+        self._touched: deque[Outbox] = deque()
         self._scheduled = False
+        self._began: float | None = None
+        self._taken = 0  # publications since everyone had a turn
         self.delivered = 0  # publications times subscribers, for the metrics
 
     def deliver(self, publication: Publication) -> None:
@@ -78,26 +150,28 @@ class Fanout:
         if audience.changed:
             # On every message from now on: the first one may be merged or filtered away before a reader sees it.
             publication.announces_epoch = True
-        batch = audience.batch
-        if batch is None:
-            batch = audience.batch = Batch()
-            self._dirty.append(audience)
-            self._schedule()
-        batch.publications.append(publication)
+        if audience.direct:
+            self.delivered += len(audience.direct)
+            self._taken += 1
+            audience.log.append(publication)
+            if not audience.busy:
+                audience.busy = True
+                self._dirty.append(audience)
+                self._schedule()
+        if audience.special:
+            self._guarded(_offer, audience, publication)
 
     def add(self, channel: str, listener: Listener) -> None:
         """Start listening: what is delivered from here on is buffered until `go_live`."""
         audience = self._audiences.get(channel)
         if audience is None:
             audience = self._audiences[channel] = Audience()
-        self._settle(audience)  # what came before this moment is not for the newcomer
         listener.buffer = []
         audience.special[listener] = None
 
     def go_live(self, channel: str, listener: Listener, epoch: str) -> list[Publication]:
         """End buffering; returns what was buffered. The caller answers the subscriber within the same turn."""
         audience = self._audiences[channel]
-        self._settle(audience)
         if audience.epoch is None:
             audience.epoch = epoch
         elif audience.epoch != epoch:  # newcomer and audience joined under different epochs: the next message tells all
@@ -105,6 +179,7 @@ class Fanout:
         buffered = listener.buffer or []
         listener.buffer = None
         if listener.shaper is None and listener in audience.special:
+            self._settle(audience)  # what came before this moment is not for the newcomer
             del audience.special[listener]
             audience.direct[listener] = listener.outbox
         return buffered
@@ -112,6 +187,7 @@ class Fanout:
     def hold(self, channel: str, listener: Listener, publications: list[Publication]) -> None:
         """Buffer again, beginning with these, until the next `go_live`."""
         audience = self._audiences[channel]
+        self._settle(audience)
         audience.direct.pop(listener, None)
         audience.special[listener] = None
         listener.buffer = publications
@@ -125,8 +201,9 @@ class Fanout:
         audience = self._audiences.get(channel)
         if audience is None:
             return False
-        self._settle(audience)
-        audience.direct.pop(listener, None)
+        if listener in audience.direct:
+            self._settle(audience)
+            del audience.direct[listener]
         audience.special.pop(listener, None)
         if listener.shaper is not None:
             listener.shaper.close()
@@ -149,36 +226,50 @@ class Fanout:
         self._schedule()
 
     def flush(self) -> None:
-        """Write everything this turn collected."""
+        """Write what this turn collected, or as much of it as fits into one slice."""
         self._scheduled = False
-        pending = sum(len(audience.batch.publications) for audience in self._dirty if audience.batch is not None)
-        started = self._loop.time()
-        self._write_all()
-        if pending > 1:
-            ended = self._loop.time()
-            self._not_before = ended + min(ended - started, MAX_PAUSE_S)
-
-    def _write_all(self) -> None:
+        if self._began is None:
+            self._began = self._loop.time()
         dirty = self._dirty
-        if len(dirty) == 1 and not self._touched:
+        if dirty:
             self._dirty = []
-            self._guarded(self._flush_alone, dirty[0])
-            if not self._touched:
-                return
-        elif dirty:
-            self._dirty = []
-            for audience in dirty:
-                self._guarded(self._distribute, audience)
-        touched = self._touched
-        self._touched = []
-        cache: FrameCache = {}
-        for outbox in touched:
-            self._guarded(outbox.flush, cache)
+            if len(dirty) == 1 and self._rotation is None and not self._touched:
+                self._rotation = Rotation(dirty[0])
+            else:
+                for audience in dirty:
+                    self._hand_over(audience)
+        if self._touched:
+            self._write_touched()
+        rotation = self._rotation
+        if rotation is not None:
+            for outboxes, batch in rotation.advance(self._slice):
+                self._guarded(_send, outboxes, batch)
+            if rotation.done():
+                rotation.audience.busy = False
+                self._rotation = rotation = None
+        if not self._touched and (rotation is None or rotation.between_rounds):
+            self._pause()
+        if self._touched or rotation is not None:
+            self._schedule()
 
-    def _guarded(self, step: Callable[[T], None], argument: T) -> None:
+    def _write_touched(self) -> None:
+        touched = self._touched
+        cache: FrameCache = {}
+        for _ in range(min(self._slice, len(touched))):
+            self._guarded(touched.popleft().flush, cache)
+
+    def _pause(self) -> None:
+        """Everyone had a turn."""
+        if self._taken > 1 and self._began is not None:
+            ended = self._loop.time()
+            self._not_before = ended + min(ended - self._began, MAX_PAUSE_S)
+        self._taken = 0
+        self._began = None
+
+    def _guarded(self, step: Callable[[*Ts], None], *arguments: *Ts) -> None:
         """One message that cannot be encoded must not leave everybody else unwritten."""
         try:
-            step(argument)
+            step(*arguments)
         except Exception:
             logger.exception("a batch could not be written")
 
@@ -190,58 +281,56 @@ class Fanout:
             else:
                 self._loop.call_soon(self.flush)
 
-    def _flush_alone(self, audience: Audience) -> None:
-        """The common case, one busy channel: every subscriber gets the very same bytes."""
-        batch = audience.batch
-        if batch is None:
-            return
-        audience.batch = None
-        codec = None
-        frame = b""
-        for outbox in audience.direct.values():
-            if outbox.ready:
-                if outbox.codec is not codec:
-                    codec = outbox.codec
-                    frame = batch.frame(codec)
-                outbox.write(frame)
-            elif outbox.blocked:
-                outbox.enqueue(batch)
-            else:
-                outbox.add(batch)
-        self._count(audience, batch)
-        if audience.special:
-            self._distribute_special(audience, batch)
-
-    def _distribute(self, audience: Audience) -> None:
-        batch = audience.batch
-        if batch is None:
-            return
-        audience.batch = None
+    def _hand_over(self, audience: Audience) -> None:
+        """Leave what is in the log to each reader's outbox, which is written once for all of its channels."""
+        batch = Batch()
+        batch.publications, audience.log = audience.log, []
+        audience.busy = False
         touched = self._touched
         for outbox in audience.direct.values():
             outbox.pending.append(batch)
+            outbox.ready = False
             if not outbox.touched:
                 outbox.touched = True
                 touched.append(outbox)
-        self._count(audience, batch)
-        if audience.special:
-            self._distribute_special(audience, batch)
-
-    def _distribute_special(self, audience: Audience, batch: Batch) -> None:
-        for listener in list(audience.special):
-            if listener.buffer is not None:
-                listener.buffer.extend(batch.publications)
-                if len(listener.buffer) > MAX_BUFFERED:
-                    listener.overrun = True
-                    del listener.buffer[:-MAX_BUFFERED]  # what is lost here shows as a gap when the buffer is merged
-            elif listener.shaper is not None:
-                listener.shaper.offer(batch.publications)
 
     def _settle(self, audience: Audience) -> None:
-        """Write out what is pending for this channel, before its audience changes."""
-        if audience.batch is not None:
+        """Leave the log to the outboxes, before the audience changes."""
+        rotation = self._rotation
+        if rotation is not None and rotation.audience is audience:
+            while not rotation.done():
+                for outboxes, batch in rotation.advance(len(rotation.ring)):
+                    for outbox in outboxes:
+                        outbox.add(batch)
+            audience.busy = False
+            self._rotation = None
+        elif audience.busy:
             self._dirty.remove(audience)
-            self._flush_alone(audience)
+            self._hand_over(audience)
+            self._schedule()
 
-    def _count(self, audience: Audience, batch: Batch) -> None:
-        self.delivered += len(audience.direct) * len(batch.publications)
+
+def _offer(audience: Audience, publication: Publication) -> None:
+    """To those who get publications one by one: what they are being recovered for, or their own selection."""
+    for listener in [*audience.special]:
+        if listener.buffer is not None:
+            listener.buffer.append(publication)
+            if len(listener.buffer) > MAX_BUFFERED:
+                listener.overrun = True
+                del listener.buffer[0]  # what is lost here shows as a gap when the buffer is merged
+        elif listener.shaper is not None:
+            listener.shaper.offer(publication)
+
+
+def _send(outboxes: Sequence[Outbox], batch: Batch) -> None:
+    """The common case: everyone gets the very same bytes."""
+    codec: Codec | None = None
+    frame = b""
+    for outbox in outboxes:
+        if outbox.ready:
+            if outbox.codec is not codec:
+                codec = outbox.codec
+                frame = batch.frame(codec)
+            outbox.transmit(frame)
+        else:
+            outbox.add(batch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from hub.publication import Publication
 from protocol.messages import Filter
@@ -38,24 +38,24 @@ class Shaper:
         self._held: dict[str, tuple[Publication, int]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def offer(self, publications: Iterable[Publication]) -> None:
+    def offer(self, publication: Publication) -> None:
+        if self._filter is not None and not passes(self._filter, publication):
+            return
+        if not self._interval:
+            self._emit(publication, 0)
+            return
+        key = publication.key or ""
+        held = self._held.get(key)
+        if held is not None:
+            self._held[key] = (publication, held[1] + 1)
+            return
         now = self._loop.time()
-        for publication in publications:
-            if self._filter is not None and not passes(self._filter, publication):
-                continue
-            if not self._interval:
-                self._emit(publication, 0)
-                continue
-            key = publication.key or ""
-            held = self._held.get(key)
-            if held is not None:
-                self._held[key] = (publication, held[1] + 1)
-            elif self._due.get(key, 0.0) <= now:
-                self._due[key] = now + self._interval
-                self._emit(publication, 0)
-            else:
-                self._held[key] = (publication, 0)
-                self._arm()
+        if self._due.get(key, 0.0) <= now:
+            self._due[key] = now + self._interval
+            self._emit(publication, 0)
+        else:
+            self._held[key] = (publication, 0)
+            self._arm()
 
     def close(self) -> None:
         self._held.clear()

@@ -22,8 +22,14 @@ DRAIN_BYTES = 64 * 1024
 class Socket(Protocol):
     """The way out of one connection. After `close` or a loss, `write` does nothing."""
 
+    try_write: Callable[[bytes], int]
+    """Hand over complete frames at once; answers how many bytes were taken, or raises OSError for none.
+
+    Only while nothing is buffered, and not after a loss: past the transport each write costs a seventh less.
+    """
+
     write: Callable[[bytes], None]
-    """Hand over complete frames. May call `Outbox.block` before it returns."""
+    """Hand over whole frames, or what is left of them. Calls `Outbox.block` before it returns if some is buffered."""
 
     def buffered(self) -> int:
         """Bytes handed over and not yet taken by the kernel."""
@@ -41,7 +47,7 @@ class Socket(Protocol):
 
 
 class Batch:
-    """One channel's publications of one loop turn. Joined and framed once per format, on first use."""
+    """Publications of one channel in order. Joined and framed once per format, on first use."""
 
     __slots__ = ("_json", "_msgpack", "publications")
 
@@ -67,7 +73,7 @@ FrameCache = dict[tuple[Batch, ...], bytes]
 
 
 class Outbox:
-    """See the module. `ready`: nothing waits and the socket takes more; only then may `write` be called directly."""
+    """See the module. `ready`: nothing waits and the socket takes more; only then may `transmit` be called directly."""
 
     __slots__ = (
         "_blocked",
@@ -87,6 +93,7 @@ class Outbox:
         "pending",
         "ready",
         "touched",
+        "try_write",
         "write",
     )
 
@@ -106,6 +113,7 @@ class Outbox:
         to be conflated or three quarters of the bound are used.
         """
         self.codec = codec
+        self.try_write = socket.try_write
         self.write = socket.write
         self.ready = True
         self.limit_bytes = limit_bytes
@@ -143,8 +151,20 @@ class Outbox:
         if not self.touched:
             self._touch(self)
 
+    def transmit(self, data: bytes) -> None:
+        """Write complete frames now. Only while `ready`."""
+        try:
+            sent = self.try_write(data)
+        except OSError:  # the kernel's buffer is full, or the peer is gone: the transport finds out which
+            sent = 0
+        if sent != len(data):
+            self.write(data[sent:])
+
     def add(self, batch: Batch) -> None:
         """Send a batch at the end of this turn, together with whatever else comes up."""
+        if self._closed:
+            return
+        self.ready = False
         self.pending.append(batch)
         if not self.touched:
             self._touch(self)
@@ -166,7 +186,8 @@ class Outbox:
             pending, self.pending, self.mixed = self.pending, [], False
             for each in pending:
                 if isinstance(each, Batch):
-                    self.enqueue(each)
+                    for publication in each.publications:
+                        self._enqueue(publication, 0)
                 else:
                     self._enqueue_part(each)
             return
@@ -184,7 +205,7 @@ class Outbox:
             return
         pending.clear()
         self.ready = True
-        self.write(data)
+        self.transmit(data)
 
     def take_pending(self) -> list[bytes]:
         """This turn's messages in order, encoded; they are pending no more."""
@@ -197,11 +218,6 @@ class Outbox:
         self.pending = []
         self.mixed = False
         return parts
-
-    def enqueue(self, batch: Batch) -> None:
-        """Keep a batch until the socket takes more."""
-        for publication in batch.publications:
-            self._enqueue(publication, 0)
 
     def block(self) -> None:
         """The transport's buffer is full."""

@@ -11,10 +11,13 @@ never ends, header errors without an answer, and peers that never read their goo
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 from asyncio import BaseTransport
-from typing import Any, Protocol
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -27,6 +30,7 @@ EXTENSION = "krin.raw"
 MAX_FRAGMENTS = 64
 PINGS_PER_S = 5.0
 PING_BURST = 10.0
+MAX_UNREAD_BYTES = 64 * 1024  # a peer that does not read as much gets no more answers to its pings
 HANDSHAKE_S = 5.0
 BODY_S = 5.0
 MAX_HEAD_BYTES = 64 * 1024
@@ -61,8 +65,19 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
     # --- hub.connections.outbox.Socket ---
 
     @property
-    def write(self) -> Any:
+    def try_write(self) -> Callable[[bytes], int]:
+        sock = self.transport.get_extra_info("socket")
+        if sock is None or self.transport.get_extra_info("sslcontext") is not None:
+            return self._write_all
+        return partial(os.write, sock.fileno())
+
+    @property
+    def write(self) -> Callable[[bytes], None]:
         return self.transport.write
+
+    def _write_all(self, data: bytes) -> int:
+        self.transport.write(data)
+        return len(data)
 
     def buffered(self) -> int:
         return self.transport.get_write_buffer_size()
@@ -86,6 +101,9 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
     def attach(self, receiver: Receiver) -> None:
         """Hand everything that comes in to the receiver. The ASGI task may end; the connection lives on."""
         self.receiver = receiver
+        # Whatever the kernel does not take is reported at once: what waits, waits in the outbox, where it is counted
+        # and conflated, and nothing is written past bytes that are still in the transport.
+        self.transport.set_write_buffer_limits(high=0)
         if self.read_paused:
             self.read_paused = False
             self.transport.resume_reading()
@@ -102,11 +120,9 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_cutter()
         super().connection_lost(exc)
-        if self.receiver is not None:
-            self.receiver.lost()
-            self.receiver = None
-            # The parser is a generator that holds its own protocol: without the circle, memory is free at once.
-            self.conn.parser.close()
+        self._detach()
+        # The parser is a generator that holds its own protocol: without the circle, memory is free at once.
+        self.conn.parser.close()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -155,10 +171,12 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def shutdown(self) -> None:
         super().shutdown()
+        self._detach()
         self._cut_after(CUT_S)
 
     def handle_parser_exception(self) -> None:
         super().handle_parser_exception()
+        self._detach()
         self._cut_after(CUT_S)
 
     async def run_asgi(self) -> None:
@@ -201,7 +219,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
         now = self.loop.time()
         self._ping_tokens = min(PING_BURST, self._ping_tokens + (now - self._pinged_at) * PINGS_PER_S) - 1
         self._pinged_at = now
-        if self._ping_tokens < 0 or not self.writable.is_set():
+        if self._ping_tokens < 0 or self.buffered() > MAX_UNREAD_BYTES:
             self.conn.data_to_send()  # the pong is thrown away: nobody reads it
             self._fail(1008, "ping flood")
         else:
@@ -214,8 +232,15 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
         self.conn.fail(code, reason)
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         self._goodbye()
+        self._detach()
         self.transport.pause_reading()
         self.transport.close()
+
+    def _detach(self) -> None:
+        """Our close frame is out, or the socket is gone: no message may follow, however long the bytes take."""
+        if self.receiver is not None:
+            self.receiver.lost()
+            self.receiver = None
 
     def _goodbye(self) -> None:
         self.transport.write(b"".join(self.conn.data_to_send()))
@@ -224,9 +249,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_close(self, event: Frame) -> None:
         super().handle_close(event)
-        if self.receiver is not None:
-            self.receiver.lost()  # our close frame is out: no message may follow it, however long the bytes take
-            self.receiver = None
+        self._detach()
         if self.close_sent:
             self.transport.close()  # the peer echoed our close frame
         self._cut_after(CUT_S)

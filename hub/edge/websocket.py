@@ -128,6 +128,10 @@ class SendSocket:
         self._may_read = asyncio.Event()
         self._may_read.set()
 
+    def try_write(self, data: bytes) -> int:
+        self.write(data)
+        return len(data)
+
     def write(self, data: bytes) -> None:
         for payload in frames.payloads(data):
             self._queue.put_nowait(

@@ -39,11 +39,15 @@ class Turns:
     def end(self) -> None:
         """End this turn and all that follow from it."""
         while self._soon or any(when <= self.now for when, _ in self._timers):
-            soon, self._soon = self._soon, []
-            due = [timer for when, timer in self._timers if when <= self.now]
-            self._timers = [(when, timer) for when, timer in self._timers if when > self.now]
-            for callback in [*soon, *due]:
-                callback()
+            self.once()
+
+    def once(self) -> None:
+        """End this turn."""
+        soon, self._soon = self._soon, []
+        due = [timer for when, timer in self._timers if when <= self.now]
+        self._timers = [(when, timer) for when, timer in self._timers if when > self.now]
+        for callback in [*soon, *due]:
+            callback()
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
@@ -67,6 +71,7 @@ class RecordingSocket:
 
     def __init__(self, room: int | None = None) -> None:
         self.write: Callable[[bytes], None] = self._write
+        self.try_write: Callable[[bytes], int] = self._try_write
         self.writes: list[bytes] = []
         self.room = room
         self.pending = 0
@@ -81,6 +86,10 @@ class RecordingSocket:
             self.pending += len(data)
             if self.pending > self.room:
                 self.stop()
+
+    def _try_write(self, data: bytes) -> int:
+        self._write(data)
+        return len(data)
 
     def stop(self) -> None:
         if self.on_block is not None:

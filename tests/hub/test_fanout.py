@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
 from doubles import RecordingSocket, Turns, outbox, publication
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hub.channels.fanout import MAX_BUFFERED, Fanout, Listener
 from hub.channels.shaping import Shaper
@@ -77,6 +80,86 @@ def test_fifty_busy_channels_are_one_write_per_reader_and_turn(fanout: Fanout, t
         for channel in channels:
             assert reader.offsets(channel) == [1, 2, 3]
     assert fanout.delivered == 20 * 50 * 3
+
+
+def test_a_message_that_comes_during_a_round_reaches_those_whose_turn_is_yet_to_come_in_that_round(
+    turns: Turns,
+) -> None:
+    fanout = Fanout(turns, slice_writes=2)  # type: ignore[arg-type]
+    readers = [Reader(fanout) for _ in range(5)]
+    for reader in readers:
+        reader.join("a:x")
+    fanout.deliver(publication("a:x", 1))
+    turns.once()
+    assert [len(reader.socket.writes) for reader in readers] == [1, 1, 0, 0, 0]
+    fanout.deliver(publication("a:x", 2))
+    turns.pass_time(1)
+    turns.pass_time(1)  # after a round that carried more than one message there is a pause
+
+    assert [reader.offsets() for reader in readers] == [[1, 2]] * 5
+    assert [len(reader.socket.writes) for reader in readers] == [2, 2, 1, 1, 1]
+
+
+def test_a_reader_that_leaves_during_a_round_still_gets_what_came_before(turns: Turns) -> None:
+    fanout = Fanout(turns, slice_writes=2)  # type: ignore[arg-type]
+    readers = [Reader(fanout) for _ in range(5)]
+    for reader in readers:
+        reader.join("a:x")
+    fanout.deliver(publication("a:x", 1))
+    turns.once()
+    readers[4].leave("a:x")
+    fanout.deliver(publication("a:x", 2))
+    turns.pass_time(1)
+
+    assert readers[4].offsets() == [1]
+    assert [reader.offsets() for reader in readers[:4]] == [[1, 2]] * 4
+
+
+# How often each happens: mostly traffic, so that rounds are under way when something else does.
+STEPS = {"deliver": 12, "turn": 12, "other": 1, "join": 1, "leave": 1, "block": 1, "unblock": 1, "push": 2}
+
+
+@given(chance=st.randoms(use_true_random=False), slice_writes=st.integers(1, 4))
+def test_whatever_happens_between_slices_everyone_gets_each_message_once_and_in_order(
+    chance: Random, slice_writes: int
+) -> None:
+    turns = Turns()
+    fanout = Fanout(turns, slice_writes=slice_writes)  # type: ignore[arg-type]
+    readers = [Reader(fanout) for _ in range(7)]
+    published = {"a:x": 0, "a:y": 0}
+    due: list[dict[str, list[int]]] = [{"a:x": [], "a:y": []} for _ in readers]
+    for reader in readers:
+        reader.join("a:x")
+    for step in chance.choices([*STEPS], weights=[*STEPS.values()], k=200):
+        reader = chance.choice(readers)
+        channel = chance.choice(["a:x", "a:y"])
+        match step:
+            case "deliver" | "other":
+                channel = "a:x" if step == "deliver" else "a:y"
+                published[channel] += 1
+                fanout.deliver(publication(channel, published[channel]))
+                for each, owed in zip(readers, due, strict=True):
+                    if channel in each.listeners:
+                        owed[channel].append(published[channel])
+            case "turn":
+                turns.now += 0.002
+                turns.once()
+            case "join" if channel not in reader.listeners:
+                reader.join(channel)
+            case "leave" if channel in reader.listeners:
+                reader.leave(channel)
+            case "block":
+                reader.outbox.block()
+            case "unblock":
+                reader.outbox.unblock(turns.now)
+            case "push":
+                reader.outbox.push(b'{"type":"reply","channel":"","offset":0}')
+    for reader in readers:
+        reader.outbox.unblock(turns.now)
+    turns.pass_time(1)
+    turns.pass_time(1)
+
+    assert [{channel: reader.offsets(channel) for channel in published} for reader in readers] == due
 
 
 def test_messages_that_come_during_the_pause_after_a_flush_are_neither_lost_nor_reordered(

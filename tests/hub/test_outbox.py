@@ -41,7 +41,8 @@ class Scene:
     def enqueue(self, *publications: Publication) -> None:
         batch = Batch()
         batch.publications.extend(publications)
-        self.outbox.enqueue(batch)
+        self.outbox.add(batch)
+        self.turns.end()
 
     def reply(self, number: int) -> None:
         self.outbox.push(self.outbox.codec.encode({"type": "reply", "id": number}))
