@@ -58,6 +58,8 @@ def create_app(hub: Hub, *, demo_token: Callable[[], str] | None = None) -> Star
         Perimeter,
         trusted_proxies=networks(security.trusted_proxies),
         allowed_origins=security.allowed_origins,
+        limits=hub.limits,
+        sockets_from=hub.registry.sockets_from,
     )
     routes = [
         *([Route("/demo/token", demo)] if demo_token else []),

@@ -33,7 +33,7 @@ from hub.channels.access import Access
 from hub.channels.durable import DurableChannels
 from hub.channels.fanout import Fanout
 from hub.channels.history import ChannelReader
-from hub.channels.publishing import Publisher
+from hub.channels.publishing import Amplification, Publisher
 from hub.channels.subscriptions import Subscriptions
 from hub.clock import Clock, SystemClock
 from hub.config import ConfigError, Settings
@@ -43,9 +43,14 @@ from hub.dispatch import Dispatcher
 from hub.edge.envelope import KrinAPIService
 from hub.edge.oauth import OAuthRoutes
 from hub.edge.rest import RestRoutes
+from hub.edge.security import RevolutionarySecurityService
 from hub.edge.sessions import Sessions
 from hub.edge.websocket import WebSocketEndpoint
+from hub.guard.addresses import networks
 from hub.guard.events import SecurityEvents
+from hub.guard.limits import SEARCH_COST, Limits, history_cost, table_of
+from hub.guard.security_audit import Threat
+from hub.guard.sharing import RedisCounters, Sharing
 from hub.namespaces import Namespaces
 from hub.observe.metrics import Metrics, counter, counters, gauge
 from hub.permissions import Permissions
@@ -94,6 +99,7 @@ class Hub(msgspec.Struct, kw_only=True, dict=True):
     publisher: Publisher
     subscriptions: Subscriptions
     registry: Registry
+    limits: Limits
     fanout: Fanout
     durable: DurableChannels
     broker: Broker
@@ -213,7 +219,32 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
         presence = PresenceService(loop, node=settings.node, announce=broker.announce, clock=clock)
         broker.listen(PRESENCE, presence.hear)
         registry = Registry(clock=clock, max_connections=settings.limits.connections)
-        publisher = Publisher(broker, durable, access=access, clock=clock, rate_per_s=settings.limits.publishes_per_s)
+        limits = Limits(
+            table_of(settings.limits),
+            exempt=networks(settings.limits.exempt_networks),
+            address_connections=settings.limits.address_connections,
+            user_connections=settings.limits.user_connections,
+            report=events.report,
+            clock=clock,
+        )
+        sharing = None
+        if settings.redis_url:
+            counters_of_all = RedisCounters(settings.redis_url)
+            stack.push_async_callback(counters_of_all.aclose)
+            sharing = Sharing(limits, counters_of_all, clock=clock)
+        publisher = Publisher(
+            broker,
+            durable,
+            access=access,
+            clock=clock,
+            rate_per_s=settings.limits.publishes_per_s,
+            limits=limits,
+            amplification=(
+                Amplification(settings.limits.deliveries_per_s, fanout.listeners)
+                if settings.limits.deliveries_per_s is not None
+                else None
+            ),
+        )
         subscriptions = Subscriptions(
             fanout,
             broker,
@@ -225,7 +256,8 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             max_subscriptions=settings.limits.subscriptions,
         )
         reader = ChannelReader(broker, durable, presence, access=access)
-        limits = ConnectionLimits(
+        connection_limits = ConnectionLimits(
+            bytes_per_s=settings.limits.bytes_per_s,
             outbox_bytes=settings.limits.outbox_bytes,
             ping_interval_s=settings.ping_interval_s,
             publishes_per_s=settings.limits.publishes_per_s,
@@ -235,7 +267,8 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             subscriptions,
             registry,
             node=settings.node,
-            limits=limits,
+            limits=connection_limits,
+            user_limits=limits,
             max_message_bytes=settings.limits.message_bytes,
             max_subscriptions=settings.limits.subscriptions,
             clock=clock,
@@ -249,12 +282,12 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             {
                 Connect: sessions.connect,
                 Refresh: sessions.refresh,
-                Subscribe: sessions.subscribe,
+                Subscribe: limits.guarded("subscribe", sessions.subscribe),
                 Unsubscribe: sessions.unsubscribe,
                 Publish: publisher.publish,
-                History: reader.history,
-                Presence: reader.presence,
-                Search: _search,
+                History: limits.guarded("read", reader.history, cost=history_cost),
+                Presence: limits.guarded("read", reader.presence),
+                Search: limits.guarded("read", _search, cost=lambda _: SEARCH_COST),
             },
             {
                 "channels.list": lambda params, caller: reader.channels(caller),
@@ -276,20 +309,30 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             publisher=publisher,
             subscriptions=subscriptions,
             registry=registry,
+            limits=limits,
             fanout=fanout,
             durable=durable,
             broker=broker,
             websocket=WebSocketEndpoint(
-                dispatcher, authentication, registry, fanout, on_end=leave, limits=limits, clock=clock
+                dispatcher, authentication, registry, fanout, on_end=leave, limits=connection_limits, clock=clock
             ),
             rest=RestRoutes(
-                KrinAPIService(authentication, dispatcher, permissions=permissions, clock=clock),
+                KrinAPIService(
+                    RevolutionarySecurityService(
+                        authentication, limits, assess=lambda address, user: Threat(), clock=clock
+                    ),
+                    dispatcher,
+                    permissions=permissions,
+                    clock=clock,
+                ),
                 authentication,
                 dispatcher,
                 max_body_bytes=settings.limits.message_bytes,
             ),
             oauth=OAuthRoutes(authentication, tokens, dispatcher, max_body_bytes=settings.limits.message_bytes),
-            metrics=Metrics([lambda: _measure(registry, fanout, durable, dispatcher, subscriptions, audit_log)]),
+            metrics=Metrics(
+                [lambda: _measure(registry, fanout, durable, dispatcher, subscriptions, audit_log, limits)]
+            ),
             permissions=permissions,
         )
 
@@ -319,6 +362,8 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             ]
             if isinstance(keys, KeyRing):
                 tasks.append(group.create_task(keys.run(), name="keys"))
+            if sharing is not None:
+                tasks.append(group.create_task(sharing.run(), name="shared limits"))
             if embedded is not None:
                 tasks.append(group.create_task(embedded.run(), name="embedded postgres"))
             try:
@@ -377,6 +422,7 @@ def _measure(
     dispatcher: Dispatcher,
     subscriptions: Subscriptions,
     audit_log: AuditLog,
+    limits: Limits,
 ) -> Iterable[Metric]:
     connections = list(registry)
     yield gauge("krin_connections", "Open WebSocket connections.", len(connections))
@@ -396,4 +442,5 @@ def _measure(
     yield counter("krin_audit_lost", "Security events that the audit log could not keep.", audit_log.lost)
     yield counters("krin_commands", "Commands by type.", "command", dispatcher.commands)
     yield counters("krin_errors", "Errors by name.", "error", dispatcher.errors)
+    yield counters("krin_rate_limited", "Refusals by limit.", "limit", limits.refused)
     yield counters("krin_recoveries", "Subscriptions by recovery outcome.", "outcome", subscriptions.recoveries)

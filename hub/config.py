@@ -26,6 +26,9 @@ LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 Positive = Annotated[int, Meta(ge=1)]
 
 
+LOOPBACK = ("127.0.0.0/8", "::1/128")
+
+
 class ConfigError(Exception):
     """One sentence for the terminal."""
 
@@ -35,11 +38,25 @@ class UnsafeConfig(ConfigError):
 
 
 class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The first group holds for every connection; the second for what comes from elsewhere than exempt_networks."""
+
     message_bytes: Annotated[int, Meta(ge=1024, le=16_777_216)] = 65_536
     outbox_bytes: Annotated[int, Meta(ge=65_536)] = 1_048_576
     connections: Positive = 19_000
     subscriptions: Positive = 1_024
     publishes_per_s: Positive = 100_000
+    bytes_per_s: Annotated[int, Meta(ge=65_536)] = 67_108_864
+    deliveries_per_s: Positive | None = None
+
+    address_connections: Positive = 100
+    user_connections: Positive = 20
+    connects_per_s: Positive = 20
+    logins_per_min: Positive = 60
+    requests_per_s: Positive = 100
+    subscribes_per_s: Positive = 100
+    reads_per_s: Positive = 100
+    user_publishes_per_s: Positive = 100_000
+    exempt_networks: tuple[str, ...] = LOOPBACK
 
 
 class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -149,10 +166,14 @@ def _check_security(settings: Settings) -> None:
     for origin in security.allowed_origins:
         if not ORIGIN.match(origin):
             raise ConfigError(f"[security] allowed_origins: {origin!r} is no origin such as https://app.example.com")
-    try:
-        networks(security.trusted_proxies)
-    except ValueError as failure:
-        raise ConfigError(f"[security] trusted_proxies: {failure}") from None
+    for name, given in (
+        ("[security] trusted_proxies", security.trusted_proxies),
+        ("[limits] exempt_networks", settings.limits.exempt_networks),
+    ):
+        try:
+            networks(given)
+        except ValueError as failure:
+            raise ConfigError(f"{name}: {failure}") from None
 
 
 def _namespace(name: str, policy: Any) -> Namespace:

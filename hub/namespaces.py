@@ -27,9 +27,10 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     into the channel that carries its own name, `agent:team` into those of its teams, `*:role` into those named
     after one of its roles; `*` is everyone signed in. `admin` may do everything. types: the domain types accepted;
     `*` accepts any, custom ones as plain JSON objects. history_size and history_ttl_s bound what a recoverable
-    channel keeps; a durable one keeps everything. rate_per_s bounds what one connection publishes here. tenant_scoped:
-    channels are named `tenant/rest`, and a caller of a tenant reaches those of its own tenant only. mfa: whoever
-    signed in with a password alone may read here but not publish.
+    channel keeps; a durable one keeps everything. rate_per_s bounds what one connection publishes here,
+    channel_rate_per_s what all publishers together send into one channel. tenant_scoped: channels are named
+    `tenant/rest`, and a caller of a tenant reaches those of its own tenant only. mfa: whoever signed in with a password
+    alone may read here but not publish.
     """
 
     promise: Promise = "recoverable"
@@ -41,6 +42,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     presence: bool = False
     max_bytes: Annotated[int, Meta(ge=64, le=1_048_576)] = 65_536
     rate_per_s: Annotated[int, Meta(ge=1)] | None = None
+    channel_rate_per_s: Annotated[int, Meta(ge=1)] | None = None
     max_keys: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
     tenant_scoped: bool = False
     mfa: bool = False

@@ -191,14 +191,17 @@ class SubscribeResult(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
     members: list[Member] | None = None
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client must stay within; each number is enforced."""
+class Limits(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What a client must stay within; each number is enforced. 0, or absent: not limited in that."""
 
     max_message_bytes: int
     max_subscriptions: int
     max_commands_in_flight: int
     max_publishes_per_s: int
     outbox_bytes: int
+    max_bytes_per_s: int = 0
+    max_subscribes_per_s: int = 0
+    max_reads_per_s: int = 0
 
 
 class Connected(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

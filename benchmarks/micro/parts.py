@@ -18,11 +18,14 @@ from hub.channels.fanout import Fanout, Listener
 from hub.channels.publishing import Publisher
 from hub.channels.subscriptions import Subscriptions
 from hub.clock import SystemClock
+from hub.config import LOOPBACK, LimitSettings
 from hub.connections.connection import Connection, ConnectionLimits
 from hub.connections.outbox import Outbox
 from hub.connections.registry import Registry
 from hub.dispatch import Dispatcher
 from hub.edge.sessions import Sessions
+from hub.guard.addresses import networks
+from hub.guard.limits import Limits, table_of
 from hub.namespaces import Namespaces
 from hub.permissions import Permissions
 from hub.presence.service import PresenceService
@@ -85,7 +88,17 @@ class Parts:
         presence = PresenceService(self.loop, node="micro", announce=broker.announce, clock=self.clock)
         self.registry = Registry(clock=self.clock, max_connections=1_000_000)
         self.limits = ConnectionLimits(outbox_bytes=1 << 20, ping_interval_s=25, publishes_per_s=100_000_000)
-        publisher = Publisher(broker, durable, access=access, clock=self.clock, rate_per_s=100_000_000)
+        user_limits = Limits(
+            table_of(LimitSettings()),
+            exempt=networks(LOOPBACK),
+            address_connections=1_000_000,
+            user_connections=1_000_000,
+            report=lambda event: None,
+            clock=self.clock,
+        )
+        publisher = Publisher(
+            broker, durable, access=access, clock=self.clock, rate_per_s=100_000_000, limits=user_limits
+        )
         self.subscriptions = Subscriptions(
             self.fanout,
             broker,
@@ -102,6 +115,7 @@ class Parts:
             self.registry,
             node="micro",
             limits=self.limits,
+            user_limits=user_limits,
             max_message_bytes=65_536,
             max_subscriptions=1024,
             clock=self.clock,

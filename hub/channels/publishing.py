@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from hub.brokers.base import Broker, Eventually
@@ -9,11 +11,19 @@ from hub.caller import Caller
 from hub.channels.access import Access
 from hub.channels.durable import DurableChannels
 from hub.clock import Clock
+from hub.guard.limits import Limits
 from hub.publication import Publication
 from protocol.codec import JSON, Codec, decode_error, encode_body
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import Publish, Published
 from protocol.vocabulary import DEFAULT_KEYS, Message
+
+
+class Amplification(msgspec.Struct, frozen=True):
+    """How many deliveries one connection may cause: what it publishes, times those who listen on this node."""
+
+    deliveries_per_s: int
+    listeners: Callable[[str], int]
 
 
 class Publisher:
@@ -25,21 +35,33 @@ class Publisher:
         access: Access,
         clock: Clock,
         rate_per_s: int,
+        limits: Limits,
+        amplification: Amplification | None = None,
     ) -> None:
         self._broker = broker
         self._durable = durable
         self._access = access
         self._clock = clock
         self._rate_per_s = rate_per_s
+        self._limits = limits
+        self._amplification = amplification
 
     def publish(self, command: Publish, caller: Caller, codec: Codec = JSON) -> Eventually[Published]:
         """Check, validate, place and hand out. `codec` is the format in which `command.message` is still raw."""
         channel = command.channel
         if (connection := caller.connection) is not None:
             connection.spend("publish", self._rate_per_s)
+            if (shared := connection.user_publishes) is not None:
+                connection.spend_shared(shared)
+        elif caller.transport == "rest":
+            self._limits.spend("publish", caller.user, address=caller.address, user=caller.user)
         namespace = self._access.require(caller, "publish", channel)
         if connection is not None and namespace.rate_per_s is not None:
             connection.spend(f"publish {channel.partition(':')[0]}", namespace.rate_per_s)
+        if namespace.channel_rate_per_s is not None:
+            self._limits.spend_channel(channel, namespace.channel_rate_per_s, caller)
+        if connection is not None and (bound := self._amplification) is not None:
+            connection.spend("deliveries", bound.deliveries_per_s, float(bound.listeners(channel)))
         type_name = codec.peek_type(command.message)
         if not namespace.accepts(type_name):
             raise HubError(

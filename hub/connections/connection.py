@@ -19,6 +19,7 @@ from hub.caller import Caller
 from hub.clock import Clock
 from hub.connections.outbox import Outbox, Socket
 from hub.guard.buckets import TokenBucket
+from hub.guard.limits import too_fast
 from protocol import frames
 from protocol.close_codes import CloseCode
 from protocol.codec import Codec
@@ -31,12 +32,19 @@ TOKEN_WARNING_S = 30.0
 PONG_TIMEOUT_S = 10.0
 MAX_ERRORS = 10  # malformed messages within ERROR_WINDOW_S end the connection
 ERROR_WINDOW_S = 10.0
+MAX_STRIKES = 3  # then the connection ends
+STRIKE_INTERVAL_S = 1.0  # whatever comes within it is one strike
+STRIKES_FORGOTTEN_S = 10.0
+SENT_AWAY_MS = 10_000
+REFUSALS_A_STRIKE = 10  # also for those who wait each time, and never slow down
 MAX_IN_FLIGHT = 256
 # A `connect` that failed for one of these is answered, then the connection ends.
 REFUSALS = {
     ErrorCode.UNAUTHORIZED: CloseCode.UNAUTHORIZED,
     ErrorCode.TOKEN_INVALID: CloseCode.TOKEN_INVALID,
     ErrorCode.TOKEN_EXPIRED: CloseCode.TOKEN_EXPIRED,
+    ErrorCode.LIMIT_EXCEEDED: CloseCode.CONNECTION_LIMIT,
+    ErrorCode.RATE_LIMITED: CloseCode.RATE_LIMITED,
 }
 
 
@@ -54,9 +62,12 @@ class Dispatcher(Protocol):
 class ConnectionLimits:
     """Numbers that every connection of a hub shares."""
 
-    __slots__ = ("outbox_bytes", "ping_interval_s", "publishes_per_s")
+    __slots__ = ("bytes_per_s", "outbox_bytes", "ping_interval_s", "publishes_per_s")
 
-    def __init__(self, *, outbox_bytes: int, ping_interval_s: float, publishes_per_s: int) -> None:
+    def __init__(
+        self, *, outbox_bytes: int, ping_interval_s: float, publishes_per_s: int, bytes_per_s: int = 1 << 26
+    ) -> None:
+        self.bytes_per_s = bytes_per_s
         self.outbox_bytes = outbox_bytes
         self.ping_interval_s = ping_interval_s
         self.publishes_per_s = publishes_per_s
@@ -68,6 +79,7 @@ class Connection:
     __slots__ = (
         "_backlog",
         "_buckets",
+        "_checked_at",
         "_clock",
         "_closing_at",
         "_dispatcher",
@@ -80,9 +92,14 @@ class Connection:
         "_opened_at",
         "_pinged",
         "_reading_paused",
+        "_received",
+        "_refusals",
         "_socket",
         "_stalled_at",
         "_stalled_bytes",
+        "_strikes",
+        "_struck_at",
+        "_wait_until",
         "_warned_of_expiry",
         "address",
         "caller",
@@ -93,6 +110,7 @@ class Connection:
         "rtt_ms",
         "session",
         "subscriptions",
+        "user_publishes",
     )
 
     def __init__(
@@ -131,7 +149,8 @@ class Connection:
         self._in_flight: dict[int, asyncio.Future[Any]] | None = None
         self._reading_paused = False
         self._backlog: deque[Any] = _NOTHING
-        self._opened_at = self._heard_at = clock.monotonic()
+        self._opened_at = self._heard_at = self._checked_at = clock.monotonic()
+        self._received = 0  # bytes since the last check
         self._pinged = False
         self._errors: deque[float] | None = None
         self._stalled_at: float | None = None
@@ -139,6 +158,9 @@ class Connection:
         self._closing_at: float | None = None
         self._warned_of_expiry = False
         self._buckets: dict[str, TokenBucket] | None = None
+        self.user_publishes: TokenBucket | None = None  # shared by all connections of this user; None: not limited
+        self._strikes = self._refusals = 0
+        self._struck_at = self._wait_until = 0.0
         self._ended = False
 
     @property
@@ -152,6 +174,7 @@ class Connection:
         """One frame from the client: a message or an array of messages."""
         self._heard_at = self._clock.monotonic()
         self._pinged = False
+        self._received += len(payload)
         if isinstance(payload, str) != (self.codec.opcode == frames.TEXT):
             self.close(CloseCode.BAD_PROTOCOL, reason="frame type does not match the subprotocol")
             return
@@ -258,13 +281,31 @@ class Connection:
 
     def _reply_error(self, number: int, error: HubError) -> None:
         self.outbox.push(self.codec.encode(Reply(id=number, error=ErrorBody.of(error))))
+        if error.code is ErrorCode.RATE_LIMITED:
+            self._told_to_wait((error.retry_after_ms or 0) / 1000)
+
+    def _told_to_wait(self, wait_s: float) -> None:
+        """Being told to wait is no offence, not waiting is: who goes on asking is cut off."""
+        now = self._clock.monotonic()
+        self._refusals += 1
+        impatient = now < self._wait_until or self._refusals >= REFUSALS_A_STRIKE
+        if impatient and now - self._struck_at >= STRIKE_INTERVAL_S:
+            self._refusals = 0
+            self._strike(now)
+        self._wait_until = max(self._wait_until, now + wait_s)
+
+    def _strike(self, now: float) -> None:
+        self._strikes = 1 if now - self._struck_at >= STRIKES_FORGOTTEN_S else self._strikes + 1
+        self._struck_at = now
+        if self._strikes >= MAX_STRIKES:
+            self.close(CloseCode.RATE_LIMITED, retry_after_ms=SENT_AWAY_MS)
 
     def _note_rtt(self, sent_at: int) -> None:
         elapsed = self._clock.now_ms() - sent_at
         if 0 <= elapsed < 60_000:
             self.rtt_ms = elapsed
 
-    def spend(self, what: str, rate_per_s: int) -> None:
+    def spend(self, what: str, rate_per_s: int, cost: float = 1.0) -> None:
         """Count one use against a rate of this connection. Raises HubError(rate_limited)."""
         now = self._clock.monotonic()
         if self._buckets is None:
@@ -272,12 +313,13 @@ class Connection:
         bucket = self._buckets.get(what)
         if bucket is None:
             bucket = self._buckets[what] = TokenBucket(rate_per_s, now=now)
-        if wait_s := bucket.take(now=now):
-            raise HubError(
-                ErrorCode.RATE_LIMITED,
-                f"more than {rate_per_s} a second",
-                retry_after_ms=max(1, round(wait_s * 1000)),
-            )
+        if wait_s := bucket.take(now=now, cost=cost):
+            raise too_fast(wait_s, f"more than {rate_per_s} a second")
+
+    def spend_shared(self, bucket: TokenBucket) -> None:
+        """Count one use against a rate that others use too. Raises HubError(rate_limited)."""
+        if wait_s := bucket.take(now=self._clock.monotonic()):
+            raise too_fast(wait_s, "all connections of this user together send too much")
 
     # --- out ---
 
@@ -321,6 +363,7 @@ class Connection:
                 self.close(CloseCode.NO_CONNECT)
             return
         self._check_stall(now)
+        self._check_bytes(now)
         if self._reading_paused:  # not silence: we are not listening
             self._heard_at = now
         silence = now - self._heard_at
@@ -342,6 +385,13 @@ class Connection:
         self._stalled_bytes = buffered
         if now - self._stalled_at >= STALL_TIMEOUT_S:
             self.close(CloseCode.SLOW_CONSUMER)
+
+    def _check_bytes(self, now: float) -> None:
+        """Measured here, once a second, and not per message: a flood of bytes costs little before it is noticed."""
+        if self._received > self._limits.bytes_per_s * max(1.0, now - self._checked_at):
+            self._strike(now)
+        self._received = 0
+        self._checked_at = now
 
     def _check_expiry(self) -> None:
         if self.caller.expires_at is None:

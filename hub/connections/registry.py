@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from hub.clock import Clock
 from hub.connections.connection import Connection
+from hub.guard.addresses import party
 
 CHECK_INTERVAL_S = 1.0
 
@@ -18,6 +19,8 @@ class Registry:
         self._max_connections = max_connections
         self._connections: dict[Connection, None] = {}
         self._sessions: dict[tuple[str, str], Connection] = {}  # by user and session: names are the clients' own
+        self._of_party: dict[str, int] = {}  # sockets by the party their address belongs to
+        self._of_user: dict[str, int] = {}
         self.accepted = 0
 
     @property
@@ -26,10 +29,16 @@ class Registry:
 
     def add(self, connection: Connection) -> None:
         self._connections[connection] = None
+        _count(self._of_party, party(connection.address), 1)
         self.accepted += 1
 
     def remove(self, connection: Connection) -> None:
-        self._connections.pop(connection, None)
+        if connection not in self._connections:
+            return
+        del self._connections[connection]
+        _count(self._of_party, party(connection.address), -1)
+        if connection.session:
+            _count(self._of_user, connection.caller.user, -1)
         session = (connection.caller.user, connection.session)
         if self._sessions.get(session) is connection:
             del self._sessions[session]
@@ -37,9 +46,20 @@ class Registry:
     def enter_session(self, connection: Connection) -> Connection | None:
         """This connection carries its session from now on; returns the one it replaces."""
         session = (connection.caller.user, connection.session)
+        _count(self._of_user, connection.caller.user, 1)
         earlier = self._sessions.get(session)
         self._sessions[session] = connection
         return earlier
+
+    def carries(self, user: str, session: str) -> bool:
+        return (user, session) in self._sessions
+
+    def sockets_from(self, address: str) -> int:
+        """Sockets of the party this address belongs to."""
+        return self._of_party.get(party(address), 0)
+
+    def sockets_of(self, user: str) -> int:
+        return self._of_user.get(user, 0)
 
     def of_user(self, user: str) -> list[Connection]:
         return [each for each in self._connections if each.session and each.caller.user == user]
@@ -55,3 +75,11 @@ class Registry:
             await self._clock.sleep(CHECK_INTERVAL_S)
             for connection in list(self._connections):
                 connection.check()
+
+
+def _count(counts: dict[str, int], key: str, step: int) -> None:
+    """Keep a count that is forgotten at zero."""
+    if left := counts.get(key, 0) + step:
+        counts[key] = left
+    else:
+        del counts[key]

@@ -15,11 +15,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from hub.auth.service import Authentication, caller_of
-from hub.auth.tokens import Claims
 from hub.caller import Caller
 from hub.clock import Clock
 from hub.dispatch import Dispatcher
+from hub.edge.security import REQUEST_ID, TRACEPARENT, RevolutionarySecurityService
+from hub.guard.security_audit import SecurityAudit
 from hub.permissions import Need, Permissions
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import ErrorBody
@@ -59,7 +59,7 @@ class RevolutionaryResponse(msgspec.Struct, Generic[T], kw_only=True):
     meta: dict[str, Any]
     ai_insights: dict[str, Any] | None = None
     performance_metrics: dict[str, Any]
-    security_audit: dict[str, Any]
+    security_audit: SecurityAudit
 
 
 class Answer(msgspec.Struct):
@@ -76,9 +76,14 @@ class KrinAPIService:
     """Wraps handlers into endpoints: who asks, the envelope, the error mapping, the time it took."""
 
     def __init__(
-        self, authentication: Authentication, dispatcher: Dispatcher, *, permissions: Permissions, clock: Clock
+        self,
+        security: RevolutionarySecurityService,
+        dispatcher: Dispatcher,
+        *,
+        permissions: Permissions,
+        clock: Clock,
     ) -> None:
-        self._authentication = authentication
+        self._security = security
         self._dispatcher = dispatcher
         self._permissions = permissions
         self._clock = clock
@@ -108,52 +113,41 @@ class KrinAPIService:
 
         async def endpoint(request: Request) -> Response:
             started = self._clock.monotonic()
-            caller = Caller(user="", roles=frozenset(), transport="rest", address=_address(request))
-            token: dict[str, Any] = {"valid": False, "subject": None, "scopes": [], "reason": "none was sent"}
+            validation = await self._security.validate_request(request, needs_token=security_level != "basic")
+            audit = validation.audit
             try:
-                if security_level != "basic":
-                    caller = await self._caller(request)
-                    token = {"valid": True, "subject": caller.user, "scopes": sorted(caller.roles), "reason": None}
-                data = await handler(request, caller)
-                status, error = 200, None
+                if validation.refused is not None:
+                    raise validation.refused
+                data, error = await handler(request, validation.caller), None
             except Exception as failure:
-                problem = self._dispatcher.as_hub_error(failure)
-                if problem.code in (ErrorCode.TOKEN_INVALID, ErrorCode.TOKEN_EXPIRED):
-                    token["reason"] = problem.code.wire_name
-                data, status, error = None, HTTP_STATUS[problem.code], problem
-            return self._respond(request, data, status, error, token, started)
+                data, error = None, self._dispatcher.as_hub_error(failure)
+                audit = audit.after(error)
+            return self._respond(request, data, error, audit, started)
 
         return endpoint
-
-    async def _caller(self, request: Request) -> Caller:
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not token:
-            raise HubError(ErrorCode.UNAUTHORIZED, "send Authorization: Bearer TOKEN")
-        claims = self._authentication.authenticate(token.strip())
-        if not isinstance(claims, Claims):
-            claims = await claims
-        return caller_of(claims, transport="rest", address=_address(request))
 
     def _respond(
         self,
         request: Request,
         data: Any,
-        status: int,
         error: HubError | None,
-        token: dict[str, Any],
+        audit: SecurityAudit,
         started: float,
     ) -> Response:
+        request_id = request.headers.get("x-request-id", "")
         meta: dict[str, Any] = {
             "status": "success" if error is None else "error",
             "version": "krin-level",
-            "request_id": request.headers.get("x-request-id", "")[:64] or secrets.token_hex(8),
+            "request_id": request_id if REQUEST_ID.match(request_id) else secrets.token_hex(8),
             "trace_id": _trace_id(request),
         }
         if isinstance(data, Answer):
             meta |= data.meta
             data = data.data
-        headers = {"cache-control": "no-store"}
+        headers = {}
+        status = 200
         if error is not None:
+            status = HTTP_STATUS[error.code]
             meta["error"] = ErrorBody.of(error)
             if error.retry_after_ms is not None:
                 headers["retry-after"] = str(-(-error.retry_after_ms // 1000))
@@ -168,14 +162,7 @@ class KrinAPIService:
                 "cache": None,
                 "queue_ms": None,
             },
-            security_audit={
-                "token": token,
-                "rateLimit": {"allowed": True},
-                "sanitization": {"ok": error is None or status not in (400, 413, 422), "changes": [], "violations": []},
-                "threat": {"score": 0, "patterns": [], "action": "ALLOW"},
-                "timestamp": self._clock.now_ms(),
-                "severity": 0,
-            },
+            security_audit=audit,
         )
         return Response(msgspec.json.encode(envelope), status, headers, "application/json")
 
@@ -189,13 +176,9 @@ class OrjsonResponse(Response):
         return orjson.dumps(content)
 
 
-def _address(request: Request) -> str:
-    return request.client.host if request.client else ""
-
-
 def _trace_id(request: Request) -> str:
     """The trace of a W3C `traceparent`, or a new one."""
-    parts = request.headers.get("traceparent", "").split("-")
-    if len(parts) == 4 and len(parts[1]) == 32 and parts[1].strip("0") and set(parts[1]) <= set("0123456789abcdef"):
-        return parts[1]
+    traceparent = request.headers.get("traceparent", "")
+    if TRACEPARENT.match(traceparent):
+        return traceparent.split("-")[1]
     return secrets.token_hex(16)

@@ -10,6 +10,7 @@ import msgspec
 from hub import __version__
 from hub.auth.service import TokenPair
 from hub.edge.rest import LoginBody, PublishBody
+from hub.guard.security_audit import SecurityAudit
 from protocol.messages import ErrorBody, HistoryResult, PresenceResult, Published
 
 _SCHEMA = "#/components/schemas/"
@@ -18,7 +19,7 @@ _SCHEMA = "#/components/schemas/"
 @functools.cache
 def describe() -> dict[str, Any]:
     """The OpenAPI 3.1 document of the REST surface."""
-    kinds = [LoginBody, PublishBody, TokenPair, Published, HistoryResult, PresenceResult, ErrorBody]
+    kinds = [LoginBody, PublishBody, TokenPair, Published, HistoryResult, PresenceResult, ErrorBody, SecurityAudit]
     _, components = msgspec.json.schema_components(kinds, schema_hook=lambda kind: {}, ref_template=_SCHEMA + "{name}")
     channel = {"name": "channel", "in": "path", "required": True, "schema": {"type": "string"}}
     history = [
@@ -81,7 +82,7 @@ def _operation(
             "meta": {"type": "object"},
             "ai_insights": {"type": ["object", "null"]},
             "performance_metrics": {"type": "object"},
-            "security_audit": {"type": "object"},
+            "security_audit": {"$ref": _SCHEMA + "SecurityAudit"},
         },
     }
     operation: dict[str, Any] = {

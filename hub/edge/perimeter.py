@@ -3,13 +3,16 @@ carries. Pure ASGI: Starlette's own middleware classes never see a WebSocket."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
+import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.edge.refusals import refuse_websocket
 from hub.guard.addresses import Network, client_address, within
+from hub.guard.limits import Limits
 from hub.guard.origins import allowed_origin
+from protocol.errors import HubError
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -36,12 +39,25 @@ PREFLIGHT = (
     (b"access-control-max-age", b"600"),
 )
 EXPOSED = (b"access-control-expose-headers", b"retry-after, www-authenticate")
-SHARED = ("/v1/", "/oauth/")  # what pages of other, listed origins may call
+API = "/v1/"
+OAUTH = "/oauth/"
+SHARED = (API, OAUTH)  # what pages of other, listed origins may call
 
 
 class Perimeter:
-    def __init__(self, app: ASGIApp, *, trusted_proxies: Sequence[Network], allowed_origins: Collection[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        trusted_proxies: Sequence[Network],
+        allowed_origins: Collection[str],
+        limits: Limits,
+        sockets_from: Callable[[str], int],
+    ) -> None:
+        """`sockets_from(address)`: how many sockets the party of this address has already."""
         self._app = app
+        self._limits = limits
+        self._sockets_from = sockets_from
         self._trusted_proxies = trusted_proxies
         self._allowed_origins = frozenset(allowed_origins)
 
@@ -60,23 +76,47 @@ class Perimeter:
             listed=self._allowed_origins,
         )
         if scope["type"] == "websocket":
-            if allowed:
-                await self._app(scope, receive, send)
-            else:
-                await receive()  # websocket.connect
-                await refuse_websocket(send, 403, "pages of this origin may not connect")
+            await self._websocket(scope, receive, send, allowed)
             return
-        shared = origins[0].encode() if origins and allowed and scope["path"].startswith(SHARED) else None
+        path = scope["path"]
+        shared = origins[0].encode() if origins and allowed and path.startswith(SHARED) else None
         sender = _with_headers(send, scope, shared)
-        if scope["method"] == "OPTIONS" and origins and scope["path"].startswith(SHARED):
-            preflight = [*PREFLIGHT] if allowed else []
-            await sender({"type": "http.response.start", "status": 204 if allowed else 403, "headers": preflight})
-            await sender({"type": "http.response.body", "body": b""})
-        elif not allowed and scope["path"].startswith("/v1/"):
-            await sender({"type": "http.response.start", "status": 403, "headers": [(b"content-length", b"0")]})
-            await sender({"type": "http.response.body", "body": b""})
+        if scope["method"] == "OPTIONS" and origins and path.startswith(SHARED):
+            await _answer(sender, 204 if allowed else 403, [*PREFLIGHT] if allowed else [])
+        elif not allowed and path.startswith(API):
+            await _answer(sender, 403, text="pages of this origin may not ask")
+        elif (refused := self._too_fast(scope)) is not None:
+            await _answer(sender, 429, [_retry_after(refused)], refused.message)
         else:
             await self._app(scope, receive, sender)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send, allowed: bool) -> None:
+        if not allowed:
+            await receive()  # websocket.connect
+            await refuse_websocket(send, 403, "pages of this origin may not connect")
+            return
+        address = _address(scope)
+        try:
+            self._limits.spend_address("connect", address)
+            self._limits.admit_address(address, self._sockets_from(address))
+        except HubError as refused:
+            await receive()
+            await refuse_websocket(send, 429, refused.message, headers=[_retry_after(refused)])
+            return
+        await self._app(scope, receive, send)
+
+    def _too_fast(self, scope: Scope) -> HubError | None:
+        """The limits of what has no envelope: there, `/v1` counts by itself and says so in its audit."""
+        path: str = scope["path"]
+        if path.startswith(API):
+            return None
+        try:
+            self._limits.spend_address("request", _address(scope))
+            if scope["method"] == "POST" and path.startswith(OAUTH):
+                self._limits.spend_address("login", _address(scope))
+        except HubError as refused:
+            return refused
+        return None
 
     def _seen_through_proxies(self, scope: Scope, headers: Headers) -> Scope:
         """The scope as it would look without the proxies in between."""
@@ -116,3 +156,19 @@ def _with_headers(send: Send, scope: Scope, shared_with: bytes | None) -> Send:
 
 def _values(headers: Headers, wanted: bytes) -> list[str]:
     return [value.decode("latin-1") for name, value in headers if name.lower() == wanted]
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+def _retry_after(refused: HubError) -> tuple[bytes, bytes]:
+    return b"retry-after", b"%d" % -(-(refused.retry_after_ms or 1000) // 1000)
+
+
+async def _answer(send: Send, status: int, headers: Sequence[tuple[bytes, bytes]] = (), text: str = "") -> None:
+    body = orjson.dumps({"error": text}) if text else b""
+    kind = [(b"content-type", b"application/json")] if text else []
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, *kind]})
+    await send({"type": "http.response.body", "body": body})

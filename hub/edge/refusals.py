@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.types import Send
 
 
-async def refuse_websocket(send: Send, status: int, text: str, *, retry_after_s: int | None = None) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8")]
-    if status == 401:
-        headers.append((b"www-authenticate", b'Bearer error="invalid_token"'))
-    if retry_after_s is not None:
-        headers.append((b"retry-after", str(retry_after_s).encode()))
-    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+async def refuse_websocket(send: Send, status: int, text: str, *, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    kind = (b"content-type", b"text/plain; charset=utf-8")
+    await send({"type": "websocket.http.response.start", "status": status, "headers": [kind, *headers]})
     await send({"type": "websocket.http.response.body", "body": f"{text}\n".encode()})

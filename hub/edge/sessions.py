@@ -18,6 +18,7 @@ from hub.channels.subscriptions import MAX_REPLY_BYTES, Joining, Subscriptions
 from hub.clock import Clock
 from hub.connections.connection import MAX_IN_FLIGHT, Connection, ConnectionLimits
 from hub.connections.registry import Registry
+from hub.guard.limits import Limits as UserLimits
 from protocol.close_codes import CloseCode
 from protocol.codec import Codec
 from protocol.errors import ErrorCode, HubError
@@ -52,6 +53,7 @@ class Sessions:
         *,
         node: str,
         limits: ConnectionLimits,
+        user_limits: UserLimits,
         max_message_bytes: int,
         max_subscriptions: int,
         clock: Clock,
@@ -61,12 +63,14 @@ class Sessions:
         self._registry = registry
         self._node = node
         self._limits = limits
+        self._user_limits = user_limits
         self._advertised = Limits(
             max_message_bytes=max_message_bytes,
             max_subscriptions=max_subscriptions,
             max_commands_in_flight=MAX_IN_FLIGHT,
             max_publishes_per_s=limits.publishes_per_s,
             outbox_bytes=limits.outbox_bytes,
+            max_bytes_per_s=limits.bytes_per_s,
         )
         self._clock = clock
 
@@ -100,6 +104,9 @@ class Sessions:
             name=command.name,
         )
         session = command.session or secrets.token_urlsafe(12)
+        if not self._registry.carries(caller.user, session):
+            self._user_limits.admit_user(caller.user, caller.address, self._registry.sockets_of(caller.user))
+        connection.user_publishes = self._user_limits.publishing(caller.user, caller.address)
         connection.entered(caller, session)
         if (earlier := self._registry.enter_session(connection)) is not None:
             earlier.close(CloseCode.REPLACED)
@@ -216,7 +223,7 @@ class Sessions:
             version=__version__,
             expires_at=connection.caller.expires_at,
             ping_interval_ms=int(self._limits.ping_interval_s * 1000),
-            limits=self._advertised,
+            limits=self._user_limits.advertise(self._advertised, connection.address),
             server_time=self._clock.now_ms(),
             subscriptions=subscriptions,
         )

@@ -23,6 +23,8 @@ from protocol.codec import CODECS, JSON, Codec
 from protocol.errors import HubError
 
 TOKEN_NAMES = ("token", "access_token", "authorization")
+INVALID_TOKEN = (b"www-authenticate", b'Bearer error="invalid_token"')
+RETRY_SOON = (b"retry-after", b"2")
 QUEUE_FRAMES = 64  # what the fallback hands to a slow ASGI server before it counts as blocked
 
 
@@ -60,7 +62,7 @@ class WebSocketEndpoint:
         elif codec is None:
             await refuse_websocket(send, 400, f"unknown subprotocol; offer one of {', '.join(CODECS)}")
         elif self.draining or self._registry.full:
-            await refuse_websocket(send, 503, "not accepting connections", retry_after_s=2)
+            await refuse_websocket(send, 503, "not accepting connections", headers=[RETRY_SOON])
         else:
             await self._accept(scope, receive, send, codec, dict(headers).get(b"authorization"))
 
@@ -72,12 +74,12 @@ class WebSocketEndpoint:
             kind, _, token = authorization.decode("latin-1").partition(" ")
             try:
                 if kind.lower() != "bearer":
-                    await refuse_websocket(send, 401, "use Authorization: Bearer")
+                    await refuse_websocket(send, 401, "use Authorization: Bearer", headers=[INVALID_TOKEN])
                     return
                 known = self._authentication.authenticate(token.strip())
                 claims = known if isinstance(known, Claims) else await known
             except HubError as error:
-                await refuse_websocket(send, 401, error.message)
+                await refuse_websocket(send, 401, error.message, headers=[INVALID_TOKEN])
                 return
         await send({"type": "websocket.accept", "subprotocol": codec.subprotocol if scope["subprotocols"] else None})
         raw = scope["extensions"].get(EXTENSION) if scope.get("extensions") else None

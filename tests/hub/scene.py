@@ -26,11 +26,15 @@ from hub.channels.fanout import Fanout
 from hub.channels.history import ChannelReader
 from hub.channels.publishing import Publisher
 from hub.channels.subscriptions import Subscriptions
+from hub.clock import Clock
+from hub.config import LOOPBACK, LimitSettings
 from hub.connections.connection import Connection, ConnectionLimits
 from hub.connections.registry import Registry
 from hub.dispatch import Dispatcher
 from hub.edge.sessions import Sessions
+from hub.guard.addresses import networks
 from hub.guard.events import SecurityEvent
+from hub.guard.limits import Limits, table_of
 from hub.namespaces import DEFAULTS, Namespace, Namespaces
 from hub.permissions import Permissions
 from hub.presence.service import PresenceService
@@ -43,6 +47,18 @@ from storage.revocations import Revocations
 from storage.users import OAuthClients, RefreshTokens, Users
 
 KEY = bytes(range(32))
+
+
+def unlimited(clock: Clock) -> Limits:
+    """Limits that leave loopback alone, where every client of a scene is."""
+    return Limits(
+        table_of(LimitSettings()),
+        exempt=networks(LOOPBACK),
+        address_connections=100,
+        user_connections=20,
+        report=lambda event: None,
+        clock=clock,
+    )
 
 
 class Scene:
@@ -63,7 +79,15 @@ class Scene:
         self.registry = Registry(clock=self.clock, max_connections=1_000)
         self.events: list[SecurityEvent] = []
         self.access = Access(Namespaces(DEFAULTS | (namespaces or {})), report=self.events.append)
-        self.publisher = Publisher(self.broker, self.durable, access=self.access, clock=self.clock, rate_per_s=100_000)
+        self.user_limits = unlimited(self.clock)
+        self.publisher = Publisher(
+            self.broker,
+            self.durable,
+            access=self.access,
+            clock=self.clock,
+            rate_per_s=100_000,
+            limits=self.user_limits,
+        )
         self.subscriptions = Subscriptions(
             self.fanout,
             self.broker,
@@ -94,6 +118,7 @@ class Scene:
             self.registry,
             node="n1",
             limits=self.limits,
+            user_limits=self.user_limits,
             max_message_bytes=65_536,
             max_subscriptions=50,
             clock=self.clock,

@@ -1,0 +1,117 @@
+"""The four checks before a REST request is handled: token, limits, sanitization, threats.
+
+The names are the user's (`RevolutionarySecurityService`, `validateRequest`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import msgspec
+from starlette.requests import Request
+
+from hub.auth.assurance import mfa_required, two_factors
+from hub.auth.service import Authentication, caller_of
+from hub.auth.tokens import Claims
+from hub.caller import Caller
+from hub.clock import Clock
+from hub.guard.addresses import party
+from hub.guard.limits import Kind, Limits, Usage
+from hub.guard.security_audit import Sanitization, SecurityAudit, Threat, TokenCheck, calculate_security_score
+from protocol.errors import ErrorCode, HubError
+
+REQUEST_ID = re.compile(r"[\x21-\x7e]{1,64}\Z")
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")  # W3C Trace Context
+BLOCKED_MS = 60_000  # when to ask again; how long it really lasts is nobody's business
+REASONS = {ErrorCode.TOKEN_INVALID, ErrorCode.TOKEN_EXPIRED, ErrorCode.NOT_AVAILABLE}
+
+
+class Validation(msgspec.Struct, frozen=True, kw_only=True):
+    """The audit is there whatever was found; `refused` says why the request must not be handled."""
+
+    audit: SecurityAudit
+    caller: Caller
+    refused: HubError | None
+
+
+class RevolutionarySecurityService:
+    def __init__(
+        self,
+        authentication: Authentication,
+        limits: Limits,
+        *,
+        assess: Callable[[str, str], Threat],
+        clock: Clock,
+    ) -> None:
+        """`assess(address, user)`: what is known of them; the user is "" before they are known."""
+        self._authentication = authentication
+        self._limits = limits
+        self._assess = assess
+        self._clock = clock
+
+    async def validate_request(self, request: Request, *, needs_token: bool) -> Validation:
+        """Check everything, and say everything: a limit is counted also for a token that is no good."""
+        address = request.client.host if request.client else ""
+        rate_limit, too_fast = self._check_rate_limit(address, signing_in=not needs_token)
+        stranger = Caller(user="", roles=frozenset(), transport="rest", address=address)
+        blocked = self._refusal(self._assess(address, ""), stranger, needs_token=False)
+        caller, token, refused = stranger, TokenCheck(reason="not_checked"), too_fast or blocked
+        if not needs_token:
+            token = TokenCheck(reason="not_needed")
+        elif refused is None:  # a signature is the dear part: not for those who are sent away anyhow
+            caller, token, refused = await self._validate_token(request, stranger)
+        threat = self._assess(address, caller.user)
+        refused = refused or self._refusal(threat, caller, needs_token=needs_token)
+        sanitization = _sanitize_headers(request)
+        audit = SecurityAudit(
+            token=token,
+            rate_limit=rate_limit,
+            sanitization=sanitization,
+            threat=threat,
+            timestamp=self._clock.now_ms(),
+            severity=calculate_security_score(token, rate_limit, sanitization, threat),
+        )
+        return Validation(audit=audit, caller=caller, refused=refused)
+
+    async def _validate_token(self, request: Request, stranger: Caller) -> tuple[Caller, TokenCheck, HubError | None]:
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not token:
+            refused = HubError(ErrorCode.UNAUTHORIZED, "send Authorization: Bearer TOKEN")
+            return stranger, TokenCheck(reason="missing"), refused
+        try:
+            claims = self._authentication.authenticate(token.strip())
+            if not isinstance(claims, Claims):
+                claims = await claims
+        except HubError as error:
+            reason = error.code.wire_name if error.code in REASONS else "refused"
+            return stranger, TokenCheck(reason=reason), error
+        caller = caller_of(claims, transport="rest", address=stranger.address)
+        return caller, TokenCheck(valid=True, subject=caller.user, scopes=tuple(sorted(caller.roles))), None
+
+    def _check_rate_limit(self, address: str, *, signing_in: bool) -> tuple[Usage, HubError | None]:
+        kind: Kind = "login" if signing_in else "request"
+        refused = None
+        try:
+            self._limits.spend_address(kind, address)
+        except HubError as error:
+            refused = error
+        return self._limits.usage(kind, party(address), address=address, allowed=refused is None), refused
+
+    def _refusal(self, threat: Threat, caller: Caller, *, needs_token: bool) -> HubError | None:
+        if threat.action == "BLOCK":
+            return HubError(ErrorCode.PERMISSION_DENIED, "blocked for now", retry_after_ms=BLOCKED_MS)
+        if threat.action == "CHALLENGE" and needs_token and not two_factors(caller):
+            return mfa_required()
+        return None
+
+
+def _sanitize_headers(request: Request) -> Sanitization:
+    """What the hub reads beside the body, and replaces when it is no use."""
+    given = request.headers
+    changes = tuple(
+        f"{name} replaced"
+        for name, grammar in (("x-request-id", REQUEST_ID), ("traceparent", TRACEPARENT))
+        if name in given and not grammar.match(given[name])
+    )
+    return Sanitization(changes=changes)
