@@ -40,7 +40,7 @@ class Node:
         self._tokens = make_tokens(load(data_dir=str(data_dir)), SystemClock())
 
     def token(self, name: str, *roles: str) -> str:
-        return self._tokens.issue(name, roles=roles, teams=("*",), ttl_s=TOKEN_TTL_S)
+        return self._tokens.issue(name, roles=roles, teams=("*",), ttl_s=TOKEN_TTL_S, principal="operator")
 
     def metrics(self) -> dict[str, float]:
         """The plain counters and gauges of `/metrics`."""

@@ -71,7 +71,9 @@ def main(minutes: float, seed: int) -> None:
 async def _soak(minutes: float, rng: random.Random) -> int:
     with tempfile.TemporaryDirectory(prefix="krin-soak-") as folder:
         async with local_redis(Path(folder)) as redis_url, _hub(Path(folder), redis_url) as (process, url):
-            token = make_tokens(load(data_dir=folder), SystemClock()).issue("soak", roles=["admin"], ttl_s=86_400)
+            token = make_tokens(load(data_dir=folder), SystemClock()).issue(
+                "soak", roles=["admin"], ttl_s=86_400, principal="operator"
+            )
             loop = asyncio.get_running_loop()
             ends = loop.time() + minutes * 60
             async with Redis.from_url(redis_url) as redis, asyncio.TaskGroup() as group:

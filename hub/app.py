@@ -69,6 +69,7 @@ def create_app(hub: Hub, *, demo_token: Callable[[], str] | None = None) -> Star
         Route("/metrics", metrics),
         Route("/openapi.json", openapi),
         WebSocketRoute("/ws", hub.websocket),
+        *hub.accounts.routes,
         *hub.rest.routes,
         *hub.oauth.routes,
         Mount("/static", StaticFiles(directory=str(dashboard))),

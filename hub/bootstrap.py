@@ -17,12 +17,16 @@ from hub import __version__
 from hub.audit import AuditLog
 from hub.audit_heads import CHANNEL as AUDIT_CHANNEL
 from hub.audit_heads import AuditKey, Checkpoints
+from hub.auth.accounts import Accounts
 from hub.auth.api_keys import ApiKeys
 from hub.auth.keyring import KeyRing, KeyUnusable
 from hub.auth.keys import Keys, KeySet, configured_keys
+from hub.auth.lockout import Lockout
+from hub.auth.multi_factor import MultiFactor
 from hub.auth.passwords import Passwords
 from hub.auth.revocations import TOPIC as REVOCATIONS
 from hub.auth.revocations import RevocationWatch, Revoked
+from hub.auth.sealing import Sealer, sealing_key
 from hub.auth.service import Authentication
 from hub.auth.tokens import Tokens
 from hub.brokers.base import Broker
@@ -40,6 +44,7 @@ from hub.config import ConfigError, Settings
 from hub.connections.connection import Connection, ConnectionLimits
 from hub.connections.registry import Registry
 from hub.dispatch import Dispatcher
+from hub.edge.accounts import AccountRoutes
 from hub.edge.envelope import KrinAPIService
 from hub.edge.oauth import OAuthRoutes
 from hub.edge.rest import RestRoutes
@@ -78,6 +83,7 @@ from storage.lineage import verify_lineage
 from storage.messages import MessageLog
 from storage.migrate import migrate
 from storage.revocations import Revocations
+from storage.second_factors import SecondFactors
 from storage.users import OAuthClients, RefreshTokens, Users
 
 logger = logging.getLogger("krin")
@@ -105,6 +111,7 @@ class Hub(msgspec.Struct, kw_only=True, dict=True):
     broker: Broker
     websocket: WebSocketEndpoint
     rest: RestRoutes
+    accounts: AccountRoutes
     oauth: OAuthRoutes
     metrics: Metrics
     permissions: Permissions
@@ -187,15 +194,18 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
     keys = open_keys(settings, clock)  # first: a wrong key should stop the start before anything has begun
     tokens = make_tokens(settings, clock, keys)
     audit_key = load_audit_key(settings)
+    sealer = make_sealer(settings)
     async with AsyncExitStack() as stack:
         database, embedded = await stack.enter_async_context(open_database(settings))
         writer = await stack.enter_async_context(database.writer())
 
         revoked = Revoked()
+        passwords = Passwords()
+        users = Users(database)
         authentication = Authentication(
             tokens,
-            Passwords(),
-            users=Users(database),
+            passwords,
+            users=users,
             clients=OAuthClients(database),
             refresh_tokens=RefreshTokens(database),
             api_keys=ApiKeys(ApiKeyTable(database), clock=clock),
@@ -276,6 +286,16 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
         watch = RevocationWatch(
             revoked, Revocations(database), announce=broker.announce, review=sessions.review, clock=clock
         )
+        accounts = Accounts(
+            authentication,
+            passwords,
+            MultiFactor(SecondFactors(database), sealer, issuer=settings.auth.issuer, clock=clock),
+            Lockout(clock=clock, report=events.report),
+            users=users,
+            ring=watch.ring,
+            report=events.report,
+            clock=clock,
+        )
         broker.listen(REVOCATIONS, watch.hear)
         await watch.look()  # before the first token is looked at
         dispatcher = Dispatcher(
@@ -300,6 +320,12 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             subscriptions.unsubscribe_all(connection)
             registry.remove(connection)
 
+        service = KrinAPIService(
+            RevolutionarySecurityService(authentication, limits, assess=lambda address, user: Threat(), clock=clock),
+            dispatcher,
+            permissions=permissions,
+            clock=clock,
+        )
         hub = Hub(
             settings=settings,
             clock=clock,
@@ -316,19 +342,8 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             websocket=WebSocketEndpoint(
                 dispatcher, authentication, registry, fanout, on_end=leave, limits=connection_limits, clock=clock
             ),
-            rest=RestRoutes(
-                KrinAPIService(
-                    RevolutionarySecurityService(
-                        authentication, limits, assess=lambda address, user: Threat(), clock=clock
-                    ),
-                    dispatcher,
-                    permissions=permissions,
-                    clock=clock,
-                ),
-                authentication,
-                dispatcher,
-                max_body_bytes=settings.limits.message_bytes,
-            ),
+            rest=RestRoutes(service, dispatcher, max_body_bytes=settings.limits.message_bytes),
+            accounts=AccountRoutes(service, accounts, max_body_bytes=settings.limits.message_bytes),
             oauth=OAuthRoutes(authentication, tokens, dispatcher, max_body_bytes=settings.limits.message_bytes),
             metrics=Metrics(
                 [lambda: _measure(registry, fanout, durable, dispatcher, subscriptions, audit_log, limits)]
@@ -409,6 +424,16 @@ def load_audit_key(settings: Settings) -> AuditKey:
         raise ConfigError(f"the audit key {settings.audit_key_file} cannot be used: {failure.strerror}") from None
     except ValueError:
         raise ConfigError(f"the audit key {settings.audit_key_file} is not 64 hexadecimal digits") from None
+
+
+def make_sealer(settings: Settings) -> Sealer:
+    """For the secrets in the database that must be read again. Raises ConfigError."""
+    given = settings.auth.encryption_key_file
+    path = Path(given) if given else settings.data_dir / "keys" / "encryption.key"
+    try:
+        return Sealer(sealing_key(path, create=given is None))
+    except ValueError as failure:
+        raise ConfigError(str(failure)) from None
 
 
 def _search(command: Any, caller: Any, codec: Any) -> Any:

@@ -62,12 +62,14 @@ class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Keys are generated into the data folder, unless a file is named: a PEM file, or for HS256 the secret itself.
 
-    A verifying file may hold several public keys; with it alone the hub only verifies what others issue.
+    A verifying file may hold several public keys; with it alone the hub only verifies what others issue. The encryption
+    key, 64 hexadecimal digits, is for the secrets of second factors in the database.
     """
 
     algorithm: Literal["HS256", "RS256", "ES256", "EdDSA"] = "EdDSA"
     signing_key_file: str | None = None
     verifying_key_file: str | None = None
+    encryption_key_file: str | None = None
     issuer: str = "krin"
     audience: str = "krin"
 

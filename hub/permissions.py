@@ -66,6 +66,13 @@ ROUTES: Mapping[str, Need] = {
     "GET /.well-known/jwks.json": Need.NOTHING,
     "POST /oauth/token": Need.NOTHING,
     "POST /v1/auth/login": Need.NOTHING,
+    "POST /v1/auth/step-up": Need.SIGN_IN,
+    "POST /v1/auth/password": Need.SIGN_IN,
+    "GET /v1/auth/mfa": Need.SIGN_IN,
+    "POST /v1/auth/mfa/enrol": Need.SIGN_IN,
+    "POST /v1/auth/mfa/confirm": Need.SIGN_IN,
+    "POST /v1/auth/mfa/recovery-codes": Need.SIGN_IN,
+    "POST /v1/auth/mfa/disable": Need.SIGN_IN,
     "POST /v1/publish": Need.CHANNEL,
     "GET /v1/channels": Need.SIGN_IN,
     "GET /v1/history/{channel:path}": Need.CHANNEL,
@@ -73,7 +80,11 @@ ROUTES: Mapping[str, Need] = {
 }
 
 ANY_AGE = math.inf
-SECOND_FACTOR: Mapping[str, float] = {}
+RECENT_S = 300
+SECOND_FACTOR: Mapping[str, float] = {
+    "POST /v1/auth/mfa/recovery-codes": RECENT_S,
+    "POST /v1/auth/mfa/disable": RECENT_S,
+}
 """Methods and routes that a password alone does not open, and how old the proof may be, in seconds. What needs ADMIN is
 always among them."""
 

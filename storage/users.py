@@ -23,6 +23,10 @@ from storage.revocations import Revocation
 USER = "id, name, password_hash, roles, grants::text, teams, tenant, disabled, created_at"
 CLIENT = "client_id, secret_hash, roles, teams, disabled, created_at"
 
+END_SESSIONS = (
+    "UPDATE refresh_tokens SET revoked_at = $2 WHERE subject = $1 AND revoked_at IS NULL AND family::text <> $3"
+)
+
 
 class User(msgspec.Struct, frozen=True):
     """`password_hash` is Argon2's, or None for somebody who cannot sign in with a password."""
@@ -143,11 +147,7 @@ class Users:
             for revocation in _revocations(_user(row), password_hash, roles, grants, teams, disabled, now, spared):
                 await revocations.record(connection, revocation)
             if disabled or password_hash is not None:
-                await connection.execute(
-                    "UPDATE refresh_tokens SET revoked_at = $2"
-                    " WHERE subject = $1 AND revoked_at IS NULL AND family::text <> $3",
-                    *(name, now, spared),
-                )
+                await connection.execute(END_SESSIONS, name, now, spared)
             # A grant may name anybody's channel, and a hash is a secret: only that they changed is told.
             told = {
                 "roles": _list(roles),
@@ -249,6 +249,12 @@ class RefreshTokens:
         """Sign somebody out everywhere."""
         async with self._db.connection() as connection, connection.transaction():
             await _revoke(connection, "subject", subject, now=now, by=by)
+
+    async def step_up(self, sign_in: SignIn) -> bool:
+        """The same sign-in has been proven again, in another way. False: it has ended."""
+        query = "UPDATE refresh_tokens SET amr = $2, auth_time = $3 WHERE family = $1 AND revoked_at IS NULL"
+        done = await self._db.execute(query, sign_in.family, sign_in.amr, sign_in.auth_time)
+        return int(done.split()[-1]) > 0
 
     async def sweep(self, *, now: datetime) -> int:
         """Forget expired tokens; answer how many."""

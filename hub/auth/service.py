@@ -7,12 +7,12 @@ import secrets
 from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 
 from hub.auth.api_keys import PREFIX, ApiKeys
-from hub.auth.passwords import MAX_LENGTH, MIN_LENGTH, Passwords
+from hub.auth.passwords import MAX_LENGTH, Passwords, weakness
 from hub.auth.revocations import Revoked
 from hub.auth.tokens import Claims, Tokens, check_local
 from hub.caller import Caller, Grant
@@ -80,14 +80,20 @@ class Authentication:
         """A caller of a moment ago, as it counts now. Raises HubError(token_invalid)."""
         return self._revoked.judge(caller)
 
-    async def login(self, name: str, password: str) -> TokenPair:
-        """Raises HubError(unauthorized): the same, after the same time, for an unknown name and a wrong password."""
-        user = await self._user(name)
-        stored = user.password_hash if user is not None and not user.disabled else None
-        if len(password) > MAX_LENGTH or not await self._passwords.verify(stored, password):
-            raise HubError(ErrorCode.UNAUTHORIZED, "unknown name or wrong password")
-        assert user is not None
-        return await self._pair(user, SignIn(family=uuid4(), amr=["pwd"], auth_time=self._clock.now_ms() // 1000))
+    async def start_session(self, user: User, *, amr: list[str]) -> TokenPair:
+        """For somebody who has just proven who they are, in the ways of `amr` (RFC 8176)."""
+        return await self._pair(user, SignIn(family=uuid4(), amr=amr, auth_time=self._clock.now_ms() // 1000))
+
+    async def step_up(self, user: User, sid: str, *, amr: list[str]) -> TokenPair:
+        """An access token of the same session, proven again just now. Raises HubError(token_invalid) if it ended."""
+        sign_in = SignIn(family=UUID(sid), amr=amr, auth_time=self._clock.now_ms() // 1000)
+        try:
+            alive = await self._refresh_tokens.step_up(sign_in)
+        except StorageError as failure:
+            raise _unavailable() from failure
+        if not alive:
+            raise HubError(ErrorCode.TOKEN_INVALID, "this sign-in has ended")
+        return TokenPair(self._access_token(user, sign_in), "Bearer", ACCESS_TTL_S, scope=" ".join(user.roles))
 
     async def client_credentials(self, client_id: str, secret: str) -> TokenPair:
         """For agents and services: users whose password is a generated secret, or registered OAuth clients."""
@@ -115,7 +121,7 @@ class Authentication:
             raise _unavailable() from failure
         if outcome is not Consumed.FRESH or token is None:
             raise HubError(ErrorCode.TOKEN_INVALID, "the refresh token is not valid")
-        user = await self._user(token.subject)
+        user = await self.find_user(token.subject)
         if user is None or user.disabled:
             raise HubError(ErrorCode.TOKEN_INVALID, "the refresh token is not valid")
         return await self._pair(user, token.sign_in)
@@ -123,12 +129,12 @@ class Authentication:
     async def create_user(
         self, name: str, password: str | None, *, roles: list[str], teams: list[str], tenant: str = "", by: str = HUB
     ) -> User:
-        """Raises HubError(bad_request) for a weak password, HubError(version_conflict) for a taken name."""
+        """Raises HubError(schema_invalid) for a weak password, HubError(version_conflict) for a taken name."""
         check_local(name)
         hashed = None
         if password is not None:
-            if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
-                raise HubError(ErrorCode.BAD_REQUEST, f"a password has {MIN_LENGTH} to {MAX_LENGTH} characters")
+            if (why := weakness(password, words=[name])) is not None:
+                raise HubError(ErrorCode.SCHEMA_INVALID, why, path="$.password")
             hashed = await self._passwords.hash(password)
         try:
             return await self._users.create(name, password_hash=hashed, roles=roles, teams=teams, tenant=tenant, by=by)
@@ -147,7 +153,8 @@ class Authentication:
             raise HubError(ErrorCode.VERSION_CONFLICT, "this client id is taken") from None
         return secret
 
-    async def _user(self, name: str) -> User | None:
+    async def find_user(self, name: str) -> User | None:
+        """None also for a name that nobody could have. Raises HubError(not_available)."""
         try:
             return await self._users.get(name)
         except Rejected:
@@ -156,7 +163,18 @@ class Authentication:
             raise _unavailable() from failure
 
     async def _pair(self, user: User, sign_in: SignIn) -> TokenPair:
-        access = self._tokens.issue(
+        refresh_token = secrets.token_urlsafe(32)
+        expires_at = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC) + timedelta(seconds=REFRESH_TTL_S)
+        try:
+            await self._refresh_tokens.store(
+                _hash(refresh_token), sign_in=sign_in, subject=user.name, expires_at=expires_at
+            )
+        except StorageError as failure:
+            raise _unavailable() from failure
+        return TokenPair(self._access_token(user, sign_in), "Bearer", ACCESS_TTL_S, refresh_token, " ".join(user.roles))
+
+    def _access_token(self, user: User, sign_in: SignIn) -> str:
+        return self._tokens.issue(
             user.name,
             roles=user.roles,
             teams=user.teams,
@@ -167,15 +185,6 @@ class Authentication:
             sid=str(sign_in.family),
             tenant=user.tenant,
         )
-        refresh_token = secrets.token_urlsafe(32)
-        expires_at = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC) + timedelta(seconds=REFRESH_TTL_S)
-        try:
-            await self._refresh_tokens.store(
-                _hash(refresh_token), sign_in=sign_in, subject=user.name, expires_at=expires_at
-            )
-        except StorageError as failure:
-            raise _unavailable() from failure
-        return TokenPair(access, "Bearer", ACCESS_TTL_S, refresh_token, " ".join(user.roles))
 
 
 def caller_of(

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
 import click
+import segno
 
 from hub.auth.api_keys import ApiKeys
+from hub.auth.multi_factor import MultiFactor
 from hub.auth.passwords import Passwords
 from hub.auth.revocations import Revoked
 from hub.auth.service import BUILT_IN_ROLES, Authentication
-from hub.bootstrap import make_tokens, open_database
+from hub.bootstrap import make_sealer, make_tokens, open_database
 from hub.cli.shared import Duration, err, node_options, run, settings_of
 from hub.clock import SystemClock
 from hub.config import ConfigError, Settings
 from storage.api_keys import ApiKeyTable
+from storage.audit import HUB
+from storage.second_factors import SecondFactors
 from storage.users import OAuthClients, RefreshTokens, Users
 
 
@@ -58,6 +63,36 @@ def user_add(name: str, roles: tuple[str, ...], teams: tuple[str, ...], password
         err.print(f"added {name} with {', '.join(roles)}")
 
     run(add())
+
+
+@user.command("mfa")
+@click.argument("name")
+@click.option("--remove", is_flag=True, help="do without: for somebody who lost app and recovery codes")
+@node_options
+def user_mfa(name: str, remove: bool, **options: Any) -> None:
+    """Give NAME a second factor: shows the QR code for an authenticator app, and prints the recovery codes."""
+    settings = settings_of(options)
+
+    async def change() -> None:
+        async with open_database(settings) as (database, _):
+            found = await Users(database).get(name)
+            if found is None:
+                raise click.ClickException(f"there is no user {name}")
+            multi_factor = MultiFactor(
+                SecondFactors(database), make_sealer(settings), issuer=settings.auth.issuer, clock=SystemClock()
+            )
+            if remove:
+                await multi_factor.remove(found, by=HUB)
+                err.print(f"{name} signs in with a password alone")
+                return
+            uri = await multi_factor.begin(found)
+            segno.make(uri, micro=False).terminal(sys.stderr, compact=True)
+            err.print(uri, soft_wrap=True)
+            codes = await multi_factor.confirm(found, click.prompt("Code that the app shows", err=True), by=HUB)
+        click.echo("\n".join(codes))
+        err.print("each of these recovery codes works once, and they are shown only now")
+
+    run(change())
 
 
 @click.group()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 from starlette.requests import ClientDisconnect, Request
 
+from protocol.codec import decode_error
 from protocol.errors import ErrorCode, HubError
 
 
@@ -20,3 +24,11 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     except ClientDisconnect:
         raise HubError(ErrorCode.BAD_REQUEST, "the body ended early") from None
     return b"".join(chunks)
+
+
+async def read_struct(request: Request, max_bytes: int, kind: type[Any]) -> Any:
+    """A JSON body of one kind. Raises HubError(payload_too_large, bad_request, schema_invalid)."""
+    try:
+        return msgspec.json.decode(await read_body(request, max_bytes), type=kind)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as failure:
+        raise decode_error(failure) from None

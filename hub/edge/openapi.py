@@ -8,8 +8,20 @@ from typing import Any
 import msgspec
 
 from hub import __version__
+from hub.auth.accounts import Confirmed
+from hub.auth.multi_factor import MfaStatus
 from hub.auth.service import TokenPair
-from hub.edge.rest import LoginBody, PublishBody
+from hub.edge.accounts import (
+    ConfirmBody,
+    Done,
+    EnrolBody,
+    Enrolment,
+    LoginBody,
+    PasswordBody,
+    RecoveryCodes,
+    StepUpBody,
+)
+from hub.edge.rest import PublishBody
 from hub.guard.security_audit import SecurityAudit
 from protocol.messages import ErrorBody, HistoryResult, PresenceResult, Published
 
@@ -19,7 +31,11 @@ _SCHEMA = "#/components/schemas/"
 @functools.cache
 def describe() -> dict[str, Any]:
     """The OpenAPI 3.1 document of the REST surface."""
-    kinds = [LoginBody, PublishBody, TokenPair, Published, HistoryResult, PresenceResult, ErrorBody, SecurityAudit]
+    kinds = [
+        *(LoginBody, StepUpBody, PasswordBody, EnrolBody, ConfirmBody, PublishBody),
+        *(TokenPair, MfaStatus, Enrolment, Confirmed, RecoveryCodes, Done),
+        *(Published, HistoryResult, PresenceResult, ErrorBody, SecurityAudit),
+    ]
     _, components = msgspec.json.schema_components(kinds, schema_hook=lambda kind: {}, ref_template=_SCHEMA + "{name}")
     channel = {"name": "channel", "in": "path", "required": True, "schema": {"type": "string"}}
     history = [
@@ -38,6 +54,15 @@ def describe() -> dict[str, Any]:
         "security": [{"bearer": []}],
         "paths": {
             "/v1/auth/login": {"post": _operation("Sign in", "TokenPair", body="LoginBody", public=True)},
+            "/v1/auth/step-up": {
+                "post": _operation("A second factor for a session that has one", "TokenPair", body="StepUpBody")
+            },
+            "/v1/auth/password": {"post": _operation("Another password", "Done", body="PasswordBody")},
+            "/v1/auth/mfa": {"get": _operation("The second factor of the caller", "MfaStatus")},
+            "/v1/auth/mfa/enrol": {"post": _operation("Begin with an app", "Enrolment", body="EnrolBody")},
+            "/v1/auth/mfa/confirm": {"post": _operation("The first code of the app", "Confirmed", body="ConfirmBody")},
+            "/v1/auth/mfa/recovery-codes": {"post": _operation("New recovery codes", "RecoveryCodes")},
+            "/v1/auth/mfa/disable": {"post": _operation("Do without a second factor", "Done")},
             "/v1/publish": {"post": _operation("Publish a message", "Published", body="PublishBody")},
             "/v1/channels": {"get": _operation("Channels the caller may read", None)},
             "/v1/history/{channel}": {"get": _operation("Messages of a channel", "HistoryResult", parameters=history)},

@@ -8,10 +8,9 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
-from hub.auth.service import Authentication
 from hub.caller import Caller
 from hub.dispatch import Dispatcher
-from hub.edge.body import read_body
+from hub.edge.body import read_struct
 from hub.edge.envelope import Answer, KrinAPIService
 from protocol.codec import decode_error
 from protocol.errors import ErrorCode, HubError
@@ -29,37 +28,25 @@ class PublishBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     ttl_ms: TtlMs | None = None
 
 
-class LoginBody(msgspec.Struct, forbid_unknown_fields=True):
-    name: str
-    password: str
-
-
 class RestRoutes:
     def __init__(
         self,
         service: KrinAPIService,
-        authentication: Authentication,
         dispatcher: Dispatcher,
         *,
         max_body_bytes: int,
     ) -> None:
-        self._authentication = authentication
         self._dispatcher = dispatcher
         self._max_body_bytes = max_body_bytes
         self.routes = [
-            service.route("POST /v1/auth/login", self._login),
             service.route("POST /v1/publish", self._publish),
             service.route("GET /v1/channels", self._channels),
             service.route("GET /v1/history/{channel:path}", self._history),
             service.route("GET /v1/presence/{channel:path}", self._presence),
         ]
 
-    async def _login(self, request: Request, caller: Caller) -> Any:
-        body = _decode(await read_body(request, self._max_body_bytes), LoginBody)
-        return await self._authentication.login(body.name, body.password)
-
     async def _publish(self, request: Request, caller: Caller) -> Any:
-        body = _decode(await read_body(request, self._max_body_bytes), PublishBody)
+        body = await read_struct(request, self._max_body_bytes, PublishBody)
         key = body.idempotency_key or _validated(request.headers.get("idempotency-key"), IdempotencyKey | None)
         command = Publish(
             id=1,
@@ -104,13 +91,6 @@ class RestRoutes:
 
 
 JSON_DECODE = msgspec.json.Decoder().decode
-
-
-def _decode(body: bytes, kind: type[Any]) -> Any:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as failure:
-        raise decode_error(failure) from None
 
 
 def _validated(value: Any, kind: Any) -> Any:

@@ -162,11 +162,11 @@ async def test_a_body_without_end_is_refused_as_soon_as_it_is_too_long(hub: Any,
     assert memory.grown_mib < 16
 
 
-async def test_fifty_sign_ins_at_once_do_not_stop_the_hub(hub: Any, http: httpx.AsyncClient, dana: str) -> None:
+async def test_c25_fifty_sign_ins_at_once_do_not_stop_the_hub(hub: Any, http: httpx.AsyncClient) -> None:
     async with peer(hub, hub.token("ann")) as client:
         signing_in = [
-            asyncio.create_task(http.post("/v1/auth/login", json={"name": dana, "password": "wrong"}))
-            for _ in range(50)
+            asyncio.create_task(http.post("/v1/auth/login", json={"name": f"nobody-{number}", "password": "wrong"}))
+            for number in range(50)
         ]
         slowest = 0.0
         while not all(each.done() for each in signing_in):
