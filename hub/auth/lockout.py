@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from hub.clock import Clock
+from hub.guard.addresses import party
 from hub.guard.events import Report, SecurityEvent
 from protocol.errors import ErrorCode, HubError
 
@@ -117,7 +118,7 @@ class Lockout:
 
         It makes no difference whether the account exists.
         """
-        account = account[:MAX_NAME]
+        account, address = account[:MAX_NAME], party(address)
         known = (account, address) in self._known
         counters = self._counters(account, address, known=known)
         wait = max(counter.wait_s(self._clock.monotonic()) for counter in counters)

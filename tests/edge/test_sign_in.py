@@ -82,7 +82,7 @@ async def trader(hub: Any, http: httpx.AsyncClient) -> Person:
     """Not at the very end of a step: a code that was read in one should not be shown in the next."""
     left_s = totp.STEP_S - time.time() % totp.STEP_S
     if left_s < MARGIN_S:
-        await asyncio.sleep(left_s)
+        await asyncio.sleep(left_s)  # the pace of the codes, not a wait for a fact
     return Person(hub, http, "trader", "agent")
 
 

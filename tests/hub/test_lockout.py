@@ -86,6 +86,15 @@ def test_c48_fifty_failures_from_an_address_whoever_they_were_meant_for() -> Non
     assert door.right("bob", "10.0.0.2") is None
 
 
+def test_c48_a_whole_ipv6_network_is_one_address() -> None:
+    door = Door()
+    for number in range(50):
+        door.wrong(f"user{number}", f"2001:db8::{number:x}")
+
+    assert door.wrong("bob", "2001:db8::ffff:1") == 10
+    assert door.wrong("bob", "2001:db8:0:1::1") is None
+
+
 def test_c48_the_node_takes_a_breath_when_a_thousand_fail_in_a_minute() -> None:
     door = Door()
     door.right("ann", "10.0.0.1")
