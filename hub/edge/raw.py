@@ -4,8 +4,8 @@ After the handshake the endpoint attaches a receiver; from then on messages are 
 built elsewhere are written straight to the transport, and no task is left behind per connection. Until then, and for
 everything the receiver does not do, this is uvicorn's own `WebSocketsSansIOProtocol`.
 
-It also closes what uvicorn 0.54 leaves open: pings answered into a full buffer, endless fragments, a handshake that
-never ends, header errors without an answer, and peers that never read their goodbye.
+It also closes what uvicorn 0.54 leaves open: pings answered into a full buffer, endless fragments, messages and
+handshakes that never end, header errors without an answer, and peers that never read their goodbye.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ MAX_FRAGMENTS = 64
 PINGS_PER_S = 5.0
 PING_BURST = 10.0
 MAX_UNREAD_BYTES = 64 * 1024  # a peer that does not read as much gets no more answers to its pings
+MESSAGE_S = 10.0  # from a message's first bytes to its last
 HANDSHAKE_S = 5.0
 BODY_S = 5.0
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADER_BYTES = 8192
 MAX_HEADERS = 128
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+NO_CODE = 1005  # stands for a close frame without a code
 CUT_S = 2.0  # from our goodbye to the cut, for a peer that does not answer it
 NOTSENT_LOWAT_BYTES = 128 * 1024
 TCP_NOTSENT_LOWAT = 25  # linux/tcp.h; the socket module has no name for it before 3.12
@@ -57,7 +59,10 @@ class Receiver(Protocol):
 class RawWebSocketProtocol(WebSocketsSansIOProtocol):
     """One WebSocket. Implements hub.connections.outbox.Socket once a receiver is attached."""
 
+    max_fragments = MAX_FRAGMENTS
+    message_s = MESSAGE_S
     receiver: Receiver | None = None
+    _rest: asyncio.TimerHandle | None = None  # until the rest of a message must be here
     _cutter: asyncio.TimerHandle | None = None
     _ping_tokens = PING_BURST
     _pinged_at = 0.0
@@ -119,6 +124,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_cutter()
+        self._stop_waiting()
         super().connection_lost(exc)
         self._detach()
         # The parser is a generator that holds its own protocol: without the circle, memory is free at once.
@@ -131,13 +137,20 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.close()
 
     def handle_events(self) -> None:
-        for event in self.conn.events_received():
+        events = self.conn.events_received()
+        for event in events:
             if self.transport.is_closing():
                 return
             if isinstance(event, Request):
                 self.handle_connect(event)
             elif isinstance(event, Frame):
                 self._handle_frame(event)
+        # Not a single event: bytes from within a frame. What begins behind the last event counts from its next bytes.
+        if not events or self.frames:
+            if self._rest is None:
+                self._rest = self.loop.call_later(self.message_s, self._give_up)
+        elif self._rest is not None:
+            self._stop_waiting()
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -145,6 +158,8 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
             self.scope["extensions"][EXTENSION] = self  # type: ignore[assignment]  # ASGI knows only dictionaries
 
     def send_receive_event_to_app(self) -> None:
+        if self._rest is not None:
+            self._stop_waiting()
         if self.receiver is None or self.close_sent:
             super().send_receive_event_to_app()
             return
@@ -175,6 +190,11 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
         self._cut_after(CUT_S)
 
     def handle_parser_exception(self) -> None:
+        if (goodbye := self.conn.close_rcvd) is not None and not self.close_sent:
+            # It came within a fragmented message: still a goodbye to be echoed (RFC 6455 5.5.1), not websockets' 1002.
+            self.conn.data_to_send()
+            payload = b"" if goodbye.code == NO_CODE else goodbye.serialize()
+            self.transport.write(Frame(Opcode.CLOSE, payload).serialize(mask=False))
         super().handle_parser_exception()
         self._detach()
         self._cut_after(CUT_S)
@@ -204,7 +224,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
             case Opcode.BINARY:
                 self.handle_bytes(event)
             case Opcode.CONT:
-                if len(self.frames) >= MAX_FRAGMENTS:
+                if len(self.frames) >= self.max_fragments:
                     self._fail(1008, "too many fragments")
                 else:
                     self.handle_cont(event)
@@ -224,6 +244,18 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
             self._fail(1008, "ping flood")
         else:
             self.handle_ping()
+
+    def _give_up(self) -> None:
+        self._rest = None
+        if self.transport.is_reading():
+            self._fail(1008, "a message took too long")
+        else:  # it is we who keep it waiting
+            self._rest = self.loop.call_later(self.message_s, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
 
     def _fail(self, code: int, reason: str) -> None:
         """End a connection whose peer broke the WebSocket protocol."""
