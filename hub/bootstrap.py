@@ -19,10 +19,12 @@ from hub.audit_heads import CHANNEL as AUDIT_CHANNEL
 from hub.audit_heads import AuditKey, Checkpoints
 from hub.auth.accounts import Accounts
 from hub.auth.api_keys import ApiKeys
+from hub.auth.clients import ClientRegistry
 from hub.auth.keyring import KeyRing, KeyUnusable
 from hub.auth.keys import Keys, KeySet, configured_keys
 from hub.auth.lockout import Lockout
 from hub.auth.multi_factor import MultiFactor
+from hub.auth.oauth2 import AuthorizationServer
 from hub.auth.passwords import Passwords
 from hub.auth.revocations import TOPIC as REVOCATIONS
 from hub.auth.revocations import RevocationWatch, Revoked
@@ -77,6 +79,7 @@ from protocol.messages import (
 )
 from storage.api_keys import ApiKeyTable
 from storage.audit import AuditTable
+from storage.authorization_codes import AuthorizationCodes
 from storage.database import Database
 from storage.embedded import EmbeddedPostgres
 from storage.lineage import verify_lineage
@@ -199,20 +202,34 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
         database, embedded = await stack.enter_async_context(open_database(settings))
         writer = await stack.enter_async_context(database.writer())
 
+        events = SecurityEvents()
         revoked = Revoked()
         passwords = Passwords()
         users = Users(database)
+        api_keys = ApiKeys(ApiKeyTable(database), clock=clock)
+        clients = ClientRegistry(OAuthClients(database), passwords)
+        refresh_tokens = RefreshTokens(database)
         authentication = Authentication(
             tokens,
             passwords,
             users=users,
-            clients=OAuthClients(database),
-            refresh_tokens=RefreshTokens(database),
-            api_keys=ApiKeys(ApiKeyTable(database), clock=clock),
+            refresh_tokens=refresh_tokens,
+            api_keys=api_keys,
             revoked=revoked,
+            revocations=Revocations(database),
+            report=events.report,
             clock=clock,
         )
-        events = SecurityEvents()
+        authorization = AuthorizationServer(
+            authentication,
+            tokens,
+            clients,
+            api_keys,
+            codes=AuthorizationCodes(database),
+            refresh_tokens=refresh_tokens,
+            report=events.report,
+            clock=clock,
+        )
         permissions = Permissions(report=events.report, clock=clock)
         audit_table = AuditTable(database)
         audit_log = AuditLog(audit_table, clock=clock)
@@ -344,7 +361,15 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             ),
             rest=RestRoutes(service, dispatcher, max_body_bytes=settings.limits.message_bytes),
             accounts=AccountRoutes(service, accounts, max_body_bytes=settings.limits.message_bytes),
-            oauth=OAuthRoutes(authentication, tokens, dispatcher, max_body_bytes=settings.limits.message_bytes),
+            oauth=OAuthRoutes(
+                authorization,
+                clients,
+                authentication,
+                tokens,
+                dispatcher,
+                issuer=settings.auth.issuer,
+                max_body_bytes=settings.limits.message_bytes,
+            ),
             metrics=Metrics(
                 [lambda: _measure(registry, fanout, durable, dispatcher, subscriptions, audit_log, limits)]
             ),

@@ -41,6 +41,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     sid: str = ""  # the sign-in that the token descends from; "": none
     jti: str = ""  # the token's id
     issued_ms: int = 0  # when it was signed, in milliseconds since 1970
+    client_id: str = ""  # the OAuth client that acts for the user; "": the user alone
     expires_at: int | None = None  # milliseconds since 1970; None: never
     connection: Any = None  # the hub.connections Connection a command came through; None at the REST door
 

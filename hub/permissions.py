@@ -64,7 +64,12 @@ ROUTES: Mapping[str, Need] = {
     "GET /ws": Need.NOTHING,  # then COMMANDS
     "GET /{path:path}": Need.NOTHING,  # answers every other WebSocket with 404
     "GET /.well-known/jwks.json": Need.NOTHING,
+    "GET /.well-known/oauth-authorization-server": Need.NOTHING,
+    "GET /oauth/authorize": Need.NOTHING,  # a page; it asks the person to sign in
+    "POST /oauth/authorize": Need.NOTHING,  # checks a sign-in of the person's own by itself
     "POST /oauth/token": Need.NOTHING,
+    "POST /oauth/introspect": Need.NOTHING,  # this and the next check the client's credentials by themselves
+    "POST /oauth/revoke": Need.NOTHING,
     "POST /v1/auth/login": Need.NOTHING,
     "POST /v1/auth/step-up": Need.SIGN_IN,
     "POST /v1/auth/password": Need.SIGN_IN,

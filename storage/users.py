@@ -21,7 +21,7 @@ from storage.errors import Conflict, NotFound
 from storage.revocations import Revocation
 
 USER = "id, name, password_hash, roles, grants::text, teams, tenant, disabled, created_at"
-CLIENT = "client_id, secret_hash, roles, teams, disabled, created_at"
+CLIENT = "client_id, secret_hash, roles, teams, redirect_uris, disabled, created_at"
 
 END_SESSIONS = (
     "UPDATE refresh_tokens SET revoked_at = $2 WHERE subject = $1 AND revoked_at IS NULL AND family::text <> $3"
@@ -48,10 +48,13 @@ class User(msgspec.Struct, frozen=True):
 
 
 class OAuthClient(msgspec.Struct, frozen=True):
+    """`secret_hash` is Argon2's, or None for a public client, which cannot keep a secret."""
+
     client_id: str
-    secret_hash: str
+    secret_hash: str | None
     roles: list[str]
     teams: list[str]
+    redirect_uris: list[str]
     disabled: bool
     created_at: datetime
 
@@ -66,11 +69,13 @@ class Consumed(Enum):
 
 class SignIn(msgspec.Struct, frozen=True, kw_only=True):
     """What every token of one family descends from: how (RFC 8176) and when, in seconds since 1970, somebody proved
-    who they are."""
+    who they are, and for an OAuth client its id and the roles it was allowed (None: all the user has)."""
 
     family: UUID
     amr: list[str] = []
     auth_time: int = 0
+    client_id: str = ""
+    scope: list[str] | None = None
 
 
 class RefreshToken(msgspec.Struct, frozen=True):
@@ -169,17 +174,19 @@ class OAuthClients:
         self,
         client_id: str,
         *,
-        secret_hash: str,
+        secret_hash: str | None,
         roles: Sequence[str] = (),
         teams: Sequence[str] = (),
+        redirect_uris: Sequence[str] = (),
         by: str = HUB,
     ) -> OAuthClient:
         """Raises `Conflict` if the id is taken."""
         async with self._db.connection() as connection, connection.transaction():
             row = await connection.fetchrow(
-                "INSERT INTO oauth_clients (client_id, secret_hash, roles, teams) VALUES ($1, $2, $3, $4)"
+                "INSERT INTO oauth_clients (client_id, secret_hash, roles, teams, redirect_uris)"
+                " VALUES ($1, $2, $3, $4, $5)"
                 f" ON CONFLICT (client_id) DO NOTHING RETURNING {CLIENT}",
-                *(client_id, secret_hash, list(roles), list(teams)),
+                *(client_id, secret_hash, list(roles), list(teams), list(redirect_uris)),
             )
             if row is None:
                 raise Conflict(f"The client {client_id} exists already.")
@@ -215,9 +222,11 @@ class RefreshTokens:
     async def store(self, token_hash: bytes, *, sign_in: SignIn, subject: str, expires_at: datetime) -> None:
         """Raises `Conflict` if this token is stored already."""
         await self._db.execute(
-            "INSERT INTO refresh_tokens (token_hash, family, amr, auth_time, subject, expires_at)"
-            " VALUES ($1, $2, $3, $4, $5, $6)",
-            *(token_hash, sign_in.family, sign_in.amr, sign_in.auth_time, subject, expires_at),
+            "INSERT INTO refresh_tokens"
+            " (token_hash, family, amr, auth_time, client_id, scope, subject, expires_at)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            *(token_hash, sign_in.family, sign_in.amr, sign_in.auth_time, sign_in.client_id, sign_in.scope),
+            *(subject, expires_at),
         )
 
     async def consume(self, token_hash: bytes, *, now: datetime) -> tuple[Consumed, RefreshToken | None]:
@@ -227,19 +236,32 @@ class RefreshTokens:
         """
         async with self._db.connection() as connection, connection.transaction():
             row = await connection.fetchrow(
-                "SELECT family, amr, auth_time, subject, expires_at, used_at, revoked_at FROM refresh_tokens"
+                "SELECT family, amr, auth_time, client_id, scope, subject, expires_at, used_at, revoked_at"
+                " FROM refresh_tokens"
                 " WHERE token_hash = $1 FOR UPDATE",
                 token_hash,
             )
             if row is None or row["revoked_at"] is not None or row["expires_at"] <= now:
                 return Consumed.INVALID, None
-            sign_in = SignIn(family=row["family"], amr=row["amr"], auth_time=row["auth_time"])
+            sign_in = SignIn(**{field: row[field] for field in SignIn.__struct_fields__})
             token = RefreshToken(sign_in, row["subject"], row["expires_at"])
             if row["used_at"] is not None:
                 await _revoke(connection, "family", sign_in.family, now=now, by=token.subject, severity="CRITICAL")
                 return Consumed.REUSED, token
             await connection.execute("UPDATE refresh_tokens SET used_at = $2 WHERE token_hash = $1", token_hash, now)
             return Consumed.FRESH, token
+
+    async def get(self, token_hash: bytes, *, now: datetime) -> RefreshToken | None:
+        """A token that could still be used."""
+        row = await self._db.fetch_row(
+            "SELECT family, amr, auth_time, client_id, scope, subject, expires_at FROM refresh_tokens"
+            " WHERE token_hash = $1 AND used_at IS NULL AND revoked_at IS NULL AND expires_at > $2",
+            *(token_hash, now),
+        )
+        if row is None:
+            return None
+        sign_in = SignIn(**{field: row[field] for field in SignIn.__struct_fields__})
+        return RefreshToken(sign_in, row["subject"], row["expires_at"])
 
     async def revoke_family(self, family: UUID, *, now: datetime, by: str = HUB) -> None:
         async with self._db.connection() as connection, connection.transaction():

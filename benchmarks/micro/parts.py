@@ -76,10 +76,11 @@ class Parts:
             self.tokens,
             Passwords(),
             users=nothing,
-            clients=nothing,
             refresh_tokens=nothing,
             api_keys=nothing,
             revoked=Revoked(),
+            revocations=nothing,
+            report=lambda event: None,
             clock=self.clock,
         )
         access = Access(Namespaces(), report=lambda event: None)

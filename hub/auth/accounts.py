@@ -134,8 +134,10 @@ class Accounts:
         self._ring()
 
     async def _account(self, caller: Caller) -> User:
-        """Raises HubError(permission_denied) for whoever did not sign in here with a password."""
-        user = await self._authentication.find_user(caller.user) if caller.principal == "user" and caller.sid else None
+        """Raises HubError(permission_denied) for whoever did not sign in here with a password, and for an application
+        that acts for somebody who did."""
+        own = caller.principal == "user" and caller.sid and not caller.client_id
+        user = await self._authentication.find_user(caller.user) if own else None
         if user is None or user.disabled:
             raise HubError(ErrorCode.PERMISSION_DENIED, "this is for people who signed in here with a password")
         return user

@@ -97,7 +97,8 @@ class Revoked:
         found = self._changed.get(("user", name))
         if found is None or bearer.issued_ms >= found[0].before_ms:
             return None
-        rights = found[1] if bearer.principal != "machine" else _within(found[1], bearer)
+        scoped = bearer.principal == "machine" or bearer.client_id
+        rights = _within(found[1], bearer) if scoped else found[1]
         values = {"roles": rights.roles, "teams": rights.teams, "grant": rights.grants, "tenant": rights.tenant}
         return {field: value for field, value in values.items() if value is not None}
 

@@ -1,4 +1,4 @@
-"""Signing in: from a token, a password, a client secret or a refresh token to a caller."""
+"""Signing in: from a token, a password or a refresh token to a caller."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from uuid import UUID, uuid4
 import msgspec
 
 from hub.auth.api_keys import PREFIX, ApiKeys
-from hub.auth.passwords import MAX_LENGTH, Passwords, weakness
+from hub.auth.passwords import Passwords, weakness
 from hub.auth.revocations import Revoked
 from hub.auth.tokens import Claims, Tokens, check_local
 from hub.caller import Caller, Grant
 from hub.clock import Clock
+from hub.guard.events import Report, SecurityEvent
 from protocol.errors import ErrorCode, HubError
 from storage.audit import HUB
 from storage.errors import Conflict, Rejected, StorageError
-from storage.users import Consumed, OAuthClients, RefreshTokens, SignIn, User, Users
+from storage.revocations import Revocations
+from storage.users import Consumed, RefreshTokens, SignIn, User, Users
 
 ACCESS_TTL_S = 15 * 60
 REFRESH_TTL_S = 14 * 24 * 3600
@@ -44,19 +46,21 @@ class Authentication:
         passwords: Passwords,
         *,
         users: Users,
-        clients: OAuthClients,
         refresh_tokens: RefreshTokens,
         api_keys: ApiKeys,
         revoked: Revoked,
+        revocations: Revocations,
+        report: Report,
         clock: Clock,
     ) -> None:
         self._tokens = tokens
         self._passwords = passwords
         self._users = users
-        self._clients = clients
         self._refresh_tokens = refresh_tokens
         self._api_keys = api_keys
         self._revoked = revoked
+        self._revocations = revocations
+        self._report = report
         self._clock = clock
 
     def authenticate(self, token: str) -> Claims | Awaitable[Claims]:
@@ -82,7 +86,7 @@ class Authentication:
 
     async def start_session(self, user: User, *, amr: list[str]) -> TokenPair:
         """For somebody who has just proven who they are, in the ways of `amr` (RFC 8176)."""
-        return await self._pair(user, SignIn(family=uuid4(), amr=amr, auth_time=self._clock.now_ms() // 1000))
+        return await self.issue_pair(user, SignIn(family=uuid4(), amr=amr, auth_time=self._clock.now_ms() // 1000))
 
     async def step_up(self, user: User, sid: str, *, amr: list[str]) -> TokenPair:
         """An access token of the same session, proven again just now. Raises HubError(token_invalid) if it ended."""
@@ -95,36 +99,25 @@ class Authentication:
             raise HubError(ErrorCode.TOKEN_INVALID, "this sign-in has ended")
         return TokenPair(self._access_token(user, sign_in), "Bearer", ACCESS_TTL_S, scope=" ".join(user.roles))
 
-    async def client_credentials(self, client_id: str, secret: str) -> TokenPair:
-        """For agents and services: users whose password is a generated secret, or registered OAuth clients."""
-        try:
-            client = await self._clients.get(client_id)
-        except Rejected:  # no name that could be stored
-            client = None
-        except StorageError as failure:
-            raise _unavailable() from failure
-        stored = client.secret_hash if client is not None and not client.disabled else None
-        if len(secret) > MAX_LENGTH or not await self._passwords.verify(stored, secret):
-            raise HubError(ErrorCode.UNAUTHORIZED, "unknown client or wrong secret")
-        assert client is not None
-        access = self._tokens.issue(
-            client_id, roles=client.roles, teams=client.teams, ttl_s=ACCESS_TTL_S, principal="machine"
-        )
-        return TokenPair(access, "Bearer", ACCESS_TTL_S, scope=" ".join(client.roles))
+    async def refresh(self, refresh_token: str, *, client_id: str = "") -> TokenPair:
+        """Each refresh token works once, for the OAuth client it was issued to.
 
-    async def refresh(self, refresh_token: str) -> TokenPair:
-        """Each refresh token works once; a second use ends every token that descends from the same sign-in."""
-        now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
+        A second use, or another client's, means that it was copied: every token of the same sign-in ends.
+        Raises HubError(token_invalid).
+        """
+        now = self._now()
         try:
-            outcome, token = await self._refresh_tokens.consume(_hash(refresh_token), now=now)
+            outcome, token = await self._refresh_tokens.consume(hash_of(refresh_token), now=now)
+            copied = token is not None and (outcome is Consumed.REUSED or token.sign_in.client_id != client_id)
+            if copied and token is not None:
+                await self.end_sign_in(token.sign_in.family)
+                self._report(reuse("refresh_token", token.sign_in, token.subject))
         except StorageError as failure:
             raise _unavailable() from failure
-        if outcome is not Consumed.FRESH or token is None:
+        user = await self.find_user(token.subject) if token is not None and not copied else None
+        if token is None or user is None or user.disabled:
             raise HubError(ErrorCode.TOKEN_INVALID, "the refresh token is not valid")
-        user = await self.find_user(token.subject)
-        if user is None or user.disabled:
-            raise HubError(ErrorCode.TOKEN_INVALID, "the refresh token is not valid")
-        return await self._pair(user, token.sign_in)
+        return await self.issue_pair(user, token.sign_in)
 
     async def create_user(
         self, name: str, password: str | None, *, roles: list[str], teams: list[str], tenant: str = "", by: str = HUB
@@ -141,18 +134,6 @@ class Authentication:
         except Conflict:
             raise HubError(ErrorCode.VERSION_CONFLICT, "this name is taken") from None
 
-    async def create_client(self, client_id: str, *, roles: list[str], teams: list[str]) -> str:
-        """Register a machine client; returns its secret, which is stored only as a hash."""
-        check_local(client_id)
-        secret = secrets.token_urlsafe(24)
-        try:
-            await self._clients.create(
-                client_id, secret_hash=await self._passwords.hash(secret), roles=roles, teams=teams
-            )
-        except Conflict:
-            raise HubError(ErrorCode.VERSION_CONFLICT, "this client id is taken") from None
-        return secret
-
     async def find_user(self, name: str) -> User | None:
         """None also for a name that nobody could have. Raises HubError(not_available)."""
         try:
@@ -162,29 +143,64 @@ class Authentication:
         except StorageError as failure:
             raise _unavailable() from failure
 
-    async def _pair(self, user: User, sign_in: SignIn) -> TokenPair:
+    async def issue_pair(self, user: User, sign_in: SignIn) -> TokenPair:
+        """An access token and a refresh token. An OAuth client gets the roles it was allowed, and no grants."""
         refresh_token = secrets.token_urlsafe(32)
-        expires_at = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC) + timedelta(seconds=REFRESH_TTL_S)
         try:
             await self._refresh_tokens.store(
-                _hash(refresh_token), sign_in=sign_in, subject=user.name, expires_at=expires_at
+                hash_of(refresh_token),
+                sign_in=sign_in,
+                subject=user.name,
+                expires_at=self._now() + timedelta(seconds=REFRESH_TTL_S),
             )
         except StorageError as failure:
             raise _unavailable() from failure
-        return TokenPair(self._access_token(user, sign_in), "Bearer", ACCESS_TTL_S, refresh_token, " ".join(user.roles))
+        access, roles = self._access_token(user, sign_in), _allowed(user, sign_in)
+        return TokenPair(access, "Bearer", ACCESS_TTL_S, refresh_token, " ".join(roles))
+
+    async def end_sign_in(self, family: UUID, *, by: str = HUB) -> None:
+        """Every token that descends from it counts no more, on any node."""
+        lifetime = timedelta(seconds=ACCESS_TTL_S)
+        await self._revocations.end_sign_in(str(family), now=self._now(), lifetime=lifetime, by=by)
+
+    async def end_token(self, claims: Claims) -> None:
+        """This one token counts no more, on any node."""
+        expires_at = datetime.fromtimestamp(claims.exp, UTC)
+        await self._revocations.end_token(claims.jti, now=self._now(), expires_at=expires_at, by=claims.sub)
 
     def _access_token(self, user: User, sign_in: SignIn) -> str:
         return self._tokens.issue(
             user.name,
-            roles=user.roles,
+            roles=_allowed(user, sign_in),
             teams=user.teams,
-            grant=msgspec.convert(user.grants, Grant),
+            grant=msgspec.convert(user.grants, Grant) if sign_in.scope is None else Grant(),
             ttl_s=ACCESS_TTL_S,
             amr=sign_in.amr,
             auth_time=sign_in.auth_time,
             sid=str(sign_in.family),
             tenant=user.tenant,
+            client_id=sign_in.client_id,
         )
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
+
+
+def _allowed(user: User, sign_in: SignIn) -> list[str]:
+    """The roles of the user that a sign-in may use: all, or those that an OAuth client was allowed."""
+    return [role for role in user.roles if sign_in.scope is None or role in sign_in.scope]
+
+
+def reuse(kind: str, sign_in: SignIn, subject: str) -> SecurityEvent:
+    """Somebody has a copy of what works only once; the family of its tokens has ended."""
+    return SecurityEvent(
+        name="authn_token_reuse",
+        user=subject,
+        target=str(sign_in.family),
+        allowed=False,
+        severity="CRITICAL",
+        detail={"kind": kind, "client": sign_in.client_id},
+    )
 
 
 def caller_of(
@@ -213,14 +229,15 @@ def caller_of(
         sid=claims.sid,
         jti=claims.jti,
         issued_ms=claims.issued_ms,
+        client_id=claims.client_id,
         expires_at=claims.exp * 1000,
         connection=connection,
     )
 
 
-def _hash(token: str) -> bytes:
-    # A random 256-bit token needs no slow hash: nobody guesses it.
-    return hashlib.sha256(token.encode()).digest()
+def hash_of(secret: str) -> bytes:
+    """What is stored of a random secret of 256 bits. It needs no slow hash: nobody guesses it."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 def _unavailable() -> HubError:

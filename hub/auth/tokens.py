@@ -53,6 +53,7 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     amr: tuple[str, ...] = ()
     auth_time: Count = 0
     sid: str = ""
+    client_id: str = ""  # the OAuth client it was issued to; "": none
     tenant: Tenant = ""
     iat_ms: Millis | None = None
 
@@ -186,6 +187,7 @@ class Tokens:
         amr: Iterable[str] = (),
         auth_time: int = 0,
         sid: str = "",
+        client_id: str = "",
         tenant: str = "",
     ) -> str:
         """Raises HubError(not_available) where this hub only verifies, HubError(bad_request) for a foreign name."""
@@ -216,6 +218,8 @@ class Tokens:
             claims["auth_time"] = auth_time
         if sid:
             claims["sid"] = sid
+        if client_id:
+            claims["client_id"] = client_id
         if tenant:
             claims["tenant"] = tenant
         headers = {"typ": TOKEN_TYPE} | ({"kid": key.kid} if key.kid is not None else {})

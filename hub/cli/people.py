@@ -10,6 +10,7 @@ import click
 import segno
 
 from hub.auth.api_keys import ApiKeys
+from hub.auth.clients import ClientRegistry
 from hub.auth.multi_factor import MultiFactor
 from hub.auth.passwords import Passwords
 from hub.auth.revocations import Revoked
@@ -20,6 +21,7 @@ from hub.clock import SystemClock
 from hub.config import ConfigError, Settings
 from storage.api_keys import ApiKeyTable
 from storage.audit import HUB
+from storage.revocations import Revocations
 from storage.second_factors import SecondFactors
 from storage.users import OAuthClients, RefreshTokens, Users
 
@@ -97,25 +99,35 @@ def user_mfa(name: str, remove: bool, **options: Any) -> None:
 
 @click.group()
 def client() -> None:
-    """Agents and services that sign in with client credentials."""
+    """Programs: agents and services with credentials of their own, and applications that act for people."""
 
 
 @client.command("add")
 @click.argument("client_id")
-@click.option("--role", "roles", multiple=True, required=True)
+@click.option("--role", "roles", multiple=True, required=True, help="what it may be, or may ask a user for")
 @click.option("--team", "teams", multiple=True)
+@click.option("--redirect-uri", "redirect_uris", multiple=True, help="where a browser returns to, letter by letter")
+@click.option("--public", is_flag=True, help="cannot keep a secret: an application in a browser or on a device")
 @node_options
-def client_add(client_id: str, roles: tuple[str, ...], teams: tuple[str, ...], **options: Any) -> None:
-    """Add an OAuth client and print its secret, which is shown only now."""
+def client_add(
+    client_id: str,
+    roles: tuple[str, ...],
+    teams: tuple[str, ...],
+    redirect_uris: tuple[str, ...],
+    public: bool,
+    **options: Any,
+) -> None:
+    """Add an OAuth client and print its secret, which is shown only now. A public client has none."""
     settings = settings_of(options)
     check_roles(roles, settings)
 
     async def add() -> None:
         async with open_database(settings) as (database, _):
-            secret = await _authentication(settings, database).create_client(
-                client_id, roles=list(roles), teams=list(teams)
+            secret = await ClientRegistry(OAuthClients(database), Passwords()).register(
+                client_id, roles=list(roles), teams=list(teams), redirect_uris=list(redirect_uris), public=public
             )
-        click.echo(secret)
+        if secret is not None:
+            click.echo(secret)
 
     run(add())
 
@@ -138,9 +150,10 @@ def _authentication(settings: Settings, database: Any) -> Authentication:
         make_tokens(settings, clock),
         Passwords(),
         users=Users(database),
-        clients=OAuthClients(database),
         refresh_tokens=RefreshTokens(database),
         api_keys=ApiKeys(ApiKeyTable(database), clock=clock),
         revoked=Revoked(),
+        revocations=Revocations(database),
+        report=lambda event: None,
         clock=clock,
     )

@@ -67,21 +67,14 @@ def describe() -> dict[str, Any]:
             "/v1/channels": {"get": _operation("Channels the caller may read", None)},
             "/v1/history/{channel}": {"get": _operation("Messages of a channel", "HistoryResult", parameters=history)},
             "/v1/presence/{channel}": {"get": _operation("Who is there", "PresenceResult", parameters=[channel])},
-            "/oauth/token": {
-                "post": {
-                    "summary": "client_credentials or refresh_token (RFC 6749)",
-                    "security": [],
-                    "requestBody": {
-                        "content": {"application/x-www-form-urlencoded": {"schema": {"type": "object"}}},
-                        "required": True,
-                    },
-                    "responses": {
-                        "200": {"description": "a token", "content": _json({"$ref": _SCHEMA + "TokenPair"})},
-                        "400": {"description": "invalid_request, invalid_grant or unsupported_grant_type"},
-                        "401": {"description": "invalid_client"},
-                    },
-                }
+            "/oauth/token": {"post": _form("A token for a grant (RFC 6749)", {"$ref": _SCHEMA + "TokenPair"})},
+            "/oauth/introspect": {"post": _form("What a token is worth (RFC 7662)", {"type": "object"})},
+            "/oauth/revoke": {"post": _form("End a token (RFC 7009)", {"type": "object"})},
+            "/oauth/authorize": {
+                "get": _public("The page on which a person allows an application (RFC 6749 section 4.1)"),
+                "post": _form("The page's answer; wants the person's bearer token", {"type": "object"}),
             },
+            "/.well-known/oauth-authorization-server": {"get": _public("What the endpoints can do (RFC 8414)")},
             "/.well-known/jwks.json": {"get": _public("The public keys of access tokens (RFC 7517)")},
             "/health": {"get": _public("What works and what does not")},
             "/ready": {"get": _public("200 while this node takes connections")},
@@ -124,6 +117,23 @@ def _operation(
     if public:
         operation["security"] = []
     return operation
+
+
+def _form(summary: str, result: dict[str, Any]) -> dict[str, Any]:
+    """OAuth's own form, in and out."""
+    return {
+        "summary": summary,
+        "security": [],
+        "requestBody": {
+            "content": {"application/x-www-form-urlencoded": {"schema": {"type": "object"}}},
+            "required": True,
+        },
+        "responses": {
+            "200": {"description": "done", "content": _json(result)},
+            "400": {"description": "`error` is one of RFC 6749 section 5.2"},
+            "401": {"description": "invalid_client"},
+        },
+    }
 
 
 def _public(summary: str) -> dict[str, Any]:

@@ -44,7 +44,7 @@ from storage.api_keys import ApiKeyTable
 from storage.database import Database
 from storage.messages import MessageLog
 from storage.revocations import Revocations
-from storage.users import OAuthClients, RefreshTokens, Users
+from storage.users import RefreshTokens, Users
 
 KEY = bytes(range(32))
 
@@ -102,14 +102,16 @@ class Scene:
         self.limits = ConnectionLimits(outbox_bytes=1 << 20, ping_interval_s=25.0, publishes_per_s=100_000)
         self.api_keys = ApiKeys(ApiKeyTable(database), clock=self.clock)
         self.revoked = Revoked()
+        self.revocations = Revocations(database)
         self.authentication = Authentication(
             self.tokens,
             Passwords(),
             users=Users(database),
-            clients=OAuthClients(database),
             refresh_tokens=RefreshTokens(database),
             api_keys=self.api_keys,
             revoked=self.revoked,
+            revocations=self.revocations,
+            report=self.events.append,
             clock=self.clock,
         )
         sessions = Sessions(
@@ -123,7 +125,6 @@ class Scene:
             max_subscriptions=50,
             clock=self.clock,
         )
-        self.revocations = Revocations(database)
         self.watch = RevocationWatch(
             self.revoked,
             self.revocations,
