@@ -18,6 +18,7 @@ from hub.audit import AuditLog
 from hub.audit_heads import CHANNEL as AUDIT_CHANNEL
 from hub.audit_heads import AuditKey, Checkpoints
 from hub.auth.accounts import Accounts
+from hub.auth.administration import Administration, known_roles
 from hub.auth.api_keys import ApiKeys
 from hub.auth.clients import ClientRegistry
 from hub.auth.keyring import KeyRing, KeyUnusable
@@ -30,6 +31,7 @@ from hub.auth.revocations import TOPIC as REVOCATIONS
 from hub.auth.revocations import RevocationWatch, Revoked
 from hub.auth.sealing import Sealer, sealing_key
 from hub.auth.service import Authentication
+from hub.auth.sign_ins import SignIns
 from hub.auth.tokens import Tokens
 from hub.brokers.base import Broker
 from hub.brokers.local import LocalBroker
@@ -44,9 +46,12 @@ from hub.channels.subscriptions import Subscriptions
 from hub.clock import Clock, SystemClock
 from hub.config import ConfigError, Settings
 from hub.connections.connection import Connection, ConnectionLimits
+from hub.connections.directory import TOPIC as SOCKETS
+from hub.connections.directory import Directory
 from hub.connections.registry import Registry
 from hub.dispatch import Dispatcher
 from hub.edge.accounts import AccountRoutes
+from hub.edge.administration import AdministrationRoutes
 from hub.edge.envelope import KrinAPIService
 from hub.edge.oauth import OAuthRoutes
 from hub.edge.rest import RestRoutes
@@ -116,6 +121,7 @@ class Hub(msgspec.Struct, kw_only=True, dict=True):
     rest: RestRoutes
     accounts: AccountRoutes
     oauth: OAuthRoutes
+    administration: AdministrationRoutes
     metrics: Metrics
     permissions: Permissions
 
@@ -315,6 +321,27 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
         )
         broker.listen(REVOCATIONS, watch.hear)
         await watch.look()  # before the first token is looked at
+        directory = Directory(
+            registry, node=settings.node, nodes=lambda: presence.nodes, announce=broker.announce, clock=clock
+        )
+        broker.listen(SOCKETS, directory.hear)
+        administration = Administration(
+            authentication,
+            users=Users(database),
+            revocations=Revocations(database),
+            access=access,
+            roles=known_roles(settings.namespaces),
+            ring=watch.ring,
+            clock=clock,
+        )
+        sign_ins = SignIns(
+            authentication,
+            refresh_tokens=RefreshTokens(database),
+            revocations=Revocations(database),
+            directory=directory,
+            ring=watch.ring,
+            clock=clock,
+        )
         dispatcher = Dispatcher(
             {
                 Connect: sessions.connect,
@@ -329,6 +356,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             {
                 "channels.list": lambda params, caller: reader.channels(caller),
                 "hub.time": lambda params, caller: {"time": clock.now_ms()},
+                "auth.explain": administration.explain,
             },
             permissions=permissions,
         )
@@ -361,6 +389,9 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             ),
             rest=RestRoutes(service, dispatcher, max_body_bytes=settings.limits.message_bytes),
             accounts=AccountRoutes(service, accounts, max_body_bytes=settings.limits.message_bytes),
+            administration=AdministrationRoutes(
+                service, administration, sign_ins, permissions=permissions, max_body_bytes=settings.limits.message_bytes
+            ),
             oauth=OAuthRoutes(
                 authorization,
                 clients,

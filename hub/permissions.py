@@ -51,6 +51,7 @@ COMMANDS: Mapping[type, Need] = {
 METHODS: Mapping[str, Need] = {
     "channels.list": Need.SIGN_IN,
     "hub.time": Need.SIGN_IN,
+    "auth.explain": Need.ADMIN,
 }
 
 ROUTES: Mapping[str, Need] = {
@@ -78,6 +79,13 @@ ROUTES: Mapping[str, Need] = {
     "POST /v1/auth/mfa/confirm": Need.SIGN_IN,
     "POST /v1/auth/mfa/recovery-codes": Need.SIGN_IN,
     "POST /v1/auth/mfa/disable": Need.SIGN_IN,
+    "POST /v1/auth/logout": Need.SIGN_IN,
+    "GET /v1/sessions": Need.SIGN_IN,  # of somebody else: ADMIN
+    "DELETE /v1/sessions": Need.SIGN_IN,
+    "DELETE /v1/sessions/{id}": Need.SIGN_IN,
+    "GET /v1/users": Need.ADMIN,
+    "POST /v1/users": Need.ADMIN,
+    "PATCH /v1/users/{name:path}": Need.ADMIN,
     "POST /v1/publish": Need.CHANNEL,
     "GET /v1/channels": Need.SIGN_IN,
     "GET /v1/history/{channel:path}": Need.CHANNEL,

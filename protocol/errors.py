@@ -29,6 +29,7 @@ class ErrorCode(enum.IntEnum):
     TIMEOUT = 1018
     OVERLOADED = 1019
     MFA_REQUIRED = 1020
+    NOT_FOUND = 1021
 
     @property
     def wire_name(self) -> str:

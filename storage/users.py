@@ -278,6 +278,15 @@ class RefreshTokens:
         done = await self._db.execute(query, sign_in.family, sign_in.amr, sign_in.auth_time)
         return int(done.split()[-1]) > 0
 
+    async def sign_ins(self, subject: str, *, now: datetime) -> Sequence[tuple[SignIn, datetime]]:
+        """Those that can still be refreshed, the newest first, and until when."""
+        query = (
+            "SELECT family, amr, auth_time, expires_at FROM refresh_tokens WHERE subject = $1 AND used_at IS NULL"
+            " AND revoked_at IS NULL AND expires_at > $2 ORDER BY auth_time DESC, family"
+        )
+        rows = await self._db.fetch(query, subject, now)
+        return [(SignIn(family=row[0], amr=row[1], auth_time=row[2]), row[3]) for row in rows]
+
     async def sweep(self, *, now: datetime) -> int:
         """Forget expired tokens; answer how many."""
         return int((await self._db.execute("DELETE FROM refresh_tokens WHERE expires_at <= $1", now)).split()[-1])

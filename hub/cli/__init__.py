@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from hub import __version__
-from hub.cli import auditing, credentials, keys, messages, people, serving
+from hub.cli import access, auditing, credentials, keys, messages, people, serving
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,6 +35,7 @@ for command in (
     *(keys.keys, credentials.key),
     *(messages.publish, messages.tail, messages.feed),
     auditing.audit,
+    access.auth,
     bench,
 ):
     main.add_command(command)

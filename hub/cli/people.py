@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import click
+import msgspec
 import segno
 
+from hub.auth.administration import known_roles
 from hub.auth.api_keys import ApiKeys
 from hub.auth.clients import ClientRegistry
 from hub.auth.multi_factor import MultiFactor
@@ -16,31 +18,48 @@ from hub.auth.passwords import Passwords
 from hub.auth.revocations import Revoked
 from hub.auth.service import BUILT_IN_ROLES, Authentication
 from hub.bootstrap import make_sealer, make_tokens, open_database
+from hub.caller import Tenant
 from hub.cli.shared import Duration, err, node_options, run, settings_of
 from hub.clock import SystemClock
 from hub.config import ConfigError, Settings
 from storage.api_keys import ApiKeyTable
 from storage.audit import HUB
-from storage.revocations import Revocations
+from storage.revocations import LONGEST_TOKEN, Revocations
 from storage.second_factors import SecondFactors
 from storage.users import OAuthClients, RefreshTokens, Users
+
+
+class TenantName(click.ParamType[str]):
+    name = "tenant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return msgspec.convert(value, Tenant)
+        except msgspec.ValidationError:
+            self.fail("use lower-case letters, digits, - and _", param, ctx)
+
+
+TENANT = TenantName()
 
 
 @click.command()
 @click.argument("name")
 @click.option("--role", "roles", multiple=True, required=True, help=f"built in: {', '.join(BUILT_IN_ROLES)}")
 @click.option("--team", "teams", multiple=True, help="a team an agent belongs to; default: every team of this hub")
+@click.option("--tenant", type=TENANT, default="", help="it reaches no other tenant's channels")
 @click.option("--ttl", type=Duration(), default="1h", show_default=True)
 @node_options
-def token(name: str, roles: tuple[str, ...], teams: tuple[str, ...], ttl: int, **options: Any) -> None:
+def token(name: str, roles: tuple[str, ...], teams: tuple[str, ...], tenant: str, ttl: int, **options: Any) -> None:
     """Print an access token for NAME, signed with the key of the data folder, and nothing else."""
     settings = settings_of(options)
     check_roles(roles, settings)
+    if ttl > LONGEST_TOKEN.total_seconds():
+        raise click.ClickException(f"a token lives {LONGEST_TOKEN.days} days at most")
     try:
         tokens = make_tokens(settings, SystemClock())
     except ConfigError as failure:
         raise click.ClickException(str(failure)) from None
-    click.echo(tokens.issue(name, roles=roles, teams=teams or ("*",), ttl_s=ttl, principal="operator"))
+    click.echo(tokens.issue(name, roles=roles, teams=teams or ("*",), ttl_s=ttl, tenant=tenant, principal="operator"))
 
 
 @click.group()
@@ -52,16 +71,21 @@ def user() -> None:
 @click.argument("name")
 @click.option("--role", "roles", multiple=True, required=True)
 @click.option("--team", "teams", multiple=True)
+@click.option("--tenant", type=TENANT, default="")
 @click.password_option(envvar="KRIN_PASSWORD")
 @node_options
-def user_add(name: str, roles: tuple[str, ...], teams: tuple[str, ...], password: str, **options: Any) -> None:
+def user_add(
+    name: str, roles: tuple[str, ...], teams: tuple[str, ...], tenant: str, password: str, **options: Any
+) -> None:
     """Add the user NAME."""
     settings = settings_of(options)
     check_roles(roles, settings)
 
     async def add() -> None:
         async with open_database(settings) as (database, _):
-            await _authentication(settings, database).create_user(name, password, roles=list(roles), teams=list(teams))
+            await authentication_of(settings, database).create_user(
+                name, password, roles=list(roles), teams=list(teams), tenant=tenant
+            )
         err.print(f"added {name} with {', '.join(roles)}")
 
     run(add())
@@ -134,17 +158,12 @@ def client_add(
 
 def check_roles(roles: Iterable[str], settings: Settings) -> None:
     """Built-in roles and those that the configured namespaces mention are known; others end the command."""
-    named = {
-        entry.partition(":")[0]
-        for policy in settings.namespaces.values()
-        for entry in (*policy.publish, *policy.subscribe)
-    }
-    known = (named | set(BUILT_IN_ROLES)) - {"*"}
+    known = known_roles(settings.namespaces)
     if unknown := sorted(set(roles) - known):
         raise click.ClickException(f"no such role: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
 
 
-def _authentication(settings: Settings, database: Any) -> Authentication:
+def authentication_of(settings: Settings, database: Any) -> Authentication:
     clock = SystemClock()
     return Authentication(
         make_tokens(settings, clock),

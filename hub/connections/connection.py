@@ -164,6 +164,10 @@ class Connection:
         self._ended = False
 
     @property
+    def age_s(self) -> float:
+        return self._clock.monotonic() - self._opened_at
+
+    @property
     def open(self) -> bool:
         """`connect` has succeeded and nobody has said goodbye."""
         return bool(self.session) and self._closing_at is None and not self._ended

@@ -49,6 +49,7 @@ HTTP_STATUS = {
     ErrorCode.TIMEOUT: 504,
     ErrorCode.OVERLOADED: 503,
     ErrorCode.MFA_REQUIRED: 403,
+    ErrorCode.NOT_FOUND: 404,
 }
 
 

@@ -9,8 +9,10 @@ import msgspec
 
 from hub import __version__
 from hub.auth.accounts import Confirmed
+from hub.auth.administration import Account, NewUser, UserChanges
 from hub.auth.multi_factor import MfaStatus
 from hub.auth.service import TokenPair
+from hub.auth.sign_ins import Session
 from hub.edge.accounts import (
     ConfirmBody,
     Done,
@@ -35,9 +37,12 @@ def describe() -> dict[str, Any]:
         *(LoginBody, StepUpBody, PasswordBody, EnrolBody, ConfirmBody, PublishBody),
         *(TokenPair, MfaStatus, Enrolment, Confirmed, RecoveryCodes, Done),
         *(Published, HistoryResult, PresenceResult, ErrorBody, SecurityAudit),
+        *(Account, NewUser, UserChanges, Session),
     ]
     _, components = msgspec.json.schema_components(kinds, schema_hook=lambda kind: {}, ref_template=_SCHEMA + "{name}")
-    channel = {"name": "channel", "in": "path", "required": True, "schema": {"type": "string"}}
+    channel = _path("channel")
+    whose = _query("user", "string", "somebody else, for administrators")
+    page = [_query("after", "string", "the last name of the page before"), _query("limit", "integer", "1 to 1000")]
     history = [
         channel,
         _query("since", "string", "an offset, or epoch:offset"),
@@ -63,6 +68,24 @@ def describe() -> dict[str, Any]:
             "/v1/auth/mfa/confirm": {"post": _operation("The first code of the app", "Confirmed", body="ConfirmBody")},
             "/v1/auth/mfa/recovery-codes": {"post": _operation("New recovery codes", "RecoveryCodes")},
             "/v1/auth/mfa/disable": {"post": _operation("Do without a second factor", "Done")},
+            "/v1/auth/logout": {"post": _operation("Sign out: end what the token descends from", "Done")},
+            "/v1/sessions": {
+                "get": _operation("Sign-ins and open sockets on every node", "Session", many=True, parameters=[whose]),
+                "delete": _operation("End all of them but the one that asks", "Done", parameters=[whose]),
+            },
+            "/v1/sessions/{id}": {"delete": _operation("End one", "Done", parameters=[_path("id"), whose])},
+            "/v1/users": {
+                "get": _operation("Users by name", "Account", many=True, parameters=page),
+                "post": _operation("Add a user", "Account", body="NewUser"),
+            },
+            "/v1/users/{name}": {
+                "patch": _operation(
+                    "Change roles, teams and grants, or disable: at once and everywhere",
+                    "Account",
+                    body="UserChanges",
+                    parameters=[_path("name")],
+                )
+            },
             "/v1/publish": {"post": _operation("Publish a message", "Published", body="PublishBody")},
             "/v1/channels": {"get": _operation("Channels the caller may read", None)},
             "/v1/history/{channel}": {"get": _operation("Messages of a channel", "HistoryResult", parameters=history)},
@@ -87,11 +110,14 @@ def _operation(
     summary: str,
     result: str | None,
     *,
+    many: bool = False,
     body: str | None = None,
     parameters: list[dict[str, Any]] | None = None,
     public: bool = False,
 ) -> dict[str, Any]:
-    data = {"$ref": _SCHEMA + result} if result else {"type": "array", "items": {"type": "string"}}
+    data: dict[str, Any] = {"$ref": _SCHEMA + result} if result else {"type": "string"}
+    if many or not result:
+        data = {"type": "array", "items": data}
     envelope = {
         "type": "object",
         "required": ["data", "meta", "ai_insights", "performance_metrics", "security_audit"],
@@ -138,6 +164,10 @@ def _form(summary: str, result: dict[str, Any]) -> dict[str, Any]:
 
 def _public(summary: str) -> dict[str, Any]:
     return {"summary": summary, "security": [], "responses": {"200": {"description": "done"}}}
+
+
+def _path(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 def _query(name: str, kind: str, text: str) -> dict[str, Any]:

@@ -82,6 +82,11 @@ class PresenceService:
         self._changed: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def nodes(self) -> list[str]:
+        """The other nodes that live."""
+        return list(self._peers)
+
     # --- this node's members ---
 
     def join(self, channel: str, member: Member) -> None:

@@ -32,6 +32,7 @@ ERRORS = {
     1018: "timeout",
     1019: "overloaded",
     1020: "mfa_required",
+    1021: "not_found",
 }
 TEMPORARY_ERRORS = {1000, 1008, 1011, 1018, 1019}
 CLOSES = {
