@@ -60,6 +60,7 @@ def create_app(hub: Hub, *, demo_token: Callable[[], str] | None = None) -> Star
         allowed_origins=security.allowed_origins,
         limits=hub.limits,
         sockets_from=hub.registry.sockets_from,
+        threats=hub.threats,
     )
     routes = [
         *([Route("/demo/token", demo)] if demo_token else []),

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,10 @@ from hub.edge.websocket import WebSocketEndpoint
 from hub.guard.addresses import networks
 from hub.guard.events import SecurityEvents
 from hub.guard.limits import SEARCH_COST, Limits, history_cost, table_of
-from hub.guard.security_audit import Threat
 from hub.guard.sharing import RedisCounters, Sharing
+from hub.guard.threats import BLOCKED_MS, Threats
+from hub.guard.threats import CHANNEL as THREAT_CHANNEL
+from hub.guard.threats import TOPIC as THREATS
 from hub.namespaces import Namespaces
 from hub.observe.metrics import Metrics, counter, counters, gauge
 from hub.permissions import Permissions
@@ -114,6 +117,7 @@ class Hub(msgspec.Struct, kw_only=True, dict=True):
     subscriptions: Subscriptions
     registry: Registry
     limits: Limits
+    threats: Threats
     fanout: Fanout
     durable: DurableChannels
     broker: Broker
@@ -260,6 +264,15 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             report=events.report,
             clock=clock,
         )
+        threats = Threats(
+            unblockable=networks(settings.security.unblockable_networks),
+            announce=broker.announce,
+            report=events.report,
+            clock=clock,
+        )
+        events.listen(threats.hear)
+        broker.listen(THREATS, threats.hear_node)
+        limits.slow_by(threats.slowness)
         sharing = None
         if settings.redis_url:
             counters_of_all = RedisCounters(settings.redis_url)
@@ -302,6 +315,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             node=settings.node,
             limits=connection_limits,
             user_limits=limits,
+            threats=threats,
             max_message_bytes=settings.limits.message_bytes,
             max_subscriptions=settings.limits.subscriptions,
             clock=clock,
@@ -366,7 +380,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             registry.remove(connection)
 
         service = KrinAPIService(
-            RevolutionarySecurityService(authentication, limits, assess=lambda address, user: Threat(), clock=clock),
+            RevolutionarySecurityService(authentication, limits, threats=threats, report=events.report, clock=clock),
             dispatcher,
             permissions=permissions,
             clock=clock,
@@ -381,11 +395,19 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             subscriptions=subscriptions,
             registry=registry,
             limits=limits,
+            threats=threats,
             fanout=fanout,
             durable=durable,
             broker=broker,
             websocket=WebSocketEndpoint(
-                dispatcher, authentication, registry, fanout, on_end=leave, limits=connection_limits, clock=clock
+                dispatcher,
+                authentication,
+                registry,
+                fanout,
+                on_end=leave,
+                limits=connection_limits,
+                report=events.report,
+                clock=clock,
             ),
             rest=RestRoutes(service, dispatcher, max_body_bytes=settings.limits.message_bytes),
             accounts=AccountRoutes(service, accounts, max_body_bytes=settings.limits.message_bytes),
@@ -402,7 +424,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
                 max_body_bytes=settings.limits.message_bytes,
             ),
             metrics=Metrics(
-                [lambda: _measure(registry, fanout, durable, dispatcher, subscriptions, audit_log, limits)]
+                [lambda: _measure(registry, fanout, durable, dispatcher, subscriptions, audit_log, limits, threats)]
             ),
             permissions=permissions,
         )
@@ -433,6 +455,9 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             ]
             if isinstance(keys, KeyRing):
                 tasks.append(group.create_task(keys.run(), name="keys"))
+            tell_threat = partial(hub.publish, THREAT_CHANNEL, "THREAT_DETECTED")
+            watching = threats.run(tell=tell_threat, send_away=partial(send_blocked_away, registry, threats))
+            tasks.append(group.create_task(watching, name="threats"))
             if sharing is not None:
                 tasks.append(group.create_task(sharing.run(), name="shared limits"))
             if embedded is not None:
@@ -445,6 +470,13 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             finally:
                 for task in tasks:
                     task.cancel()
+
+
+def send_blocked_away(registry: Registry, threats: Threats) -> None:
+    """End the connections of whoever may not be here any more."""
+    for connection in registry:
+        if threats.assess(connection.address, connection.caller.user).action == "BLOCK":
+            connection.close(CloseCode.RATE_LIMITED, retry_after_ms=BLOCKED_MS)
 
 
 def make_tokens(settings: Settings, clock: Clock, keys: Keys | None = None) -> Tokens:
@@ -504,6 +536,7 @@ def _measure(
     subscriptions: Subscriptions,
     audit_log: AuditLog,
     limits: Limits,
+    threats: Threats,
 ) -> Iterable[Metric]:
     connections = list(registry)
     yield gauge("krin_connections", "Open WebSocket connections.", len(connections))
@@ -523,5 +556,6 @@ def _measure(
     yield counter("krin_audit_lost", "Security events that the audit log could not keep.", audit_log.lost)
     yield counters("krin_commands", "Commands by type.", "command", dispatcher.commands)
     yield counters("krin_errors", "Errors by name.", "error", dispatcher.errors)
+    yield counters("krin_threats", "Patterns of hostile behaviour found.", "pattern", threats.detected)
     yield counters("krin_rate_limited", "Refusals by limit.", "limit", limits.refused)
     yield counters("krin_recoveries", "Subscriptions by recovery outcome.", "outcome", subscriptions.recoveries)

@@ -83,11 +83,14 @@ class TlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 class SecuritySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """tls_required: do not start without a certificate. allowed_origins: whose pages may connect (empty: only the
-    hub's own). trusted_proxies: networks whose X-Forwarded-For and -Proto are believed (empty: nobody's)."""
+    hub's own). trusted_proxies: networks whose X-Forwarded-For and -Proto are believed (empty: nobody's).
+    unblockable_networks: what is done from there is watched and told, and never blocks: an operator must be able to
+    get in."""
 
     tls_required: bool = False
     allowed_origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
+    unblockable_networks: tuple[str, ...] = LOOPBACK
 
 
 class AuditSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -170,6 +173,7 @@ def _check_security(settings: Settings) -> None:
             raise ConfigError(f"[security] allowed_origins: {origin!r} is no origin such as https://app.example.com")
     for name, given in (
         ("[security] trusted_proxies", security.trusted_proxies),
+        ("[security] unblockable_networks", security.unblockable_networks),
         ("[limits] exempt_networks", settings.limits.exempt_networks),
     ):
         try:

@@ -116,6 +116,7 @@ DEFAULTS: dict[str, Namespace] = {
         mfa=True,
     ),
     "system": Namespace(types=("AUDIT_HEAD",), subscribe=EVERYONE),
+    "security": Namespace(types=("THREAT_DETECTED",), subscribe=("security",), history_ttl_s=86_400),
 }
 
 

@@ -26,6 +26,7 @@ from hub.dispatch import Dispatcher
 from hub.edge.sessions import Sessions
 from hub.guard.addresses import networks
 from hub.guard.limits import Limits, table_of
+from hub.guard.threats import Threats
 from hub.namespaces import Namespaces
 from hub.permissions import Permissions
 from hub.presence.service import PresenceService
@@ -117,6 +118,7 @@ class Parts:
             node="micro",
             limits=self.limits,
             user_limits=user_limits,
+            threats=Threats(unblockable=(), announce=broker.announce, report=lambda event: None, clock=self.clock),
             max_message_bytes=65_536,
             max_subscriptions=1024,
             clock=self.clock,
@@ -136,6 +138,7 @@ class Parts:
             touch=self.fanout.touch,
             on_end=self._leave,
             limits=self.limits,
+            report=lambda event: None,
             clock=self.clock,
         )
         self.registry.add(connection)

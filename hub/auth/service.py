@@ -26,7 +26,7 @@ from storage.users import Consumed, RefreshTokens, SignIn, User, Users
 
 ACCESS_TTL_S = 15 * 60
 REFRESH_TTL_S = 14 * 24 * 3600
-BUILT_IN_ROLES = ("admin", "feed", "trader", "agent", "dashboard")
+BUILT_IN_ROLES = ("admin", "feed", "trader", "agent", "dashboard", "security")
 
 
 class TokenPair(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -19,6 +19,7 @@ from hub.caller import Caller
 from hub.clock import Clock
 from hub.connections.outbox import Outbox, Socket
 from hub.guard.buckets import TokenBucket
+from hub.guard.events import Report, denied
 from hub.guard.limits import too_fast
 from protocol import frames
 from protocol.close_codes import CloseCode
@@ -94,6 +95,7 @@ class Connection:
         "_reading_paused",
         "_received",
         "_refusals",
+        "_report",
         "_socket",
         "_stalled_at",
         "_stalled_bytes",
@@ -123,6 +125,7 @@ class Connection:
         touch: Callable[[Outbox], None],
         on_end: Callable[[Connection], None],
         limits: ConnectionLimits,
+        report: Report,
         clock: Clock,
     ) -> None:
         self.id = secrets.token_urlsafe(9)
@@ -146,6 +149,7 @@ class Connection:
         self._on_end = on_end
         self._clock = clock
         self._limits = limits
+        self._report = report
         self._in_flight: dict[int, asyncio.Future[Any]] | None = None
         self._reading_paused = False
         self._backlog: deque[Any] = _NOTHING
@@ -271,6 +275,7 @@ class Connection:
     def _refuse(self, number: int, error: HubError) -> None:
         """Answer a message that should never have been sent; a client that keeps sending them is cut off."""
         self._reply_error(number, error)
+        self._tell("input_validation_fail", error.code.wire_name)
         now = self._clock.monotonic()
         if self._errors is None:
             self._errors = deque(maxlen=MAX_ERRORS)
@@ -287,6 +292,12 @@ class Connection:
         self.outbox.push(self.codec.encode(Reply(id=number, error=ErrorBody.of(error))))
         if error.code is ErrorCode.RATE_LIMITED:
             self._told_to_wait((error.retry_after_ms or 0) / 1000)
+        elif error.code is ErrorCode.TOKEN_INVALID:
+            self._tell("authn_token_invalid", "websocket")
+
+    def _tell(self, name: str, target: str) -> None:
+        """Report an attempt that was denied."""
+        self._report(denied(name, self.address, target, user=self.caller.user))
 
     def _told_to_wait(self, wait_s: float) -> None:
         """Being told to wait is no offence, not waiting is: who goes on asking is cut off."""
@@ -301,6 +312,7 @@ class Connection:
     def _strike(self, now: float) -> None:
         self._strikes = 1 if now - self._struck_at >= STRIKES_FORGOTTEN_S else self._strikes + 1
         self._struck_at = now
+        self._tell("excess_rate_limit_exceeded", "connection")
         if self._strikes >= MAX_STRIKES:
             self.close(CloseCode.RATE_LIMITED, retry_after_ms=SENT_AWAY_MS)
 

@@ -123,6 +123,7 @@ class KrinAPIService:
             except Exception as failure:
                 data, error = None, self._dispatcher.as_hub_error(failure)
                 audit = audit.after(error)
+                self._security.note_malformed(error, validation.caller)
             return self._respond(request, data, error, audit, started)
 
         return endpoint

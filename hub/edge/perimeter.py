@@ -10,9 +10,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.edge.refusals import refuse_websocket
 from hub.guard.addresses import Network, client_address, within
+from hub.guard.events import denied
 from hub.guard.limits import Limits
 from hub.guard.origins import allowed_origin
-from protocol.errors import HubError
+from hub.guard.threats import BLOCKED_MS, Threats
+from protocol.errors import ErrorCode, HubError
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -39,9 +41,13 @@ PREFLIGHT = (
     (b"access-control-max-age", b"600"),
 )
 EXPOSED = (b"access-control-expose-headers", b"retry-after, www-authenticate")
+ATTACK_TOOLS = (
+    *("acunetix", "dirbuster", "feroxbuster", "ffuf", "gobuster", "masscan", "nessus", "nikto", "nmap", "nuclei"),
+    *("openvas", "sqlmap", "w3af", "wfuzz", "wpscan", "zgrab"),
+)
 API = "/v1/"
-OAUTH = "/oauth/"
-SHARED = (API, OAUTH)  # what pages of other, listed origins may call
+SIGNING_IN = ("/oauth/token", "/oauth/authorize")
+SHARED = (API, "/oauth/")  # what pages of other, listed origins may call
 
 
 class Perimeter:
@@ -53,8 +59,10 @@ class Perimeter:
         allowed_origins: Collection[str],
         limits: Limits,
         sockets_from: Callable[[str], int],
+        threats: Threats,
     ) -> None:
         """`sockets_from(address)`: how many sockets the party of this address has already."""
+        self._threats = threats
         self._app = app
         self._limits = limits
         self._sockets_from = sockets_from
@@ -68,6 +76,9 @@ class Perimeter:
         headers: Headers = scope["headers"]
         if self._trusted_proxies:
             scope = self._seen_through_proxies(scope, headers)
+        address = _address(scope)
+        if any(tool in agent.lower() for agent in _values(headers, b"user-agent") for tool in ATTACK_TOOLS):
+            self._threats.hear(denied("malicious_attack_tool", address, scope["path"]))
         origins = _values(headers, b"origin")
         allowed = allowed_origin(
             origins,
@@ -76,47 +87,62 @@ class Perimeter:
             listed=self._allowed_origins,
         )
         if scope["type"] == "websocket":
-            await self._websocket(scope, receive, send, allowed)
+            await self._websocket(scope, receive, send, allowed, address)
             return
         path = scope["path"]
         shared = origins[0].encode() if origins and allowed and path.startswith(SHARED) else None
-        sender = _with_headers(send, scope, shared)
+        sender = self._noticing_404(_with_headers(send, scope, shared), path, address)
         if scope["method"] == "OPTIONS" and origins and path.startswith(SHARED):
             await _answer(sender, 204 if allowed else 403, [*PREFLIGHT] if allowed else [])
         elif not allowed and path.startswith(API):
             await _answer(sender, 403, text="pages of this origin may not ask")
-        elif (refused := self._too_fast(scope)) is not None:
-            await _answer(sender, 429, [_retry_after(refused)], refused.message)
+        elif (refused := self._refusal(scope, address)) is not None:
+            await _answer(sender, _status(refused), [_retry_after(refused)], refused.message)
         else:
             await self._app(scope, receive, sender)
 
-    async def _websocket(self, scope: Scope, receive: Receive, send: Send, allowed: bool) -> None:
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send, allowed: bool, address: str) -> None:
         if not allowed:
             await receive()  # websocket.connect
             await refuse_websocket(send, 403, "pages of this origin may not connect")
             return
-        address = _address(scope)
         try:
+            self._refuse_blocked(address)
             self._limits.spend_address("connect", address)
             self._limits.admit_address(address, self._sockets_from(address))
         except HubError as refused:
             await receive()
-            await refuse_websocket(send, 429, refused.message, headers=[_retry_after(refused)])
+            await refuse_websocket(send, _status(refused), refused.message, headers=[_retry_after(refused)])
             return
-        await self._app(scope, receive, send)
+        await self._app(scope, receive, self._noticing_404(send, scope["path"], address))
 
-    def _too_fast(self, scope: Scope) -> HubError | None:
-        """The limits of what has no envelope: there, `/v1` counts by itself and says so in its audit."""
+    def _refusal(self, scope: Scope, address: str) -> HubError | None:
+        """The checks of what has no envelope: `/v1` makes them by itself and tells of them in its audit."""
         path: str = scope["path"]
         if path.startswith(API):
             return None
         try:
-            self._limits.spend_address("request", _address(scope))
-            if scope["method"] == "POST" and path.startswith(OAUTH):
-                self._limits.spend_address("login", _address(scope))
+            self._refuse_blocked(address)
+            self._limits.spend_address("request", address)
+            if scope["method"] == "POST" and path in SIGNING_IN:
+                self._limits.spend_address("login", address)
         except HubError as refused:
             return refused
         return None
+
+    def _refuse_blocked(self, address: str) -> None:
+        if self._threats.assess(address).action == "BLOCK":
+            raise HubError(ErrorCode.PERMISSION_DENIED, "blocked for now", retry_after_ms=BLOCKED_MS)
+
+    def _noticing_404(self, send: Send, path: str, address: str) -> Send:
+        """Looking for what is not there is what a scanner does; the audit log has no use for each single try."""
+
+        async def send_and_notice(message: Message) -> None:
+            if message.get("status") == 404:
+                self._threats.hear(denied("resource_not_found", address, path))
+            await send(message)
+
+        return send_and_notice
 
     def _seen_through_proxies(self, scope: Scope, headers: Headers) -> Scope:
         """The scope as it would look without the proxies in between."""
@@ -161,6 +187,10 @@ def _values(headers: Headers, wanted: bytes) -> list[str]:
 def _address(scope: Scope) -> str:
     client = scope.get("client")
     return client[0] if client else ""
+
+
+def _status(refused: HubError) -> int:
+    return 403 if refused.code is ErrorCode.PERMISSION_DENIED else 429
 
 
 def _retry_after(refused: HubError) -> tuple[bytes, bytes]:

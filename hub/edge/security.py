@@ -6,7 +6,6 @@ The names are the user's (`RevolutionarySecurityService`, `validateRequest`).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import msgspec
 from starlette.requests import Request
@@ -17,13 +16,21 @@ from hub.auth.tokens import Claims
 from hub.caller import Caller
 from hub.clock import Clock
 from hub.guard.addresses import party
+from hub.guard.events import Report, denied
 from hub.guard.limits import Kind, Limits, Usage
-from hub.guard.security_audit import Sanitization, SecurityAudit, Threat, TokenCheck, calculate_security_score
+from hub.guard.security_audit import (
+    MALFORMED,
+    Sanitization,
+    SecurityAudit,
+    Threat,
+    TokenCheck,
+    calculate_security_score,
+)
+from hub.guard.threats import BLOCKED_MS, Threats
 from protocol.errors import ErrorCode, HubError
 
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,64}\Z")
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")  # W3C Trace Context
-BLOCKED_MS = 60_000  # when to ask again; how long it really lasts is nobody's business
 REASONS = {ErrorCode.TOKEN_INVALID, ErrorCode.TOKEN_EXPIRED, ErrorCode.NOT_AVAILABLE}
 
 
@@ -41,13 +48,14 @@ class RevolutionarySecurityService:
         authentication: Authentication,
         limits: Limits,
         *,
-        assess: Callable[[str, str], Threat],
+        threats: Threats,
+        report: Report,
         clock: Clock,
     ) -> None:
-        """`assess(address, user)`: what is known of them; the user is "" before they are known."""
+        self._report = report
         self._authentication = authentication
         self._limits = limits
-        self._assess = assess
+        self._threats = threats
         self._clock = clock
 
     async def validate_request(self, request: Request, *, needs_token: bool) -> Validation:
@@ -55,13 +63,13 @@ class RevolutionarySecurityService:
         address = request.client.host if request.client else ""
         rate_limit, too_fast = self._check_rate_limit(address, signing_in=not needs_token)
         stranger = Caller(user="", roles=frozenset(), transport="rest", address=address)
-        blocked = self._refusal(self._assess(address, ""), stranger, needs_token=False)
+        blocked = self._refusal(self._threats.assess(address), stranger, needs_token=False)
         caller, token, refused = stranger, TokenCheck(reason="not_checked"), too_fast or blocked
         if not needs_token:
             token = TokenCheck(reason="not_needed")
         elif refused is None:  # a signature is the dear part: not for those who are sent away anyhow
             caller, token, refused = await self._validate_token(request, stranger)
-        threat = self._assess(address, caller.user)
+        threat = self._threats.assess(address, caller.user)
         refused = refused or self._refusal(threat, caller, needs_token=needs_token)
         sanitization = _sanitize_headers(request)
         audit = SecurityAudit(
@@ -74,6 +82,11 @@ class RevolutionarySecurityService:
         )
         return Validation(audit=audit, caller=caller, refused=refused)
 
+    def note_malformed(self, error: HubError, caller: Caller) -> None:
+        """What a handler found wrong with the request itself."""
+        if error.code in MALFORMED:
+            self._report(denied("input_validation_fail", caller.address, error.code.wire_name, user=caller.user))
+
     async def _validate_token(self, request: Request, stranger: Caller) -> tuple[Caller, TokenCheck, HubError | None]:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not token:
@@ -85,6 +98,8 @@ class RevolutionarySecurityService:
                 claims = await claims
         except HubError as error:
             reason = error.code.wire_name if error.code in REASONS else "refused"
+            if error.code is ErrorCode.TOKEN_INVALID:
+                self._report(denied("authn_token_invalid", stranger.address, "authorization"))
             return stranger, TokenCheck(reason=reason), error
         caller = caller_of(claims, transport="rest", address=stranger.address)
         return caller, TokenCheck(valid=True, subject=caller.user, scopes=tuple(sorted(caller.roles))), None

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from hub import __version__
+from hub.auth.assurance import mfa_required, two_factors
 from hub.auth.service import Authentication, caller_of
 from hub.auth.tokens import Claims
 from hub.caller import Caller
@@ -18,7 +19,9 @@ from hub.channels.subscriptions import MAX_REPLY_BYTES, Joining, Subscriptions
 from hub.clock import Clock
 from hub.connections.connection import MAX_IN_FLIGHT, Connection, ConnectionLimits
 from hub.connections.registry import Registry
+from hub.guard.events import SecurityEvent
 from hub.guard.limits import Limits as UserLimits
+from hub.guard.threats import BLOCKED_MS, Threats
 from protocol.close_codes import CloseCode
 from protocol.codec import Codec
 from protocol.errors import ErrorCode, HubError
@@ -54,6 +57,7 @@ class Sessions:
         node: str,
         limits: ConnectionLimits,
         user_limits: UserLimits,
+        threats: Threats,
         max_message_bytes: int,
         max_subscriptions: int,
         clock: Clock,
@@ -64,6 +68,7 @@ class Sessions:
         self._node = node
         self._limits = limits
         self._user_limits = user_limits
+        self._threats = threats
         self._advertised = Limits(
             max_message_bytes=max_message_bytes,
             max_subscriptions=max_subscriptions,
@@ -103,6 +108,7 @@ class Sessions:
             kind=command.kind,
             name=command.name,
         )
+        self._admit(caller)
         session = command.session or secrets.token_urlsafe(12)
         if not self._registry.carries(caller.user, session):
             self._user_limits.admit_user(caller.user, caller.address, self._registry.sockets_of(caller.user))
@@ -119,6 +125,15 @@ class Sessions:
         if all(isinstance(each, ErrorBody) or each.ready for each in joining.values()):
             return self._connected(connection, joining)
         return self._join_all(connection, joining)
+
+    def _admit(self, caller: Caller) -> None:
+        """Raises HubError(rate_limited, mfa_required) for somebody who is a threat at the moment."""
+        self._threats.hear(SecurityEvent(name="session_seen", user=caller.user, address=caller.address))
+        threat = self._threats.assess(caller.address, caller.user)
+        if threat.action == "BLOCK":
+            raise HubError(ErrorCode.RATE_LIMITED, "blocked for now", retry_after_ms=BLOCKED_MS)
+        if threat.action == "CHALLENGE" and not two_factors(caller):
+            raise mfa_required()
 
     def refresh(self, command: Refresh, caller: Caller, codec: Codec) -> dict[str, Any] | Awaitable[dict[str, Any]]:
         """A new token for a living connection. It must name the same user."""

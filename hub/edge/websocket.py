@@ -18,9 +18,10 @@ from hub.connections.registry import Registry
 from hub.dispatch import Dispatcher
 from hub.edge.raw import EXTENSION
 from hub.edge.refusals import refuse_websocket
+from hub.guard.events import Report, denied
 from protocol import frames
 from protocol.codec import CODECS, JSON, Codec
-from protocol.errors import HubError
+from protocol.errors import ErrorCode, HubError
 
 TOKEN_NAMES = ("token", "access_token", "authorization")
 INVALID_TOKEN = (b"www-authenticate", b'Bearer error="invalid_token"')
@@ -40,8 +41,10 @@ class WebSocketEndpoint:
         *,
         on_end: Callable[[Connection], None],
         limits: ConnectionLimits,
+        report: Report,
         clock: Clock,
     ) -> None:
+        self._report = report
         self._dispatcher = dispatcher
         self._authentication = authentication
         self._registry = registry
@@ -79,6 +82,8 @@ class WebSocketEndpoint:
                 known = self._authentication.authenticate(token.strip())
                 claims = known if isinstance(known, Claims) else await known
             except HubError as error:
+                if error.code is ErrorCode.TOKEN_INVALID:
+                    self._report(denied("authn_token_invalid", _address(scope), "authorization"))
                 await refuse_websocket(send, 401, error.message, headers=[INVALID_TOKEN])
                 return
         await send({"type": "websocket.accept", "subprotocol": codec.subprotocol if scope["subprotocols"] else None})
@@ -94,15 +99,15 @@ class WebSocketEndpoint:
             connection.lost()
 
     def _connection(self, socket: Any, codec: Codec, scope: Scope, claims: Any) -> Connection:
-        client = scope.get("client")
         connection = Connection(
             socket,
             codec,
-            address=client[0] if client else "",
+            address=_address(scope),
             dispatcher=self._dispatcher,
             touch=self._fanout.touch,
             on_end=self._on_end,
             limits=self._limits,
+            report=self._report,
             clock=self._clock,
         )
         connection.claims = claims
@@ -199,3 +204,8 @@ def _negotiate(offered: list[str]) -> Codec | None:
     if not offered:
         return JSON
     return next((CODECS[name] for name in offered if name in CODECS), None)
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""

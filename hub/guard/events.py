@@ -26,6 +26,11 @@ class SecurityEvent(msgspec.Struct, frozen=True, kw_only=True):
     detail: dict[str, Any] = {}
 
 
+def denied(name: str, address: str, target: str, *, user: str = "") -> SecurityEvent:
+    """An attempt that was denied."""
+    return SecurityEvent(name=name, user=user, address=address, target=target, allowed=False, severity="WARN")
+
+
 Report = Callable[[SecurityEvent], None]
 """How a part tells: takes an event, never waits, never raises."""
 

@@ -16,14 +16,15 @@ from hub.caller import Caller
 from hub.clock import Clock
 from hub.config import LimitSettings
 from hub.guard.addresses import Network, party, within
-from hub.guard.buckets import Buckets, TokenBucket
-from hub.guard.events import Report, SecurityEvent
+from hub.guard.buckets import MAX_BUCKETS, Buckets, TokenBucket
+from hub.guard.events import Report, denied
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import Limits as ClientLimits
 
 Kind = Literal["connect", "login", "request", "subscribe", "read", "publish", "channel"]
 
 SPREAD_S = 5.0  # many strangers refused at once come back spread over this
+TELL_INTERVAL_S = 1.0  # a burst of refusals is one fact
 BLIND_COST = 4.0  # of a limit that fails closed, while the other nodes cannot be asked
 HISTORY_ROWS = 100  # that cost as much as one small question
 SEARCH_COST = 10.0
@@ -78,6 +79,7 @@ class Limits:
         self._chance = chance
         self._slowness: Callable[[str, str], float] = lambda address, user: 1.0
         self.buckets: dict[Kind, Buckets] = {kind: Buckets() for kind in table}
+        self._told: dict[tuple[Kind, str, str], float] = {}  # when a refusal was last reported
         self.blind = False  # set by hub.guard.sharing
         self.refused: dict[str, int] = {}  # kind -> count, for the metrics
 
@@ -163,16 +165,12 @@ class Limits:
 
     def _refusal(self, kind: Kind, wait_s: float, *, address: str, user: str) -> HubError:
         self.refused[kind] = self.refused.get(kind, 0) + 1
-        self._report(
-            SecurityEvent(
-                name="excess_rate_limit_exceeded",
-                user=user,
-                address=address,
-                target=kind,
-                allowed=False,
-                severity="WARN",
-            )
-        )
+        now = self._clock.monotonic()
+        if now - self._told.get((kind, address, user), -TELL_INTERVAL_S) >= TELL_INTERVAL_S:
+            if len(self._told) >= MAX_BUCKETS:
+                self._told.clear()
+            self._told[kind, address, user] = now
+            self._report(denied("excess_rate_limit_exceeded", address, kind, user=user))
         strangers = kind in ("connect", "login", "request")
         return too_fast(
             wait_s, "too many, come back later", spread_s=SPREAD_S if strangers else None, chance=self._chance()

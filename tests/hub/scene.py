@@ -35,6 +35,7 @@ from hub.edge.sessions import Sessions
 from hub.guard.addresses import networks
 from hub.guard.events import SecurityEvent
 from hub.guard.limits import Limits, table_of
+from hub.guard.threats import Threats
 from hub.namespaces import DEFAULTS, Namespace, Namespaces
 from hub.permissions import Permissions
 from hub.presence.service import PresenceService
@@ -80,6 +81,9 @@ class Scene:
         self.events: list[SecurityEvent] = []
         self.access = Access(Namespaces(DEFAULTS | (namespaces or {})), report=self.events.append)
         self.user_limits = unlimited(self.clock)
+        self.threats = Threats(
+            unblockable=(), announce=self.broker.announce, report=lambda event: None, clock=self.clock
+        )
         self.publisher = Publisher(
             self.broker,
             self.durable,
@@ -121,6 +125,7 @@ class Scene:
             node="n1",
             limits=self.limits,
             user_limits=self.user_limits,
+            threats=self.threats,
             max_message_bytes=65_536,
             max_subscriptions=50,
             clock=self.clock,
@@ -207,6 +212,7 @@ class Client:
             touch=scene.fanout.touch,
             on_end=scene.leave,
             limits=scene.limits,
+            report=scene.threats.hear,
             clock=scene.clock,
         )
         self.socket.outbox = self.connection.outbox

@@ -16,7 +16,7 @@ from hub.guard.events import SecurityEvent
 from hub.namespaces import DEFAULTS, Namespace, Namespaces
 from protocol.errors import ErrorCode, HubError
 
-ROLES = ("admin", "feed", "trader", "agent", "dashboard", "stranger")
+ROLES = ("admin", "feed", "trader", "agent", "dashboard", "security", "stranger")
 OWN, OTHER = "ann", "bob"
 ACTIONS: tuple[Action, Action] = ("publish", "subscribe")
 EVERYONE = frozenset(ROLES)
@@ -37,6 +37,7 @@ ANYWHERE: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "alerts": (frozenset({"agent", "feed"}), EVERYONE),
     "approvals": (frozenset({"agent", "trader"}), frozenset()),
     "system": (frozenset(), EVERYONE),
+    "security": (frozenset(), frozenset({"security"})),
 }
 SCOPED = Namespaces(
     DEFAULTS

@@ -75,6 +75,7 @@ async def connected(
         scene.fanout,
         on_end=scene.leave,
         limits=scene.limits,
+        report=scene.threats.hear,
         clock=scene.clock,
     )
     server = Server()
