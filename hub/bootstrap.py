@@ -22,12 +22,14 @@ from hub.auth.accounts import Accounts
 from hub.auth.administration import Administration, known_roles
 from hub.auth.api_keys import ApiKeys
 from hub.auth.clients import ClientRegistry
+from hub.auth.fetching import fetch
 from hub.auth.keyring import KeyRing, KeyUnusable
 from hub.auth.keys import Keys, KeySet, configured_keys
 from hub.auth.lockout import Lockout
 from hub.auth.multi_factor import MultiFactor
 from hub.auth.oauth2 import AuthorizationServer
 from hub.auth.passwords import Passwords
+from hub.auth.providers import Provider, Providers
 from hub.auth.revocations import TOPIC as REVOCATIONS
 from hub.auth.revocations import RevocationWatch, Revoked
 from hub.auth.sealing import Sealer, sealing_key
@@ -219,12 +221,16 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
         api_keys = ApiKeys(ApiKeyTable(database), clock=clock)
         clients = ClientRegistry(OAuthClients(database), passwords)
         refresh_tokens = RefreshTokens(database)
+        providers = Providers(
+            Provider(name, policy, fetch=fetch, clock=clock) for name, policy in settings.auth.providers.items()
+        )
         authentication = Authentication(
             tokens,
             passwords,
             users=users,
             refresh_tokens=refresh_tokens,
             api_keys=api_keys,
+            providers=providers,
             revoked=revoked,
             revocations=Revocations(database),
             report=events.report,
@@ -453,6 +459,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
                 group.create_task(durable.mend(), name="durable mend"),
                 group.create_task(durable.sweep(), name="durable sweep"),
             ]
+            tasks += [group.create_task(each.run(), name="identity provider") for each in providers.all]
             if isinstance(keys, KeyRing):
                 tasks.append(group.create_task(keys.run(), name="keys"))
             tell_threat = partial(hub.publish, THREAT_CHANNEL, "THREAT_DETECTED")

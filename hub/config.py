@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from hub.auth.providers import PROVIDER_NAME, ProviderPolicy
 from hub.guard.addresses import networks
 from hub.guard.origins import ORIGIN
 from hub.namespaces import DEFAULTS, QUALIFIERS, Namespace
@@ -72,6 +73,14 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     encryption_key_file: str | None = None
     issuer: str = "krin"
     audience: str = "krin"
+    providers: dict[str, ProviderPolicy] = {}
+
+    def __post_init__(self) -> None:
+        if not all(PROVIDER_NAME.match(name) for name in self.providers):
+            raise ValueError("a provider's name is of lower-case letters, digits, - and _")
+        issuers = [self.issuer, *(policy.issuer for policy in self.providers.values())]
+        if len(set(issuers)) < len(issuers):
+            raise ValueError("each provider has an issuer of its own")
 
 
 class TlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -8,6 +8,7 @@ from typing import Any
 
 from hub.auth.keys import configured_keys
 from hub.auth.passwords import Passwords
+from hub.auth.providers import Providers
 from hub.auth.revocations import Revoked
 from hub.auth.service import Authentication
 from hub.auth.tokens import Tokens
@@ -79,6 +80,7 @@ class Parts:
             users=nothing,
             refresh_tokens=nothing,
             api_keys=nothing,
+            providers=Providers(),
             revoked=Revoked(),
             revocations=nothing,
             report=lambda event: None,

@@ -13,6 +13,7 @@ import msgspec
 
 from hub.auth.api_keys import PREFIX, ApiKeys
 from hub.auth.passwords import Passwords, weakness
+from hub.auth.providers import Providers
 from hub.auth.revocations import Revoked
 from hub.auth.tokens import Claims, Tokens, check_local
 from hub.caller import Caller, Grant
@@ -48,6 +49,7 @@ class Authentication:
         users: Users,
         refresh_tokens: RefreshTokens,
         api_keys: ApiKeys,
+        providers: Providers,
         revoked: Revoked,
         revocations: Revocations,
         report: Report,
@@ -58,23 +60,28 @@ class Authentication:
         self._users = users
         self._refresh_tokens = refresh_tokens
         self._api_keys = api_keys
+        self._providers = providers
         self._revoked = revoked
         self._revocations = revocations
         self._report = report
         self._clock = clock
 
     def authenticate(self, token: str) -> Claims | Awaitable[Claims]:
-        """Whom an access token speaks for, at once; an API key may have to be looked up, and is an awaitable.
+        """Whom an access token speaks for, at once; an awaitable for what may have to be looked up elsewhere: an API
+        key, and an outside provider's token signed with a key not seen before.
 
         The claims are as they count now. Raises HubError(token_expired, token_invalid), the awaitable also
         not_available.
         """
         if token.startswith(PREFIX):
-            return self._once_found(token)
+            return self._once_known(self._api_keys.authenticate(token))
+        if (provider := self._providers.of(token)) is not None:
+            claims = provider.authenticate(token)
+            return self.admit(claims) if isinstance(claims, Claims) else self._once_known(claims)
         return self.admit(self._tokens.verify(token))
 
-    async def _once_found(self, key: str) -> Claims:
-        return self.admit(await self._api_keys.authenticate(key))
+    async def _once_known(self, claims: Awaitable[Claims]) -> Claims:
+        return self.admit(await claims)
 
     def admit(self, claims: Claims) -> Claims:
         """Claims of a moment ago, as they count now. Raises HubError(token_invalid)."""

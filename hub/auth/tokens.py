@@ -127,9 +127,9 @@ class Verifier:
     def _checked(self, token: bytes, key: Key) -> Claims:
         message, _, signature = token.rpartition(b".")
         payload = message.partition(b".")[2]
-        if not key.verifies(message, _decoded(signature)):
+        if not key.verifies(message, decoded(signature)):
             raise ValueError("wrong signature")
-        return self._read(_decoded(payload))
+        return self._read(decoded(payload))
 
     def _key(self, token: str, now_s: int) -> Key:
         header = token.partition(".")[0]
@@ -146,7 +146,7 @@ class Verifier:
 
     def _header(self, token: str) -> tuple[str | None, str]:
         """(kid, alg) of a header that says nothing it must not. Raises ValueError, RecursionError."""
-        header = msgspec.json.decode(_decoded(token.partition(".")[0].encode("ascii")), type=dict[str, Any])
+        header = msgspec.json.decode(decoded(token.partition(".")[0].encode("ascii")), type=dict[str, Any])
         if any(name in header for name in REFUSED_HEADERS):
             raise ValueError("a header that is never followed")
         token_type = header.get("typ")
@@ -247,7 +247,7 @@ def check_local(name: str) -> None:
         raise HubError(ErrorCode.BAD_REQUEST, f"a name must not contain {FOREIGN_MARK}")
 
 
-def _decoded(text: bytes) -> bytes:
+def decoded(text: bytes) -> bytes:
     """base64url without padding, in its one canonical spelling: two spellings would be two tokens for one signature.
 
     Raises ValueError.

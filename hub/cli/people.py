@@ -15,6 +15,7 @@ from hub.auth.api_keys import ApiKeys
 from hub.auth.clients import ClientRegistry
 from hub.auth.multi_factor import MultiFactor
 from hub.auth.passwords import Passwords
+from hub.auth.providers import Providers
 from hub.auth.revocations import Revoked
 from hub.auth.service import BUILT_IN_ROLES, Authentication
 from hub.bootstrap import make_sealer, make_tokens, open_database
@@ -171,6 +172,7 @@ def authentication_of(settings: Settings, database: Any) -> Authentication:
         users=Users(database),
         refresh_tokens=RefreshTokens(database),
         api_keys=ApiKeys(ApiKeyTable(database), clock=clock),
+        providers=Providers(),
         revoked=Revoked(),
         revocations=Revocations(database),
         report=lambda event: None,

@@ -15,6 +15,7 @@ from doubles import RecordingSocket
 from hub.auth.api_keys import ApiKeys
 from hub.auth.keys import configured_keys
 from hub.auth.passwords import Passwords
+from hub.auth.providers import Providers
 from hub.auth.revocations import TOPIC as REVOCATIONS
 from hub.auth.revocations import RevocationWatch, Revoked
 from hub.auth.service import Authentication
@@ -66,10 +67,16 @@ class Scene:
     """The parts of one node. `client()` makes a connection, `settle` lets everything under way come to rest."""
 
     def __init__(
-        self, database: Database, *, log: MessageLog | None = None, namespaces: dict[str, Namespace] | None = None
+        self,
+        database: Database,
+        *,
+        log: MessageLog | None = None,
+        namespaces: dict[str, Namespace] | None = None,
+        clock: ManualClock | None = None,
+        providers: Providers = Providers(),
     ) -> None:
         loop = asyncio.get_running_loop()
-        self.clock = ManualClock(now_ms=time.time_ns() // 1_000_000)
+        self.clock = clock or ManualClock(now_ms=time.time_ns() // 1_000_000)
         self.tokens = Tokens(configured_keys("HS256", signing=KEY), clock=self.clock)
         self.log = log or MessageLog(database)
         self.fanout = Fanout(loop)
@@ -113,6 +120,7 @@ class Scene:
             users=Users(database),
             refresh_tokens=RefreshTokens(database),
             api_keys=self.api_keys,
+            providers=providers,
             revoked=self.revoked,
             revocations=self.revocations,
             report=self.events.append,
