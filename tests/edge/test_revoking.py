@@ -57,8 +57,8 @@ async def on(cluster: Cluster, *arguments: str) -> str:
 PASSWORD = "a quiet horse in the rain"
 
 
-def rest(node: Node, bearer: str) -> httpx.AsyncClient:
-    headers = {"authorization": f"Bearer {bearer}"}
+def rest(node: Node, bearer: str | None = None) -> httpx.AsyncClient:
+    headers = {"authorization": f"Bearer {bearer}"} if bearer is not None else {}
     return httpx.AsyncClient(base_url=f"http://127.0.0.1:{node.port}", headers=headers, timeout=10)
 
 
@@ -225,7 +225,7 @@ async def test_c61_a_session_of_somebody_else_and_one_that_never_was_are_told_th
 
 
 async def sign_in(node: Node, name: str) -> dict[str, Any]:
-    async with rest(node, "none") as http:
+    async with rest(node) as http:
         answer = await http.post("/v1/auth/login", json={"name": name, "password": PASSWORD})
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()["data"]
@@ -233,6 +233,6 @@ async def sign_in(node: Node, name: str) -> dict[str, Any]:
 
 
 async def refresh(node: Node, pair: dict[str, Any]) -> int:
-    async with rest(node, "none") as http:
+    async with rest(node) as http:
         form = {"grant_type": "refresh_token", "refresh_token": pair["refresh_token"]}
         return (await http.post("/oauth/token", data=form)).status_code
