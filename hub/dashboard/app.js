@@ -6,7 +6,7 @@
 import { Krin } from "./krin.js";
 import { milliseconds, time } from "./format.js";
 import { chip, say, show } from "./dom.js";
-import { Session, address } from "./session.js";
+import { CodeNeeded, Session, address } from "./session.js";
 import { AlertsView, SourcesView, TasksView, TeamView } from "./team.js";
 import { OrdersView, PricesView, TradesView } from "./trading.js";
 
@@ -271,11 +271,17 @@ $("sign-in").addEventListener("submit", async (event) => {
   button.disabled = true;
   say($("sign-in-error"), "");
   try {
-    await session.signIn(form.elements.namedItem("name").value, form.elements.namedItem("password").value);
+    const [name, password, code] = ["name", "password", "code"].map((field) => form.elements.namedItem(field).value);
+    await session.signIn(name, password, code);
     form.reset();
+    show($("code"), false);
     start();
   } catch (failure) {
-    say($("sign-in-error"), `Signing in failed: ${failure.message}`);
+    const code = form.elements.namedItem("code");
+    code.value = ""; // each works once
+    if (failure instanceof CodeNeeded) show($("code"), true);
+    else say($("sign-in-error"), `Signing in failed: ${failure.message}`);
+    if (!$("code").hidden) code.focus();
   } finally {
     button.disabled = false;
   }

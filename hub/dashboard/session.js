@@ -12,6 +12,9 @@ export class SignedOut extends Error {
   final = true;
 }
 
+/** The name and the password are right, and this account wants a code as well. */
+export class CodeNeeded extends Error {}
+
 /** A path of this hub, also where a proxy serves it under a prefix. @param {string} path */
 export const address = (path) => new URL(path, document.baseURI);
 
@@ -44,17 +47,22 @@ export class Session {
     this.#keep(null);
   }
 
-  /** @param {string} name @param {string} password */
-  async signIn(name, password) {
+  /**
+   * Raises CodeNeeded when the account has a second factor and no code was given.
+   * @param {string} name @param {string} password @param {string} [code]  six digits of the app, or a recovery code
+   */
+  async signIn(name, password, code = "") {
+    const typed = code.trim();
+    const second = !typed ? {} : /^\d{6}$/.test(typed) ? { otp: typed } : { recovery_code: typed };
     const answer = await fetch(address("v1/auth/login"), {
       method: "POST",
       headers: { "content-type": "application/json" },
-      body: JSON.stringify({ name, password }),
+      body: JSON.stringify({ name, password, ...second }),
     });
     const envelope = await answer.json().catch(() => null);
-    if (!answer.ok || !envelope?.data) {
-      throw new Error(envelope?.meta?.error?.message ?? `the hub answered ${answer.status}`);
-    }
+    const error = envelope?.meta?.error;
+    if (error?.name === "mfa_required") throw new CodeNeeded(error.message);
+    if (!answer.ok || !envelope?.data) throw new Error(error?.message ?? `the hub answered ${answer.status}`);
     this.#keepPair(envelope.data);
   }
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
+from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
 import pytest_asyncio
 from websockets.asyncio.client import ClientConnection, connect
+
+from hub.auth import totp
 
 from .browser import Page, browser_page, chromium_binary
 from .peers import node_command, running_client
@@ -183,12 +189,17 @@ async def test_a_lost_hub_is_admitted_and_found_again(demo: Demo, page: Page) ->
     await page.until("document.querySelector('#prices .c-state .chip').textContent !== 'No link'")
 
 
+async def sign_out(page: Page) -> None:
+    """And wait for the page that comes after: it loads itself anew."""
+    await page.evaluate("window.earlier = true; document.getElementById('sign-out').click()")
+    await page.until("!window.earlier && !document.getElementById('sign-in').hidden")
+
+
 async def test_signing_in_with_name_and_password(demo: Demo, page: Page) -> None:
     demo.add_user("grace", "correct horse battery")
     await page.open(demo.url)
     await page.until(LIVE)  # the demo lets anybody in
-    await page.evaluate("document.getElementById('sign-out').click()")
-    await page.until("!document.getElementById('sign-in').hidden")
+    await sign_out(page)
     fill = (
         "(({{elements}}) => {{ elements.name.value = 'grace'; elements.password.value = {password};"
         " document.querySelector('#sign-in button').click(); }})(document.getElementById('sign-in'))"
@@ -201,6 +212,38 @@ async def test_signing_in_with_name_and_password(demo: Demo, page: Page) -> None
     assert await page.evaluate("document.getElementById('user').textContent") == "grace"
     await page.evaluate("document.getElementById('sign-out').click()")
     await page.until("!document.getElementById('sign-in').hidden && !sessionStorage.getItem('krin.session')")
+
+
+async def test_signing_in_with_a_second_factor_asks_for_the_code_when_the_password_was_right(
+    demo: Demo, page: Page
+) -> None:
+    demo.add_user("heidi", "correct horse battery")
+    async with httpx.AsyncClient(base_url=demo.url, timeout=10) as http:
+        pair = (await http.post("/v1/auth/login", json={"name": "heidi", "password": "correct horse battery"})).json()
+        http.headers["authorization"] = f"Bearer {pair['data']['access_token']}"
+        begun = (await http.post("/v1/auth/mfa/enrol", json={"password": "correct horse battery"})).json()
+        [text] = parse_qs(urlsplit(begun["data"]["uri"]).query)["secret"]
+        secret = base64.b32decode(text)
+        confirmed = await http.post("/v1/auth/mfa/confirm", json={"otp": totp.code(secret, totp.step_at(time.time()))})
+        recovery = confirmed.json()["data"]["recovery_codes"][0]
+    await page.open(demo.url)
+    await page.until(LIVE)
+    await sign_out(page)
+    fill = (
+        "(({{elements}}) => {{ elements.name.value = 'heidi'; elements.password.value = 'correct horse battery';"
+        " elements.code.value = '{code}'; document.querySelector('#sign-in button').click(); }})"
+        "(document.getElementById('sign-in'))"
+    )
+    assert await page.evaluate("document.getElementById('code').offsetHeight") == 0
+    await page.evaluate(fill.format(code=""))
+    await page.until("document.getElementById('code').offsetHeight > 0 && document.activeElement.name === 'code'")
+    assert await page.evaluate("document.getElementById('sign-in-error').textContent") == ""
+    await page.evaluate(fill.format(code="000000"))
+    await page.until("document.getElementById('sign-in-error').textContent.includes('code is not valid')")
+    await page.evaluate(fill.format(code=recovery))
+    await page.until(LIVE)
+
+    assert await page.evaluate("document.getElementById('user').textContent") == "heidi"
 
 
 # --- a feed of our own, on the session's hub ---
