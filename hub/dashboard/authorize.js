@@ -3,11 +3,12 @@
  * token, which this page holds and no other site can make a browser send.
  */
 
-import { Session, address } from "./session.js";
+import { CodeNeeded, Session, address } from "./session.js";
 
 const session = new Session();
 const signIn = /** @type {HTMLFormElement} */ (document.getElementById("sign-in"));
 const consent = /** @type {HTMLFormElement} */ (document.getElementById("consent"));
+const code = document.getElementById("code");
 const problem = document.getElementById("problem");
 
 function show(/** @type {string} */ text = "") {
@@ -20,10 +21,15 @@ signIn.addEventListener("submit", async (event) => {
   event.preventDefault();
   const fields = new FormData(signIn);
   try {
-    await session.signIn(String(fields.get("name")), String(fields.get("password")));
+    await session.signIn(String(fields.get("name")), String(fields.get("password")), String(fields.get("code")));
     show();
   } catch (failure) {
-    show(`Signing in failed: ${failure.message}`);
+    const needed = failure instanceof CodeNeeded;
+    show(needed ? "" : `Signing in failed: ${failure.message}`);
+    code.hidden &&= !needed;
+    const typed = /** @type {HTMLInputElement} */ (code.querySelector("input"));
+    typed.value = ""; // each works once
+    if (!code.hidden) typed.focus();
   }
 });
 
