@@ -34,7 +34,7 @@ from storage.api_keys import ApiKeyTable
 from storage.database import Database
 from storage.revocations import Revocations
 from storage.second_factors import SecondFactors
-from storage.users import OAuthClients, RefreshTokens, Users
+from storage.users import RefreshTokens, Users
 
 KEY = bytes(range(32))
 PASSWORD = "a quiet horse in the rain"
@@ -58,10 +58,11 @@ class Desk:
             self.tokens,
             passwords,
             users=users,
-            clients=OAuthClients(database),
             refresh_tokens=refresh_tokens,
             api_keys=ApiKeys(ApiKeyTable(database), clock=self.clock),
             revoked=self.revoked,
+            revocations=self.revocations,
+            report=self.events.append,
             clock=self.clock,
         )
         self.accounts = Accounts(
