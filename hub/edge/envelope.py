@@ -154,7 +154,10 @@ class KrinAPIService:
             if error.retry_after_ms is not None:
                 headers["retry-after"] = str(-(-error.retry_after_ms // 1000))
             if status == 401:
-                headers["www-authenticate"] = "Bearer"
+                wrong = error.code in (ErrorCode.TOKEN_INVALID, ErrorCode.TOKEN_EXPIRED)
+                headers["www-authenticate"] = (
+                    'Bearer error="invalid_token"' if wrong else "Bearer"
+                )  # RFC 6750 section 3
         envelope: RevolutionaryResponse[Any] = RevolutionaryResponse(
             data=data,
             meta=meta,
