@@ -26,6 +26,7 @@ MAX_DEPTH = 32
 MAX_KEYS = 256
 MAX_ITEMS = 10_000
 MAX_INTEGER = 2**53 - 1
+MAX_ERROR_TEXT = 128
 
 T = TypeVar("T")
 _PATH = re.compile(r"(.*) - at `(.*)`\Z", re.DOTALL)
@@ -133,6 +134,8 @@ def decode_error(failure: Exception, prefix: str = "$") -> HubError:
         return HubError(ErrorCode.UNKNOWN_TYPE, "unknown or missing command type", path="$.type")
     if expected.startswith("Invalid"):  # msgspec quotes the value, which may be anything
         expected = "Invalid value"
+    elif len(expected) > MAX_ERROR_TEXT:  # and the name of a field, which may be as long as the message
+        expected = "Object contains unknown field"
     return HubError(ErrorCode.SCHEMA_INVALID, expected, path=path)
 
 
