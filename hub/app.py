@@ -72,6 +72,7 @@ def create_app(hub: Hub, *, demo_token: Callable[[], str] | None = None) -> Star
         WebSocketRoute("/ws", hub.websocket),
         *hub.accounts.routes,
         *hub.rest.routes,
+        *hub.privacy.routes,
         *hub.oauth.routes,
         *hub.administration.routes,
         Mount("/static", StaticFiles(directory=str(dashboard))),

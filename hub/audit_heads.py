@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import logging
 import os
-import secrets
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -50,30 +49,11 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
 class AuditKey:
     """The node's Ed25519 key for tree heads."""
 
-    def __init__(self, private: Ed25519PrivateKey) -> None:
-        self._private = private
-        self.public = private.public_key()
+    def __init__(self, seed: bytes) -> None:
+        """`seed`: the 32 secret bytes that an Ed25519 key is (RFC 8032)."""
+        self._private = Ed25519PrivateKey.from_private_bytes(seed)
+        self.public = self._private.public_key()
         self.id = key_id(self.public)
-
-    @classmethod
-    def load_or_create(cls, path: Path) -> AuditKey:
-        """The key in this file, made on first use: 64 hexadecimal digits. Two who start at once agree on one.
-
-        Raises:
-            OSError, ValueError: the file cannot be read or made, or holds no key.
-        """
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-            fresh.touch(mode=0o600)
-            fresh.write_text(secrets.token_hex(32))
-            try:
-                os.link(fresh, path)  # fails if another process was first: then its key counts
-            except FileExistsError:
-                pass
-            finally:
-                fresh.unlink()
-        return cls(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(path.read_text().strip())))
 
     def sign(self, head: AuditHead) -> AuditHead:
         """The head with this key's id and signature."""

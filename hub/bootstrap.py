@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from hub import __version__
 from hub.audit import AuditLog
 from hub.audit_heads import CHANNEL as AUDIT_CHANNEL
 from hub.audit_heads import AuditKey, Checkpoints
+from hub.audit_verify import AuditVerification
 from hub.auth.accounts import Accounts
 from hub.auth.administration import Administration, known_roles
 from hub.auth.api_keys import ApiKeys
@@ -57,6 +58,7 @@ from hub.edge.accounts import AccountRoutes
 from hub.edge.administration import AdministrationRoutes
 from hub.edge.envelope import KrinAPIService
 from hub.edge.oauth import OAuthRoutes
+from hub.edge.privacy import PrivacyRoutes
 from hub.edge.rest import RestRoutes
 from hub.edge.security import RevolutionarySecurityService
 from hub.edge.sessions import Sessions
@@ -73,6 +75,7 @@ from hub.observe.metrics import Metrics, counter, counters, gauge
 from hub.permissions import Permissions
 from hub.presence.service import TOPIC as PRESENCE
 from hub.presence.service import PresenceService
+from hub.privacy import ErasedList, Forgetting, OptOuts, PrivacyService, RetentionJob
 from protocol.audit import AuditHead
 from protocol.close_codes import CloseCode
 from protocol.errors import ErrorCode, HubError
@@ -90,12 +93,15 @@ from protocol.messages import (
 from storage.api_keys import ApiKeyTable
 from storage.audit import AuditTable
 from storage.authorization_codes import AuthorizationCodes
+from storage.consents import Consents
 from storage.database import Database
 from storage.embedded import EmbeddedPostgres
 from storage.lineage import verify_lineage
 from storage.messages import MessageLog
 from storage.migrate import migrate
-from storage.revocations import Revocations
+from storage.privacy import Privacy
+from storage.retention import Retention
+from storage.revocations import Kind, Revocations
 from storage.second_factors import SecondFactors
 from storage.users import OAuthClients, RefreshTokens, Users
 
@@ -126,6 +132,7 @@ class Hub(msgspec.Struct, kw_only=True, dict=True):
     websocket: WebSocketEndpoint
     rest: RestRoutes
     accounts: AccountRoutes
+    privacy: PrivacyRoutes
     oauth: OAuthRoutes
     administration: AdministrationRoutes
     metrics: Metrics
@@ -213,6 +220,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
     async with AsyncExitStack() as stack:
         database, embedded = await stack.enter_async_context(open_database(settings))
         writer = await stack.enter_async_context(database.writer())
+        await make_privacy(settings, database, clock=clock).reapply()  # before anybody is served
 
         events = SecurityEvents()
         revoked = Revoked()
@@ -326,9 +334,18 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             max_subscriptions=settings.limits.subscriptions,
             clock=clock,
         )
-        watch = RevocationWatch(
-            revoked, Revocations(database), announce=broker.announce, review=sessions.review, clock=clock
-        )
+
+        async def forget(theirs: Callable[[str], bool]) -> None:
+            await durable.forget(theirs)
+            await broker.forget(theirs)
+
+        forgetting = Forgetting(forget, clock=clock)
+
+        def review(touched: set[tuple[Kind, str]]) -> None:
+            sessions.review(touched)
+            forgetting.hear(touched)
+
+        watch = RevocationWatch(revoked, Revocations(database), announce=broker.announce, review=review, clock=clock)
         accounts = Accounts(
             authentication,
             passwords,
@@ -362,6 +379,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             ring=watch.ring,
             clock=clock,
         )
+        verification = AuditVerification(audit_table, file=settings.checkpoint_file, key=audit_key.public)
         dispatcher = Dispatcher(
             {
                 Connect: sessions.connect,
@@ -375,6 +393,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             },
             {
                 "channels.list": lambda params, caller: reader.channels(caller),
+                "audit.verify": lambda params, caller: verification.call(),
                 "hub.time": lambda params, caller: {"time": clock.now_ms()},
                 "auth.explain": administration.explain,
             },
@@ -385,11 +404,15 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             subscriptions.unsubscribe_all(connection)
             registry.remove(connection)
 
+        retention = RetentionJob(stored_retention(settings, database), stored_privacy(settings, database), clock=clock)
+        consents = Consents(database)
+        opt_outs = OptOuts(consents, clock=clock)
         service = KrinAPIService(
             RevolutionarySecurityService(authentication, limits, threats=threats, report=events.report, clock=clock),
             dispatcher,
             permissions=permissions,
             clock=clock,
+            opted_out=opt_outs.hear,
         )
         hub = Hub(
             settings=settings,
@@ -429,8 +452,21 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
                 issuer=settings.auth.issuer,
                 max_body_bytes=settings.limits.message_bytes,
             ),
+            privacy=PrivacyRoutes(
+                service,
+                make_privacy(settings, database, clock=clock, ring=watch.ring),
+                consents,
+                audit_table,
+                permissions=permissions,
+                max_body_bytes=settings.limits.message_bytes,
+                clock=clock,
+            ),
             metrics=Metrics(
-                [lambda: _measure(registry, fanout, durable, dispatcher, subscriptions, audit_log, limits, threats)]
+                [
+                    lambda: _measure(
+                        registry, fanout, durable, dispatcher, subscriptions, audit_log, retention, limits, threats
+                    )
+                ]
             ),
             permissions=permissions,
         )
@@ -451,6 +487,9 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             tasks = [
                 group.create_task(audit_log.run(), name="audit log"),
                 group.create_task(checkpoints.run(), name="audit checkpoints"),
+                group.create_task(forgetting.run(), name="forgetting"),
+                group.create_task(opt_outs.run(), name="opt-outs"),
+                group.create_task(retention.run(), name="retention"),
                 group.create_task(registry.run(), name="connections"),
                 group.create_task(broker.run(), name="broker"),
                 group.create_task(presence.run(), name="presence"),
@@ -511,14 +550,51 @@ def open_keys(settings: Settings, clock: Clock) -> KeySet | KeyRing:
         raise ConfigError(f"[auth] {failure}") from None
 
 
+def stored_privacy(settings: Settings, database: Database) -> Privacy:
+    """Raises ConfigError for a key that cannot be used."""
+    own = {
+        name
+        for name, policy in settings.namespaces.items()
+        if any(entry.endswith(":own") for entry in (*policy.publish, *policy.subscribe))
+    }
+    sealer = make_sealer(settings)
+    return Privacy(
+        database,
+        seal=lambda record, owner: sealer.seal(record, owner=owner),
+        own=own,
+        hold_days=settings.retention.legal_hold_days,
+    )
+
+
+def open_hold(settings: Settings) -> Callable[[bytes, bytes], bytes]:
+    """(sealed record, owner) -> record. Raises ConfigError; the function Unreadable."""
+    sealer = make_sealer(settings)
+    return lambda record, owner: sealer.open(record, owner=owner)
+
+
+def stored_retention(settings: Settings, database: Database) -> Retention:
+    days = settings.retention
+    return Retention(database, MessageLog(database), days=days.by_table(), message_days=days.message_days)
+
+
+def make_privacy(
+    settings: Settings, database: Database, *, clock: Clock, ring: Callable[[], None] = lambda: None
+) -> PrivacyService:
+    """Raises ConfigError for a key that cannot be used."""
+    erased = ErasedList(settings.data_dir / "privacy" / "erased.jsonl", key=_key_of(settings, "erased.key"))
+    return PrivacyService(stored_privacy(settings, database), erased, clock=clock, ring=ring)
+
+
+def _key_of(settings: Settings, name: str) -> bytes:
+    try:
+        return sealing_key(settings.data_dir / "keys" / name, create=True)
+    except ValueError as failure:
+        raise ConfigError(str(failure)) from None
+
+
 def load_audit_key(settings: Settings) -> AuditKey:
     """The key that signs the audit log's tree heads. Raises ConfigError."""
-    try:
-        return AuditKey.load_or_create(settings.audit_key_file)
-    except OSError as failure:
-        raise ConfigError(f"the audit key {settings.audit_key_file} cannot be used: {failure.strerror}") from None
-    except ValueError:
-        raise ConfigError(f"the audit key {settings.audit_key_file} is not 64 hexadecimal digits") from None
+    return AuditKey(_key_of(settings, "audit.key"))
 
 
 def make_sealer(settings: Settings) -> Sealer:
@@ -542,6 +618,7 @@ def _measure(
     dispatcher: Dispatcher,
     subscriptions: Subscriptions,
     audit_log: AuditLog,
+    retention: RetentionJob,
     limits: Limits,
     threats: Threats,
 ) -> Iterable[Metric]:
@@ -561,6 +638,8 @@ def _measure(
     yield gauge("krin_audit_waiting", "Audit entries that wait for Postgres.", audit_log.waiting)
     yield counter("krin_audit_written", "Security events written to the audit log.", audit_log.written)
     yield counter("krin_audit_lost", "Security events that the audit log could not keep.", audit_log.lost)
+    yield gauge("krin_privacy_overdue", "Requests of people that are late.", retention.overdue)
+    yield counters("krin_retention_deleted", "Rows that had outlived their time.", "table", retention.deleted)
     yield counters("krin_commands", "Commands by type.", "command", dispatcher.commands)
     yield counters("krin_errors", "Errors by name.", "error", dispatcher.errors)
     yield counters("krin_threats", "Patterns of hostile behaviour found.", "pattern", threats.detected)

@@ -108,6 +108,33 @@ class AuditSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     checkpoint_file: str | None = None
 
 
+class RetentionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Days. None: for ever. Counted from when a sign-in, key or session has ended, a row was written, a request was
+    answered. stranger_days: how long the names and addresses of strangers in the audit log can be told apart.
+    message_days: by namespace. legal_hold_days: by namespace, how long its records must outlive an erasure."""
+
+    sign_in_days: Positive | None = 30
+    api_key_days: Positive | None = 365
+    session_days: Positive | None = 30
+    coordination_days: Positive | None = None
+    stranger_days: Positive | None = 30
+    request_days: Positive | None = 731
+    message_days: dict[str, Positive] = {}
+    legal_hold_days: dict[str, Positive] = msgspec.field(default_factory=lambda: {"orders": 1827, "fills": 1827})
+
+    def by_table(self) -> dict[str, int]:
+        days = {
+            "refresh_tokens": self.sign_in_days,
+            "api_keys": self.api_key_days,
+            "ai_enhanced_sessions": self.session_days,
+            "specialist_coordination": self.coordination_days,
+            "day_keys": self.stranger_days,
+            "privacy_requests": self.request_days,
+            "legal_holds": 0,
+        }
+        return {table: each for table, each in days.items() if each is not None}
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
@@ -123,11 +150,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     tls: TlsSettings = TlsSettings()
     security: SecuritySettings = SecuritySettings()
     audit: AuditSettings = AuditSettings()
+    retention: RetentionSettings = RetentionSettings()
     namespaces: dict[str, Namespace] = msgspec.field(default_factory=lambda: dict(DEFAULTS))
-
-    @property
-    def audit_key_file(self) -> Path:
-        return self.data_dir / "keys" / "audit.key"
 
     @property
     def checkpoint_file(self) -> Path:

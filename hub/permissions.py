@@ -52,6 +52,7 @@ METHODS: Mapping[str, Need] = {
     "channels.list": Need.SIGN_IN,
     "hub.time": Need.SIGN_IN,
     "auth.explain": Need.ADMIN,
+    "audit.verify": Need.ADMIN,
 }
 
 ROUTES: Mapping[str, Need] = {
@@ -90,6 +91,11 @@ ROUTES: Mapping[str, Need] = {
     "GET /v1/channels": Need.SIGN_IN,
     "GET /v1/history/{channel:path}": Need.CHANNEL,
     "GET /v1/presence/{channel:path}": Need.CHANNEL,
+    "GET /v1/audit": Need.ADMIN,
+    "GET /v1/privacy/export": Need.SIGN_IN,  # of others: ADMIN
+    "POST /v1/privacy/erase": Need.SIGN_IN,  # others: ADMIN
+    "GET /v1/privacy/consents": Need.SIGN_IN,
+    "PUT /v1/privacy/consents/{purpose}": Need.SIGN_IN,
 }
 
 ANY_AGE = math.inf
@@ -97,6 +103,8 @@ RECENT_S = 300
 SECOND_FACTOR: Mapping[str, float] = {
     "POST /v1/auth/mfa/recovery-codes": RECENT_S,
     "POST /v1/auth/mfa/disable": RECENT_S,
+    "GET /v1/privacy/export": RECENT_S,
+    "POST /v1/privacy/erase": RECENT_S,
 }
 """Methods and routes that a password alone does not open, and how old the proof may be, in seconds. What needs ADMIN is
 always among them."""

@@ -5,6 +5,7 @@ Rule: a change that takes something away and its revocation are one transaction;
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -15,8 +16,9 @@ from storage import audit
 from storage.audit import HUB, AuditEntry
 from storage.database import Database
 
-Kind = Literal["user", "sign_in", "token"]
-"""What a revocation is about: everything that speaks for a name, one sign-in, or one token or API key by its id."""
+Kind = Literal["user", "sign_in", "token", "erased"]
+"""What a revocation is about: everything that speaks for a name, one sign-in, one token or API key by its id, or what
+spoke for a name of which only `erased_mark` is left."""
 
 LONGEST_TOKEN = timedelta(days=366)  # none that lives longer is accepted, so a revocation need not be kept for longer
 ALWAYS_MS = 2**53 - 1  # `before_ms` that every token is issued before
@@ -128,6 +130,14 @@ def ending(name: str, *, now: datetime, spared: str = "") -> Revocation:
 
 def ending_token(jti: str, *, expires_at: datetime) -> Revocation:
     return Revocation(kind="token", subject=jti, before_ms=ALWAYS_MS, expires_at=expires_at)
+
+
+def erasing(name: str, *, now: datetime) -> Revocation:
+    return Revocation(kind="erased", subject=erased_mark(name), before_ms=_ms(now), expires_at=now + LONGEST_TOKEN)
+
+
+def erased_mark(name: str) -> str:
+    return hashlib.sha256(f"krin erased {name}".encode()).hexdigest()
 
 
 def disabling(name: str, disabled: bool, *, now: datetime) -> Revocation:

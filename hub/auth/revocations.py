@@ -19,7 +19,7 @@ from hub.caller import Caller, Grant, Tenant
 from hub.clock import Clock
 from protocol.errors import ErrorCode, HubError
 from storage.errors import StorageError
-from storage.revocations import LONGEST_TOKEN, PAGE, Kind, Revocation, Revocations
+from storage.revocations import LONGEST_TOKEN, PAGE, Kind, Revocation, Revocations, erased_mark
 
 logger = logging.getLogger("krin.revocations")
 
@@ -46,6 +46,7 @@ class Revoked:
         self.number = 0  # of the newest that was applied
         self._ended: dict[tuple[Kind, str], Revocation] = {}
         self._changed: dict[tuple[Kind, str], tuple[Revocation, Rights]] = {}
+        self._any_erased = False
 
     def __len__(self) -> int:
         return len(self._ended) + len(self._changed)
@@ -63,6 +64,7 @@ class Revoked:
             else:
                 self._changed[about] = each, msgspec.convert(each.rights, Rights)
             touched.add(about)
+            self._any_erased |= each.kind == "erased"
         return touched
 
     def forget(self, now: datetime) -> None:
@@ -89,7 +91,9 @@ class Revoked:
 
     def _rights(self, name: str, bearer: Claims | Caller) -> dict[str, Any] | None:
         """What replaces the bearer's own rights. Raises HubError(token_invalid)."""
-        marks: tuple[tuple[Kind, str], ...] = (("user", name), ("sign_in", bearer.sid), ("token", bearer.jti))
+        marks: list[tuple[Kind, str]] = [("user", name), ("sign_in", bearer.sid), ("token", bearer.jti)]
+        if self._any_erased:  # a hash for each look-up: only where somebody was
+            marks.append(("erased", erased_mark(name)))
         for mark in marks:
             ended = self._ended.get(mark)
             if ended is not None and bearer.issued_ms < ended.before_ms and not _is_spared(bearer, ended):

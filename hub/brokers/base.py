@@ -78,6 +78,12 @@ class Broker(Protocol):
         """Kept messages after an offset (reverse: before it, newest first; 0 means from the end)."""
         ...
 
+    async def forget(self, theirs: Callable[[str], bool]) -> None:
+        """Drop what is kept of the messages of publishers of whom `theirs` is true, here and in the carrier. A history
+        loses what is older as well: it has no holes. Raises HubError(not_available).
+        """
+        ...
+
     async def channels(self) -> list[str]:
         """Channels this broker keeps something of."""
         ...

@@ -6,6 +6,7 @@ The in-process broker's truth, and a node's mirror of what Redis holds: one set 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 
 from hub.brokers.base import Recovered
 from hub.namespaces import Namespace
@@ -46,6 +47,14 @@ class Kept:
         history = self.history
         while history and history[0].timestamp < oldest:
             history.popleft()
+
+    def forget(self, theirs: Callable[[str], bool]) -> None:
+        """See `base.Broker.forget`."""
+        found = [place for place, each in enumerate(self.history, start=1) if theirs(each.publisher or "")]
+        for _ in range(max(found, default=0)):
+            self.history.popleft()
+        for key in [key for key, each in self.latest.items() if theirs(each.publisher or "")]:
+            del self.latest[key]
 
     @property
     def empty(self) -> bool:

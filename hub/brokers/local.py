@@ -83,6 +83,13 @@ class LocalBroker:
         kept.expire(self._clock.now_ms())
         return kept.read(after=after, limit=limit, reverse=reverse)
 
+    async def forget(self, theirs: Callable[[str], bool]) -> None:
+        for kept in self._channels.values():
+            kept.forget(theirs)
+            if kept.keys is not None:
+                for key in [key for key in kept.keys if theirs(key[0] or "")]:
+                    del kept.keys[key]
+
     async def channels(self) -> list[str]:
         return [name for name, kept in self._channels.items() if kept.offset]
 

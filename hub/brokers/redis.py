@@ -213,6 +213,32 @@ class RedisBroker:
             return followed.kept.read(after=after, limit=limit, reverse=reverse)
         return asyncio.ensure_future(self._history(channel, policy, after, limit, reverse))
 
+    async def forget(self, theirs: Callable[[str], bool]) -> None:
+        """Idempotency keys are not looked for: they hold hashes, for five minutes."""
+        for followed in self._followed.values():
+            if followed.kept is not None:
+                followed.kept.forget(theirs)
+        try:
+            for channel in await self.channels():
+                await self._forget_in(_base(channel), theirs)
+        except (RedisError, OSError, TimeoutError):
+            raise _away() from None
+
+    async def _forget_in(self, base: str, theirs: Callable[[str], bool]) -> None:
+        def is_theirs(blob: bytes) -> bool:
+            return theirs(_decode(blob[4:])[3] or "")
+
+        history: list[Any] = await self._redis.lrange(f"{base}:h", 0, -1)
+        found = [place for place, blob in enumerate(history) if is_theirs(blob)]
+        if found:
+            # From here to the newest, counted from the end: what was pushed meanwhile only takes the place of more of
+            # the old. -1, -0 would be everything, so an end before the beginning empties the list.
+            newer = len(history) - 1 - found[-1]
+            await self._redis.ltrim(f"{base}:h", *((-newer, -1) if newer else (1, 0)))
+        values: dict[Any, Any] = await self._redis.hgetall(f"{base}:l")
+        if stale := [key for key, value in values.items() if is_theirs(value.split(b" ", 1)[1])]:
+            await self._redis.hdel(f"{base}:l", *stale)
+
     async def channels(self) -> list[str]:
         """Every channel Redis keeps something of."""
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 
 from hub.brokers.base import Broker, Deliver, Recovered
 from hub.clock import Clock
@@ -180,6 +181,23 @@ class DurableChannels:
                 logger.info("Postgres is back: durable publishing goes on")
             else:
                 logger.error("durable publishing is refused: %s", failure)
+
+    async def forget(self, theirs: Callable[[str], bool]) -> None:
+        """Publishers of whom `theirs` is true were erased from the log: drop what is remembered of it.
+
+        A channel of such a person's own has gone from under its name; who still listens waits for a new beginning.
+        """
+        own = [name for name in self._tails if theirs(name.partition(":")[2]) or theirs(name.partition("/")[2])]
+        try:
+            heads = await self._log.heads(own) if own else {}
+        except StorageError as failure:
+            raise _as_hub_error(failure) from None
+        for name, tail in self._tails.items():
+            if name in heads and tail.offset > heads[name].top:
+                tail.offset = heads[name].top
+                tail.recent.clear()
+            elif any(theirs(each.publisher or "") for each in tail.recent):
+                tail.recent.clear()
 
     # --- the way out ---
 

@@ -83,11 +83,14 @@ class KrinAPIService:
         *,
         permissions: Permissions,
         clock: Clock,
+        opted_out: Callable[[str], None] = lambda name: None,
     ) -> None:
+        """`opted_out` is told who sent `Sec-GPC: 1`, the Global Privacy Control of a browser."""
         self._security = security
         self._dispatcher = dispatcher
         self._permissions = permissions
         self._clock = clock
+        self._opted_out = opted_out
 
     def route(self, name: str, handler: Handler) -> Route:
         """A route such as `POST /v1/publish`, behind what the permission table wants for it. Raises Ungoverned."""
@@ -97,6 +100,8 @@ class KrinAPIService:
             return Route(path, self.create_revolutionary_endpoint(handler, security_level="basic"), methods=[method])
 
         async def permitted(request: Request, caller: Caller) -> Any:
+            if request.headers.get("sec-gpc") == "1":
+                self._opted_out(caller.user)
             self._permissions.require(need, caller, target=name)
             return await handler(request, caller)
 
@@ -105,7 +110,7 @@ class KrinAPIService:
     def create_revolutionary_endpoint(
         self, handler: Handler, *, security_level: SecurityLevel = "enterprise"
     ) -> Callable[[Request], Awaitable[Response]]:
-        """An endpoint around `handler(request, caller)`.
+        """An endpoint around `handler(request, caller)`; a whole Response that it answers goes out as it is.
 
         security_level: basic lets anybody in (sign-in itself), standard and enterprise need a valid bearer token.
         """
@@ -124,6 +129,8 @@ class KrinAPIService:
                 data, error = None, self._dispatcher.as_hub_error(failure)
                 audit = audit.after(error)
                 self._security.note_malformed(error, validation.caller)
+            if isinstance(data, Response):
+                return data
             return self._respond(request, data, error, audit, started)
 
         return endpoint

@@ -23,9 +23,12 @@ from hub.edge.accounts import (
     RecoveryCodes,
     StepUpBody,
 )
+from hub.edge.privacy import ConsentBody, EraseBody
 from hub.edge.rest import PublishBody
 from hub.guard.security_audit import SecurityAudit
 from protocol.messages import ErrorBody, HistoryResult, PresenceResult, Published
+from storage.consents import PURPOSES
+from storage.privacy import Erasure
 
 _SCHEMA = "#/components/schemas/"
 
@@ -38,6 +41,7 @@ def describe() -> dict[str, Any]:
         *(TokenPair, MfaStatus, Enrolment, Confirmed, RecoveryCodes, Done),
         *(Published, HistoryResult, PresenceResult, ErrorBody, SecurityAudit),
         *(Account, NewUser, UserChanges, Session),
+        *(EraseBody, ConsentBody, Erasure),
     ]
     _, components = msgspec.json.schema_components(kinds, schema_hook=lambda kind: {}, ref_template=_SCHEMA + "{name}")
     channel = _path("channel")
@@ -98,6 +102,33 @@ def describe() -> dict[str, Any]:
                 "post": _form("The page's answer; wants the person's bearer token", {"type": "object"}),
             },
             "/.well-known/oauth-authorization-server": {"get": _public("What the endpoints can do (RFC 8414)")},
+            "/v1/audit": {
+                "get": _operation(
+                    "The audit log, the newest rows first (admin)",
+                    None,
+                    parameters=[
+                        _query("before", "integer", "a row's sequence number"),
+                        _query("limit", "integer", "1 to 1000"),
+                    ],
+                )
+            },
+            "/v1/privacy/export": {
+                "get": {
+                    "summary": "Everything about a person, as one JSON document and not in the envelope",
+                    "parameters": [_query("person", "string", "admin: anybody; default: the caller")],
+                    "responses": {"200": {"description": "the document", "content": _json({"type": "object"})}},
+                }
+            },
+            "/v1/privacy/erase": {"post": _operation("Erase a person", "Erasure", body="EraseBody")},
+            "/v1/privacy/consents": {"get": _operation("The caller's newest answer for each purpose", None)},
+            "/v1/privacy/consents/{purpose}": {
+                "put": _operation(
+                    "Agree, or withdraw",
+                    None,
+                    body="ConsentBody",
+                    parameters=[{**_path("purpose"), "schema": {"enum": list(PURPOSES)}}],
+                )
+            },
             "/.well-known/jwks.json": {"get": _public("The public keys of access tokens (RFC 7517)")},
             "/health": {"get": _public("What works and what does not")},
             "/ready": {"get": _public("200 while this node takes connections")},

@@ -36,7 +36,7 @@ from protocol.messages import (
     Unsubscribe,
     Unsubscribed,
 )
-from storage.revocations import Kind
+from storage.revocations import Kind, erased_mark
 
 logger = logging.getLogger("krin.sessions")
 
@@ -166,6 +166,7 @@ class Sessions:
                 ("user", caller.user),
                 ("sign_in", caller.sid),
                 ("token", caller.jti),
+                ("erased", erased_mark(caller.user)),
             )
             if not connection.open or touched.isdisjoint(marks):
                 continue

@@ -170,8 +170,13 @@ BEGIN
     IF in_address <> '' THEN
         shown_address := krin_pseudonym(coalesce(own, today), in_address);
     END IF;
-    -- What a stranger tried and what is written about somebody else: the names in it by the same rule.
     shown_target := CASE WHEN in_target = in_actor THEN shown_actor ELSE audit_reference(in_target) END;
+    IF in_outcome = 'denied' AND shown_target = in_target AND strpos(in_target, ':') > 0
+       AND NOT EXISTS (SELECT FROM channels WHERE name = in_target) THEN
+        -- A name that somebody made up may say anything about anybody: it goes with the key of who made it up.
+        shown_target := left(in_target, strpos(in_target, ':'))
+            || krin_pseudonym(coalesce(own, today), substr(in_target, strpos(in_target, ':') + 1));
+    END IF;
     SELECT coalesce(jsonb_object_agg(
         name,
         CASE

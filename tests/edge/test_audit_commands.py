@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from processes import krin
 from sockets import peer
@@ -47,3 +49,38 @@ async def test_c79_clients_are_witnesses_of_the_log(hub: Any) -> None:
         await client.ask("subscribe", channel="system:audit", rewind=1)
         refused = await client.ask("publish", channel="system:audit", message={"type": "AUDIT_HEAD", "data": {}})
         assert refused["error"]["name"] == "permission_denied"
+
+
+async def test_the_log_is_read_in_pages_by_admins_and_verified_by_a_call(hub: Any, http: httpx.AsyncClient) -> None:
+    admin = {"authorization": f"Bearer {hub.token('root', 'admin')}"}
+    first = (await http.get("/v1/audit?limit=2", headers=admin)).json()
+    assert len(first["data"]) == 2
+    assert first["meta"]["paging"] == {"more": True, "next": first["data"][-1]["sequence"]}
+    second = (await http.get(f"/v1/audit?limit=2&before={first['meta']['paging']['next']}", headers=admin)).json()
+    sequences = [row["sequence"] for page in (first, second) for row in page["data"]]
+    assert sequences == list(range(sequences[0], sequences[0] - 4, -1))
+    for wrong in ("limit=0", "limit=1001", "limit=x", "before=-1"):
+        assert (await http.get(f"/v1/audit?{wrong}", headers=admin)).status_code == 422
+    async with peer(hub, hub.token("root", "admin")) as client:
+        verdict = (await client.ask("call", method="audit.verify", params={}))["result"]
+        assert (verdict["ok"], verdict["fault"]) == (True, None)
+        assert verdict["rows"] >= sequences[0]
+    async with peer(hub, hub.token("ann", "dashboard")) as client:
+        refused = await client.ask("call", method="audit.verify", params={})
+        assert refused["error"]["name"] == "permission_denied"
+
+
+async def test_c77_a_denied_attempt_is_in_the_log_within_a_moment(hub: Any, http: httpx.AsyncClient) -> None:
+    name = f"eve-{secrets.token_hex(3)}"
+    mine = {"authorization": f"Bearer {hub.token(name, 'dashboard')}"}
+    assert (await http.get("/v1/audit", headers=mine)).status_code == 403
+    admin = {"authorization": f"Bearer {hub.token('root', 'admin')}"}
+    async with asyncio.timeout(5):
+        while True:
+            rows = (await http.get("/v1/audit?limit=20", headers=admin)).json()["data"]
+            found = [row for row in rows if (row["event"], row["target"]) == ("authz_fail", "GET /v1/audit")]
+            if found:
+                break
+            await asyncio.sleep(0.02)
+    assert [row["outcome"] for row in found] == ["denied"]
+    assert name not in str(rows)

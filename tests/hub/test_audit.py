@@ -174,7 +174,7 @@ class Witness:
         self.table = AuditTable(database)
         self.clock = ManualClock()
         self.file = folder / "audit" / "checkpoints.jsonl"
-        self.key = AuditKey.load_or_create(folder / "keys" / "audit.key")
+        self.key = AuditKey(bytes(range(32)))
         self.announced: list[AuditHead] = []
         self.reported: list[SecurityEvent] = []
 
@@ -399,7 +399,7 @@ async def test_c79_a_head_with_a_wrong_signature_or_an_unknown_key_is_refused(wi
         await witness.pass_time(10)
     line = witness.lines()[-1]
     forged = tmp_path / "forged.jsonl"
-    stranger = AuditKey.load_or_create(tmp_path / "stranger.key")
+    stranger = AuditKey(bytes(32))
     publication = {"type": "AUDIT_HEAD", "channel": "system:audit", "offset": 1, "data": line.head}
     forged.write_bytes(msgspec.json.encode(publication))  # as a client has kept it
     assert (await witness.verdict(forged)).ok

@@ -567,6 +567,33 @@ async def test_a_rung_publication_is_kept_nowhere(bench: Bench) -> None:
     assert await bench.channels() == []
 
 
+# --- forgetting somebody
+
+
+async def test_c86_a_forgotten_publisher_leaves_no_message_and_no_hole(bench: Bench) -> None:
+    await bench.listen()
+    for number, publisher in enumerate(["ann", "bob", "ann", "carol", "dave"]):
+        await bench.publish(text=f"m{number}", publisher=publisher, idempotency_key=f"k{number}")
+    await bench.until_delivered(5)
+    await bench.broker.forget(lambda publisher: publisher == "ann")
+    kept = await bench.history()
+    assert [(each.offset, each.publisher) for each in kept.messages] == [(4, "carol"), (5, "dave")]
+    epoch = kept.epoch
+    assert (await bench.recover(epoch=epoch, offset=3)).complete
+    assert (await bench.recover(epoch=epoch, offset=1)).reason == "offset_too_old"
+    await bench.broker.forget(lambda publisher: True)
+    assert (await bench.history()).messages == []
+    assert (await bench.publish(text="again")).offset == 6
+    assert [each.offset for each in (await bench.history()).messages] == [6]
+
+
+async def test_c86_a_forgotten_publishers_latest_values_are_gone(bench: Bench) -> None:
+    await bench.publish("prices:x", LATEST, key="a", publisher="ann")
+    await bench.publish("prices:x", LATEST, key="b", publisher="bob")
+    await bench.broker.forget(lambda publisher: publisher == "ann")
+    assert [each.key for each in (await bench.history("prices:x", LATEST)).messages] == ["b"]
+
+
 # --- only where everything is in this process
 
 

@@ -466,3 +466,27 @@ async def test_a_message_that_postgres_refuses_is_the_publishers_error_and_sinks
         assert (await good).offset == 1
 
     assert caught.value.code is ErrorCode.BAD_REQUEST
+
+
+async def test_c86_what_was_erased_from_the_log_is_not_answered_from_memory(node: Node, database: Database) -> None:
+    async with node.running():
+        await node.durable.follow(CHANNEL)
+        placed = await node.publish("secret")
+        assert isinstance(node.durable.recover(CHANNEL, epoch=placed.epoch, offset=0, limit=10), Recovered)  # at hand
+        await database.execute("UPDATE messages SET publisher = '', body = convert_to('\"data\":{}', 'UTF8')")
+        await node.durable.forget(lambda publisher: publisher == "ann")
+        answer = node.durable.recover(CHANNEL, epoch=placed.epoch, offset=0, limit=10)
+        assert not isinstance(answer, Recovered)
+        assert [each.body for each in (await answer).messages] == [b'"data":{}']
+
+
+async def test_c86_a_channel_that_was_renamed_away_begins_anew_for_who_still_listens(
+    node: Node, database: Database
+) -> None:
+    async with node.running():
+        await node.durable.follow("orders:ann")
+        await node.publish("old", channel="orders:ann")
+        await database.execute("UPDATE channels SET name = 'orders:erased-1' WHERE name = 'orders:ann'")
+        await node.durable.forget(lambda publisher: publisher == "ann")
+        await node.publish("new", channel="orders:ann")
+    assert [each.offset for each in node.delivered] == [1, 1]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import re
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -192,3 +193,14 @@ async def test_c77_each_change_is_one_row_and_what_failed_is_none(db: Database) 
 async def test_c77_every_migration_since_the_log_exists_is_in_it(db: Database) -> None:
     logged = [row.target for row in await rows(db) if row.event == "sys_schema_migrated"]
     assert logged == [each.label for each in packaged() if each.number >= 30]
+
+
+async def test_c88_a_channel_that_somebody_made_up_is_not_written_down_in_their_words(db: Database) -> None:
+    await db.execute("INSERT INTO channels (name) VALUES ('team:alpha')")
+    targets = ["team:alpha", "orders:my secret diary", "GET /v1/audit"]
+    await AuditTable(db).append_all(
+        [AuditEntry(event="authz_fail", actor="mallory", target=each, outcome="denied") for each in targets]
+    )
+    known, made_up, route = await newest(db, 3)
+    assert (known.target, route.target) == ("team:alpha", "GET /v1/audit")
+    assert re.fullmatch("orders:~[0-9a-f]{32}", made_up.target)

@@ -1,0 +1,116 @@
+"""Commands about the data of people: export, erase, requests, holds, retention."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.table import Table
+
+from hub.auth.sealing import Unreadable
+from hub.bootstrap import make_privacy, open_database, open_hold, stored_privacy, stored_retention
+from hub.cli.shared import err, node_options, run, settings_of
+from hub.clock import SystemClock
+
+OPERATOR = "operator"  # in the audit: whoever may use the command line of this node
+
+
+@click.group()
+def privacy() -> None:
+    """What is stored about people: hand it over, erase it, say what must be kept."""
+
+
+@privacy.command()
+@click.argument("user")
+@click.option("-o", "--output", type=click.File("wb"), default="-", help="default: standard output")
+@node_options
+def export(user: str, output: Any, **options: Any) -> None:
+    """Everything about USER as one JSON document."""
+    settings = settings_of(options)
+
+    async def go() -> None:
+        async with open_database(settings) as (database, _):
+            async for piece in make_privacy(settings, database, clock=SystemClock()).export(user, by=OPERATOR):
+                output.write(piece)
+
+    run(go())
+
+
+@privacy.command()
+@click.argument("user")
+@click.confirmation_option(prompt="This cannot be undone. Go on?")
+@node_options
+def erase(user: str, **options: Any) -> None:
+    """Erase USER everywhere. Prints what was deleted, and what must be kept and why."""
+    settings = settings_of(options)
+
+    async def go() -> None:
+        async with open_database(settings) as (database, _):
+            erasure = await make_privacy(settings, database, clock=SystemClock()).erase(user, by=OPERATOR)
+        for table, rows in erasure.deleted.items():
+            err.print(f"{table}: {rows}")
+        for kept in erasure.kept:
+            err.print(
+                f"kept until {kept.hold_until}, encrypted: {kept.rows} records of {kept.namespace} ({kept.ground})"
+            )
+        click.echo(erasure.person)
+
+    run(go())
+
+
+@privacy.command()
+@click.option("--open", "open_only", is_flag=True, help="only those that are not answered yet")
+@node_options
+def requests(open_only: bool, **options: Any) -> None:
+    """What people asked for, by the date on which it is due."""
+    settings = settings_of(options)
+
+    async def go() -> None:
+        table = Table("id", "person", "kind", "asked", "due", "answered", box=None)
+        async with open_database(settings) as (database, _):
+            for each in await stored_privacy(settings, database).requests(open_only=open_only):
+                answered = each.completed_at.date().isoformat() if each.completed_at else ""
+                asked, due = each.requested_at.date().isoformat(), each.due_at.date().isoformat()
+                table.add_row(str(each.id), each.person, each.kind, asked, due, answered)
+        err.print(table)
+
+    run(go())
+
+
+@privacy.command()
+@click.argument("person")
+@click.option("--reason", required=True, help="why they are looked at; it is audited")
+@node_options
+def holds(person: str, reason: str, **options: Any) -> None:
+    """The records kept of an erased PERSON, named by the pseudonym that the erasure answered."""
+    settings = settings_of(options)
+
+    async def go() -> None:
+        unseal = open_hold(settings)
+        async with open_database(settings) as (database, _):
+            found = await stored_privacy(settings, database).holds(person, by=OPERATOR, reason=reason)
+        for until, record in found:
+            try:
+                click.echo(json.dumps({"hold_until": until.isoformat(), **json.loads(unseal(record, person.encode()))}))
+            except Unreadable:
+                raise click.ClickException("the records were sealed with another hold.key") from None
+
+    run(go())
+
+
+@privacy.command()
+@node_options
+def retention(**options: Any) -> None:
+    """Delete now what has outlived its time; a running hub does so every hour."""
+    settings = settings_of(options)
+
+    async def go() -> None:
+        async with open_database(settings) as (database, _):
+            deleted = await stored_retention(settings, database).apply(
+                datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC)
+            )
+        click.echo(json.dumps(deleted))
+
+    run(go())

@@ -1,0 +1,134 @@
+"""REST about what is written down of people: the audit log for admins, one's own data and consents for everybody."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from hub.caller import Caller
+from hub.clock import Clock
+from hub.edge.body import read_struct
+from hub.edge.envelope import Answer, KrinAPIService
+from hub.permissions import Need, Permissions
+from hub.privacy import PrivacyService
+from protocol.audit import as_json
+from protocol.codec import decode_error
+from protocol.errors import ErrorCode, HubError
+from protocol.fields import Count, Name
+from storage.audit import AuditTable
+from storage.consents import Consents, Purpose
+
+MAX_PAGE = 1000
+
+
+class EraseBody(msgspec.Struct, forbid_unknown_fields=True):
+    """`person` must be named also where it is oneself: nobody erases by accident."""
+
+    person: Name
+
+
+class ConsentBody(msgspec.Struct, forbid_unknown_fields=True):
+    granted: bool
+
+
+class _Page(msgspec.Struct):
+    before: Count | None = None
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 100
+
+
+class PrivacyRoutes:
+    def __init__(
+        self,
+        service: KrinAPIService,
+        privacy: PrivacyService,
+        consents: Consents,
+        audit: AuditTable,
+        *,
+        permissions: Permissions,
+        max_body_bytes: int,
+        clock: Clock,
+    ) -> None:
+        self._privacy = privacy
+        self._consents = consents
+        self._audit = audit
+        self._permissions = permissions
+        self._max_body_bytes = max_body_bytes
+        self._clock = clock
+        self.routes = [
+            service.route("GET /v1/audit", self._log),
+            service.route("GET /v1/privacy/export", self._export),
+            service.route("POST /v1/privacy/erase", self._erase),
+            service.route("GET /v1/privacy/consents", self._consents_of),
+            service.route("PUT /v1/privacy/consents/{purpose}", self._put_consent),
+        ]
+
+    async def _log(self, request: Request, caller: Caller) -> Any:
+        """The newest rows first, with names where they are still known; `meta.paging.next` is the next `before`."""
+        _of_the_whole_hub(caller)
+        page: _Page = _converted(dict(request.query_params), _Page)
+        rows = await self._audit.page_back(before=page.before, limit=page.limit)
+        names = await self._audit.names([shown for row in rows for shown in (row.actor, row.target)])
+        told = [
+            as_json(row) | {"actor_name": names.get(row.actor), "target_name": names.get(row.target)} for row in rows
+        ]
+        more = len(rows) == page.limit and rows[-1].sequence > 1
+        return Answer(told, {"paging": {"more": more, "next": rows[-1].sequence if more else None}})
+
+    async def _export(self, request: Request, caller: Caller) -> Any:
+        """The document itself, streamed, and no envelope: it may be long."""
+        person = self._allowed(request.query_params.get("person", caller.user), caller, "GET /v1/privacy/export")
+        pieces: AsyncIterator[bytes] = self._privacy.export(person, by=caller.user)
+        first = await anext(pieces)  # what fails at once still gets an error in the envelope
+
+        async def body() -> AsyncIterator[bytes]:
+            yield first
+            async for piece in pieces:
+                yield piece
+
+        headers = {"cache-control": "no-store", "content-disposition": 'attachment; filename="personal-data.json"'}
+        return StreamingResponse(body(), media_type="application/json", headers=headers)
+
+    async def _erase(self, request: Request, caller: Caller) -> Any:
+        body: EraseBody = await read_struct(request, self._max_body_bytes, EraseBody)
+        return await self._privacy.erase(self._allowed(body.person, caller, "POST /v1/privacy/erase"), by=caller.user)
+
+    async def _consents_of(self, request: Request, caller: Caller) -> Any:
+        return await self._consents.of(caller.user)
+
+    async def _put_consent(self, request: Request, caller: Caller) -> Any:
+        purpose: Purpose = _converted(request.path_params["purpose"], Purpose)
+        body: ConsentBody = await read_struct(request, self._max_body_bytes, ConsentBody)
+        now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
+        await self._consents.put(caller.user, purpose, body.granted, source="rest", now=now, by=caller.user)
+        return await self._consents.of(caller.user)
+
+    def _allowed(self, person: str, caller: Caller, target: str) -> str:
+        """One's own data, or anybody's for an admin. Raises HubError(permission_denied, mfa_required).
+
+        Not with a key, nor through an application: what was given for a small purpose would open everything.
+        """
+        if caller.principal == "machine" or caller.client_id:
+            raise HubError(ErrorCode.PERMISSION_DENIED, "this is for people: sign in")
+        if person != caller.user:
+            self._permissions.require(Need.ADMIN, caller, target=target)
+            _of_the_whole_hub(caller)
+        return str(_converted(person, Name))
+
+
+def _of_the_whole_hub(caller: Caller) -> None:
+    """A tenant's admin administers that tenant, and neither the log nor the people of the others."""
+    if caller.tenant:
+        raise HubError(ErrorCode.PERMISSION_DENIED, "this is for admins without a tenant")
+
+
+def _converted(value: Any, kind: Any) -> Any:
+    try:
+        return msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError as failure:
+        raise decode_error(failure) from None

@@ -1,0 +1,301 @@
+"""Everything that is stored about one person: where it is, how it is handed over, how it goes.
+
+Rule: every table stands in `EXPORTS`, in `ERASURES`, or in `IMPERSONAL`; a test compares them with the schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from storage import audit, revocations
+from storage.audit import AuditEntry
+from storage.database import Database
+from storage.revocations import erasing
+
+# A channel of the person's own, in the namespaces where a channel carries its owner's name: `orders:ann`, and
+# `orders:desk/ann` where names begin with a tenant.
+OWN_CHANNEL = (
+    "split_part(c.name, ':', 1) = ANY ($4)"
+    " AND $1 IN (substr(c.name, strpos(c.name, ':') + 1), substr(c.name, strpos(c.name, '/') + 1))"
+)
+ABOUT = "jsonb_path_exists({}, '$.** ? (@ == $name)', jsonb_build_object('name', $1::text))"
+ABOUT_ANY = " OR ".join(ABOUT.format(column) for column in ("context", "coalesce(ai_analysis, '{}')"))
+# $1 is the person's name, $2 the id of the user of that name, $3 every pseudonym the name can have in the audit log,
+# $4 the namespaces whose channels carry their owner's name.
+EXPORTS: Mapping[str, str] = {
+    "users": "SELECT id, name, roles, grants, teams, disabled, created_at, password_hash IS NOT NULL AS has_password"
+    " FROM users WHERE name = $1",
+    "refresh_tokens": "SELECT family, amr, auth_time, created_at, expires_at, used_at, revoked_at FROM refresh_tokens"
+    " WHERE subject = $1 ORDER BY created_at",
+    "authorization_codes": "SELECT client_id, scope, expires_at, used_at FROM authorization_codes WHERE subject = $1",
+    "api_keys": "SELECT id, roles, teams, grants, created_at, expires_at, revoked_at FROM api_keys WHERE name = $1",
+    "oauth_clients": "SELECT client_id, roles, teams, disabled, created_at FROM oauth_clients WHERE client_id = $1",
+    "second_factors": "SELECT confirmed_at, created_at FROM second_factors WHERE user_id = $2",
+    "recovery_codes": "SELECT used_at FROM recovery_codes WHERE user_id = $2",
+    "ai_enhanced_sessions": "SELECT id, session_data, ai_insights, embedding_model, created_at, expires_at"
+    " FROM ai_enhanced_sessions WHERE user_id = $2 ORDER BY created_at",
+    "messages": 'SELECT c.name AS channel, m."offset", m.timestamp_ms, m.type, m.publisher = $1 AS published,'
+    " ('{' || convert_from(m.body, 'UTF8') || '}')::json AS content"
+    f" FROM messages AS m JOIN channels AS c ON c.id = m.channel_id WHERE m.publisher = $1 OR {OWN_CHANNEL}"
+    ' ORDER BY m.channel_id, m."offset"',
+    "specialist_coordination": f"SELECT * FROM specialist_coordination WHERE {ABOUT_ANY} ORDER BY timestamp",
+    "revocations": "SELECT before_ms, rights, expires_at FROM revocations WHERE kind = 'user' AND subject = $1",
+    "consents": "SELECT purpose, version, granted, source, at FROM consents WHERE name = $1 ORDER BY purpose, version",
+    "privacy_requests": "SELECT * FROM privacy_requests WHERE person = ANY ($3) ORDER BY requested_at",
+    "audit_log": "SELECT sequence, time_us, event, outcome, severity, detail, actor = ANY ($3) AS by_this_person"
+    " FROM audit_log WHERE actor = ANY ($3) OR split_part(target, ':', 2) = ANY ($3) OR target = ANY ($3)"
+    " ORDER BY sequence",
+}
+ERASED_TYPE = "ERASED"
+# In this order, with $1 to $4 as above.
+ERASURES: Mapping[str, str] = {
+    "messages": f"UPDATE messages AS m SET type = '{ERASED_TYPE}', body = convert_to('\"data\":{{}}', 'UTF8'),"
+    " publisher = '', key = NULL, idempotency_key = NULL, body_hash = NULL, trace = NULL"
+    f" FROM channels AS c WHERE c.id = m.channel_id AND (m.publisher = $1 OR {OWN_CHANNEL})",
+    # Whoever comes back to the old name finds a channel that holds nothing.
+    "channels": "UPDATE channels AS c SET name = split_part(c.name, ':', 1) || ':erased-' || gen_random_uuid()"
+    f" WHERE {OWN_CHANNEL}",
+    "refresh_tokens": "DELETE FROM refresh_tokens WHERE subject = $1",
+    "authorization_codes": "DELETE FROM authorization_codes WHERE subject = $1",
+    "api_keys": "DELETE FROM api_keys WHERE name = $1",
+    "oauth_clients": "DELETE FROM oauth_clients WHERE client_id = $1",
+    "recovery_codes": "DELETE FROM recovery_codes WHERE user_id = $2",
+    "second_factors": "DELETE FROM second_factors WHERE user_id = $2",
+    "ai_enhanced_sessions": "DELETE FROM ai_enhanced_sessions WHERE user_id = $2",
+    "specialist_coordination": f"DELETE FROM specialist_coordination WHERE {ABOUT_ANY}",
+    "consents": "DELETE FROM consents WHERE name = $1",
+    "revocations": "DELETE FROM revocations WHERE kind = 'user' AND subject = $1",
+    "users": "DELETE FROM users WHERE name = $1",
+    "person_keys": "DELETE FROM person_keys WHERE name = $1",
+}
+# Pseudonyms, hashes and ciphertext only, or nothing about anybody.
+IMPERSONAL = frozenset({"schema_migrations", "lineage", "audit_head", "day_keys", "legal_holds", "erasures"})
+GROUND = "GDPR Art. 17(3)(b) and (e): a legal duty to keep records of orders, and legal claims"
+
+PSEUDONYMS = """
+SELECT pseudonym FROM person_keys WHERE name = $1 UNION ALL SELECT krin_pseudonym(key, $1) FROM day_keys
+"""
+HELD = f"""
+SELECT m.channel_id, m."offset", c.name, m.timestamp_ms, m.type, m.publisher, m.key, m.body
+FROM messages AS m JOIN channels AS c ON c.id = m.channel_id
+WHERE (m.publisher = $1 OR {OWN_CHANNEL}) AND split_part(c.name, ':', 1) = ANY ($5) AND m.type <> '{ERASED_TYPE}'
+"""
+KNOWN = """
+SELECT name, max(since) FROM (
+    SELECT name, created_at AS since FROM users
+    UNION ALL SELECT client_id, created_at FROM oauth_clients
+    UNION ALL SELECT name, NULL FROM person_keys
+    UNION ALL SELECT name, NULL FROM api_keys
+    UNION ALL SELECT subject, NULL FROM refresh_tokens
+    UNION ALL SELECT subject, NULL FROM authorization_codes
+    UNION ALL SELECT name, NULL FROM consents
+    UNION ALL SELECT subject, NULL FROM revocations WHERE kind = 'user'
+    UNION ALL SELECT DISTINCT publisher, NULL::timestamptz FROM messages
+    UNION ALL SELECT substr(name, strpos(name, ':') + 1), NULL FROM channels
+) AS known (name, since) WHERE name <> '' GROUP BY name
+"""
+BATCH = 100
+
+Seal = Callable[[bytes, bytes], bytes]
+"""(record, owner) -> ciphertext."""
+
+Kind = Literal["export", "erase"]
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """Records that a duty to keep covers: from which namespace, how many, until when the last of them is held."""
+
+    namespace: str
+    rows: int
+    hold_until: date
+    ground: str = GROUND
+
+
+class Erasure(msgspec.Struct, frozen=True):
+    """What an erasure did: rows by table, and what must be kept. `person` is the pseudonym that remains."""
+
+    request: UUID
+    person: str
+    deleted: dict[str, int]
+    kept: list[Kept]
+
+
+class Request(msgspec.Struct, frozen=True):
+    id: UUID
+    person: str
+    kind: Kind
+    requested_at: datetime
+    confirm_by: datetime
+    due_at: datetime
+    completed_at: datetime | None
+
+
+class _Person(NamedTuple):
+    """What the statements above are given."""
+
+    name: str
+    user_id: UUID | None
+    pseudonyms: list[str]
+    own: list[str]
+
+
+class Privacy:
+    def __init__(self, db: Database, *, seal: Seal, own: Iterable[str], hold_days: Mapping[str, int]) -> None:
+        """`own`: namespaces whose channels carry their owner's name. `hold_days`: for how many days the records of a
+        namespace must be kept, counted from each record."""
+        self._db = db
+        self._seal = seal
+        self._own = list(own)
+        self._hold_days = hold_days
+
+    async def begin(self, name: str, kind: Kind, *, now: datetime) -> UUID:
+        """Note a request and when it is due."""
+        async with self._db.connection() as connection, connection.transaction():
+            person = await connection.fetchval("SELECT person_pseudonym($1)", name)
+            request: UUID = await connection.fetchval(
+                "INSERT INTO privacy_requests (person, kind, requested_at, confirm_by, due_at)"
+                " VALUES ($1, $2, $3::timestamptz, $4, $3::timestamptz + interval '1 month') RETURNING id",
+                *(person, kind, now, business_days(now, 10)),
+            )
+            return request
+
+    async def requests(self, *, open_only: bool = False) -> list[Request]:
+        """By the date on which they are due."""
+        query = (
+            "SELECT id, person, kind, requested_at, confirm_by, due_at, completed_at FROM privacy_requests"
+            " WHERE completed_at IS NULL OR NOT $1 ORDER BY due_at"
+        )
+        return [Request(*row) for row in await self._db.fetch(query, open_only)]
+
+    @asynccontextmanager
+    async def export(
+        self, name: str, request: UUID, *, by: str, now: datetime
+    ) -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:
+        """(table, row as JSON) for everything about a person as of one moment, table by table, read as it is taken."""
+        async with self._db.session() as session:
+            async with session.transaction():
+                await session.execute("UPDATE privacy_requests SET completed_at = $2 WHERE id = $1", request, now)
+                await audit.append(session, AuditEntry(event="sensitive_read", actor=by, target=name))
+            async with session.transaction(isolation="repeatable_read", readonly=True):
+                yield _exported(session, await self._person(session, name))
+
+    async def erase(self, name: str, request: UUID, person_hash: bytes, *, by: str, now: datetime) -> Erasure:
+        """Delete or unlink everything about a person in one transaction, and destroy the person's key.
+
+        Messages of durable channels keep their offset, their place and their time, and lose everything else.
+        """
+        async with self._db.session() as session, session.transaction():
+            pseudonym = await session.fetchval("SELECT person_pseudonym($1)", name)
+            person = await self._person(session, name)
+            kept = await self._hold(session, person, pseudonym)
+            deleted: dict[str, int] = {}
+            for table, statement in ERASURES.items():
+                if table == "person_keys":  # the last thing that can tell whose rows these are
+                    detail = {"request": str(request), "rows": sum(deleted.values()), "kept": sum(k.rows for k in kept)}
+                    entry = AuditEntry(event="personal_data_erased", actor=by, target=name, detail=detail)
+                    await revocations.record(session, erasing(name, now=now))
+                    await audit.append(session, entry)
+                query, given = _bound(statement, person)
+                deleted[table] = int((await session.execute(query, *given)).rpartition(" ")[2])
+            erasure = Erasure(request, pseudonym, {table: rows for table, rows in deleted.items() if rows}, kept)
+            await session.execute(
+                "UPDATE privacy_requests SET completed_at = $2, outcome = $3 WHERE id = $1",
+                *(request, now, msgspec.json.encode(erasure).decode()),
+            )
+            await session.execute(
+                "INSERT INTO erasures VALUES ($1, $2) ON CONFLICT (person_hash) DO UPDATE SET erased_at = $2",
+                *(person_hash, now),
+            )
+        return erasure
+
+    async def _person(self, session: Any, name: str) -> _Person:
+        user_id = await session.fetchval("SELECT id FROM users WHERE name = $1", name)
+        pseudonyms = [row[0] for row in await session.fetch(PSEUDONYMS, name)]
+        return _Person(name, user_id, pseudonyms, self._own)
+
+    async def _hold(self, session: Any, person: _Person, pseudonym: str) -> list[Kept]:
+        """Move the person's records of the namespaces under a duty to keep out of their channels, encrypted."""
+        kept: dict[str, Kept] = {}
+        batch: list[tuple[Any, ...]] = []
+        query, given = _bound(HELD, person, list(self._hold_days))
+        async for row in session.cursor(query, *given, prefetch=BATCH):
+            namespace = row["name"].partition(":")[0]
+            at = datetime.fromtimestamp(row["timestamp_ms"] / 1000, UTC).date()
+            until = at + timedelta(days=self._hold_days[namespace])
+            record = msgspec.json.encode(
+                {
+                    **{field: row[field] for field in ("name", "offset", "timestamp_ms", "type", "publisher", "key")},
+                    "body": row["body"].decode(),
+                }
+            )
+            sealed = self._seal(record, pseudonym.encode())
+            batch.append((pseudonym, namespace, row["timestamp_ms"], sealed, until))
+            before = kept.get(namespace)
+            last = max(until, before.hold_until) if before else until
+            kept[namespace] = Kept(namespace, (before.rows if before else 0) + 1, last)
+            if len(batch) == BATCH:
+                await session.executemany(INSERT_HOLD, batch)
+                batch.clear()
+        await session.executemany(INSERT_HOLD, batch)
+        return list(kept.values())
+
+    async def erased(self) -> set[bytes]:
+        """The hashes of those who were erased from this database."""
+        return {row[0] for row in await self._db.fetch("SELECT person_hash FROM erasures")}
+
+    async def note_erased(self, person_hash: bytes, at: datetime) -> None:
+        """Somebody of the hub's list of whom nothing is left here."""
+        await self._db.execute("INSERT INTO erasures VALUES ($1, $2) ON CONFLICT DO NOTHING", person_hash, at)
+
+    async def known_names(self) -> AsyncIterator[tuple[str, datetime | None]]:
+        """Every name that anything is stored under, and since when there is a user of that name."""
+        async with self._db.session() as session, session.transaction(readonly=True):
+            async for row in session.cursor(KNOWN, prefetch=BATCH):
+                yield row[0], row[1]
+
+    async def holds(self, person: str, *, by: str, reason: str) -> list[tuple[date, bytes]]:
+        """The sealed records kept of an erased person and until when. Looking is audited, with the reason."""
+        async with self._db.connection() as connection, connection.transaction():
+            rows = await connection.fetch(
+                "SELECT hold_until, record FROM legal_holds WHERE person = $1 ORDER BY timestamp_ms, id", person
+            )
+            detail = {"reason": reason, "rows": len(rows)}
+            await audit.append(connection, AuditEntry(event="sensitive_read", actor=by, target=person, detail=detail))
+            return [tuple(row) for row in rows]
+
+
+INSERT_HOLD = (
+    "INSERT INTO legal_holds (person, namespace, timestamp_ms, record, hold_until) VALUES ($1, $2, $3, $4, $5)"
+)
+
+
+async def _exported(session: Any, person: _Person) -> AsyncIterator[tuple[str, bytes]]:
+    for table, statement in EXPORTS.items():
+        query, given = _bound(statement, person)
+        async for row in session.cursor(f"SELECT row_to_json(f)::text FROM ({query}) AS f", *given, prefetch=BATCH):
+            yield table, row[0].encode()
+
+
+def _bound(statement: str, person: _Person, *more: Any) -> tuple[str, list[Any]]:
+    """A statement of the tables above and its arguments: Postgres wants no more of them than it uses."""
+    query, given = statement, []
+    for number, value in enumerate((*person, *more), start=1):
+        if f"${number}" in query:
+            given.append(value)
+            query = query.replace(f"${number}", f"${len(given)}")
+    return query, given
+
+
+def business_days(start: datetime, count: int) -> datetime:
+    """That many days from Monday to Friday later; holidays, which differ by place, make it no longer."""
+    day = start
+    while count:
+        day += timedelta(days=1)
+        count -= day.weekday() < 5
+    return day
