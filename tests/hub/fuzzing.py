@@ -322,7 +322,7 @@ async def session(scene: Scene, codec: Codec, seed: int, count: int) -> Count:
     slowest = 0.0
     sent = 0
     while sent < count:
-        client = await scene.client("ann", codec=codec)
+        client = await scene.client(f"ann-{sent}", codec=codec)  # a known nuisance would be kept out
         for _ in range(BATCH):
             payload = inputs.frame(codec)
             began = time.process_time()

@@ -89,7 +89,7 @@ class Scene:
         self.access = Access(Namespaces(DEFAULTS | (namespaces or {})), report=self.events.append)
         self.user_limits = unlimited(self.clock)
         self.threats = Threats(
-            unblockable=(), announce=self.broker.announce, report=lambda event: None, clock=self.clock
+            unblockable=networks(LOOPBACK), announce=self.broker.announce, report=lambda event: None, clock=self.clock
         )
         self.publisher = Publisher(
             self.broker,
