@@ -44,8 +44,16 @@ class Revocation(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime
 
 
+async def hold(connection: Any) -> None:
+    """Let nothing be revoked until this transaction ends: what it looks at then stays true."""
+    await connection.execute("SELECT pg_advisory_xact_lock_shared($1)", LOCK)
+
+
 async def record(connection: Any, revocation: Revocation) -> int:
-    """Write one with this connection, within its transaction, in the place of an earlier one to the same effect."""
+    """Write one with this connection, within its transaction, in the place of an earlier one to the same effect.
+
+    Before the change itself where that ends sign-ins: from here on none of them can be prolonged (see `hold`).
+    """
     await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
     await connection.execute(
         "DELETE FROM revocations WHERE kind = $1 AND subject = $2 AND (rights IS NULL) = $3",
@@ -116,11 +124,11 @@ class Revocations:
             event="authn_token_revoked", actor=by, target=revocation.subject, detail={"of": revocation.kind}
         )
         async with self._db.connection() as connection, connection.transaction():
+            await record(connection, revocation)
             if family is not None:
                 await connection.execute(
                     f"UPDATE refresh_tokens SET revoked_at = $1 WHERE revoked_at IS NULL AND {family}", now, *arguments
                 )
-            await record(connection, revocation)
             await audit.append(connection, entry)
 
 

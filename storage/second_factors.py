@@ -125,8 +125,8 @@ ADD_CODES = "INSERT INTO recovery_codes (user_id, code_hash) SELECT $1, unnest($
 
 async def _end_sessions(connection: Any, user: User, *, now: datetime, spared: str) -> None:
     if not user.disabled:  # those have ended, and for good
-        await connection.execute(END_SESSIONS, user.name, now, spared)
         await revocations.record(connection, revocations.ending(user.name, now=now, spared=spared))
+        await connection.execute(END_SESSIONS, user.name, now, spared)
 
 
 async def _audit(

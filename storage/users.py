@@ -220,14 +220,19 @@ class RefreshTokens:
         self._db = db
 
     async def store(self, token_hash: bytes, *, sign_in: SignIn, subject: str, expires_at: datetime) -> None:
-        """Raises `Conflict` if this token is stored already."""
-        await self._db.execute(
-            "INSERT INTO refresh_tokens"
-            " (token_hash, family, amr, auth_time, client_id, scope, subject, expires_at)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-            *(token_hash, sign_in.family, sign_in.amr, sign_in.auth_time, sign_in.client_id, sign_in.scope),
-            *(subject, expires_at),
-        )
+        """Raises `Conflict` if this token is stored already, or its sign-in has ended meanwhile."""
+        async with self._db.connection() as connection, connection.transaction():
+            await revocations.hold(connection)
+            ended = "SELECT true FROM refresh_tokens WHERE family = $1 AND revoked_at IS NOT NULL LIMIT 1"
+            if await connection.fetchval(ended, sign_in.family):
+                raise Conflict("The sign-in has ended.")
+            await connection.execute(
+                "INSERT INTO refresh_tokens"
+                " (token_hash, family, amr, auth_time, client_id, scope, subject, expires_at)"
+                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                *(token_hash, sign_in.family, sign_in.amr, sign_in.auth_time, sign_in.client_id, sign_in.scope),
+                *(subject, expires_at),
+            )
 
     async def consume(self, token_hash: bytes, *, now: datetime) -> tuple[Consumed, RefreshToken | None]:
         """Use a token up. The token's sign-in and subject come with FRESH and REUSED, else None.

@@ -151,7 +151,10 @@ class Authentication:
             raise _unavailable() from failure
 
     async def issue_pair(self, user: User, sign_in: SignIn) -> TokenPair:
-        """An access token and a refresh token. An OAuth client gets the roles it was allowed, and no grants."""
+        """An access token and a refresh token. An OAuth client gets the roles it was allowed, and no grants.
+
+        Raises HubError(token_invalid) if the sign-in has ended meanwhile.
+        """
         refresh_token = secrets.token_urlsafe(32)
         try:
             await self._refresh_tokens.store(
@@ -160,6 +163,8 @@ class Authentication:
                 subject=user.name,
                 expires_at=self._now() + timedelta(seconds=REFRESH_TTL_S),
             )
+        except Conflict:
+            raise HubError(ErrorCode.TOKEN_INVALID, "this sign-in has ended") from None
         except StorageError as failure:
             raise _unavailable() from failure
         access, roles = self._access_token(user, sign_in), _allowed(user, sign_in)

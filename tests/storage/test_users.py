@@ -8,6 +8,7 @@ import pytest
 
 from storage.database import Database
 from storage.errors import Conflict, NotFound
+from storage.revocations import Revocations
 from storage.users import Consumed, OAuthClients, RefreshTokens, SignIn, Users
 
 pytestmark = pytest.mark.asyncio
@@ -72,3 +73,30 @@ async def test_expired_revoked_and_unknown_tokens_are_invalid(db: Database) -> N
     for token_hash in (b"old", b"out", b"unknown"):
         assert await tokens.consume(token_hash, now=NOW) == (Consumed.INVALID, None)
     assert await tokens.sweep(now=NOW) == 1
+
+
+async def test_a_sign_in_that_has_ended_is_not_prolonged_by_a_refresh_that_was_under_way(db: Database) -> None:
+    tokens, sign_in = RefreshTokens(db), SignIn(family=uuid4())
+    await tokens.store(b"first", sign_in=sign_in, subject="alice", expires_at=LATER)
+    outcome, _ = await tokens.consume(b"first", now=NOW)  # a new one is about to be stored
+
+    await Revocations(db).end_sign_in(str(sign_in.family), now=NOW, lifetime=timedelta(minutes=15))
+
+    assert outcome is Consumed.FRESH
+    with pytest.raises(Conflict):
+        await tokens.store(b"second", sign_in=sign_in, subject="alice", expires_at=LATER)
+    assert await tokens.sign_ins("alice", now=NOW) == []
+
+
+async def test_ending_and_prolonging_at_once_leaves_nothing_that_lives(db: Database) -> None:
+    tokens, revocations = RefreshTokens(db), Revocations(db)
+    for number in range(20):
+        name, sign_in = f"alice-{number}", SignIn(family=uuid4())
+        await tokens.store(b"%d" % number, sign_in=sign_in, subject=name, expires_at=LATER)
+        await asyncio.gather(
+            tokens.store(b"%d next" % number, sign_in=sign_in, subject=name, expires_at=LATER),
+            revocations.end_user(name, now=NOW),
+            return_exceptions=True,
+        )
+
+        assert await tokens.sign_ins(name, now=NOW) == []
