@@ -223,7 +223,10 @@ class RefreshTokens:
         """Raises `Conflict` if this token is stored already, or its sign-in has ended meanwhile."""
         async with self._db.connection() as connection, connection.transaction():
             await revocations.hold(connection)
-            ended = "SELECT true FROM refresh_tokens WHERE family = $1 AND revoked_at IS NOT NULL LIMIT 1"
+            ended = (  # which an authorization code's may have before its first token
+                "SELECT true FROM refresh_tokens WHERE family = $1::uuid AND revoked_at IS NOT NULL UNION ALL"
+                " SELECT true FROM revocations WHERE kind = 'sign_in' AND subject = $1::uuid::text LIMIT 1"
+            )
             if await connection.fetchval(ended, sign_in.family):
                 raise Conflict("The sign-in has ended.")
             await connection.execute(

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import msgspec
 
@@ -149,12 +149,7 @@ class AuthorizationServer:
         if claims.principal != "user" or claims.client_id or not claims.sid or user is None or user.disabled:
             raise OAuthError("access_denied", "sign in here, with a name and a password, to allow this", status=403)
         if not set(user.roles) & set(request.scope):
-            raise NotAllowed(
-                "access_denied",
-                "the user has none of these roles",
-                redirect_uri=request.redirect_uri,
-                state=request.state,
-            )
+            raise request.refused("access_denied", "the user has none of these roles")
         code = secrets.token_urlsafe(32)
         now = self._now()
         sign_in = SignIn(
@@ -178,7 +173,7 @@ class AuthorizationServer:
         """Tokens for a code. It is used up by being shown, right or wrong. Raises OAuthError(invalid_grant)."""
         outcome, found = await self._codes.consume(hash_of(code), now=self._now())
         if outcome is Consumed.REUSED and found is not None:
-            await self._authentication.end_sign_in(found.sign_in.family)
+            await self._authentication.end_sign_in(str(found.sign_in.family))
             self._report(reuse("authorization_code", found.sign_in, found.subject))
         right = (
             outcome is Consumed.FRESH
@@ -234,13 +229,13 @@ class AuthorizationServer:
             _check_holder(claims.client_id, client_id)
             if token.startswith(PREFIX):
                 await self._api_keys.revoke(claims.jti)
-            elif claims.sid:
-                await self._authentication.end_sign_in(UUID(claims.sid), by=claims.sub)
+            elif claims.sid and claims.principal == "user":
+                await self._authentication.end_sign_in(claims.sid, by=claims.sub)
             else:
                 await self._authentication.end_token(claims)
         elif (refresh := await self._refresh_tokens.get(hash_of(token), now=self._now())) is not None:
             _check_holder(refresh.sign_in.client_id, client_id)
-            await self._authentication.end_sign_in(refresh.sign_in.family, by=refresh.subject)
+            await self._authentication.end_sign_in(str(refresh.sign_in.family), by=refresh.subject)
 
     # ---
 

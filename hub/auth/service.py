@@ -117,7 +117,7 @@ class Authentication:
             outcome, token = await self._refresh_tokens.consume(hash_of(refresh_token), now=now)
             copied = token is not None and (outcome is Consumed.REUSED or token.sign_in.client_id != client_id)
             if copied and token is not None:
-                await self.end_sign_in(token.sign_in.family)
+                await self.end_sign_in(str(token.sign_in.family))
                 self._report(reuse("refresh_token", token.sign_in, token.subject))
         except StorageError as failure:
             raise _unavailable() from failure
@@ -170,10 +170,10 @@ class Authentication:
         access, roles = self._access_token(user, sign_in), _allowed(user, sign_in)
         return TokenPair(access, "Bearer", ACCESS_TTL_S, refresh_token, " ".join(roles))
 
-    async def end_sign_in(self, family: UUID, *, by: str = HUB) -> None:
+    async def end_sign_in(self, sid: str, *, by: str = HUB) -> None:
         """Every token that descends from it counts no more, on any node."""
         lifetime = timedelta(seconds=ACCESS_TTL_S)
-        await self._revocations.end_sign_in(str(family), now=self._now(), lifetime=lifetime, by=by)
+        await self._revocations.end_sign_in(sid, now=self._now(), lifetime=lifetime, by=by)
 
     async def end_token(self, claims: Claims) -> None:
         """This one token counts no more, on any node."""

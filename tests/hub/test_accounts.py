@@ -23,6 +23,7 @@ from hub.auth.keys import configured_keys
 from hub.auth.lockout import Lockout
 from hub.auth.multi_factor import MAX_TRIES, MultiFactor
 from hub.auth.passwords import Passwords
+from hub.auth.providers import Providers
 from hub.auth.revocations import Revoked
 from hub.auth.sealing import Sealer
 from hub.auth.service import Authentication, TokenPair, caller_of
@@ -60,6 +61,7 @@ class Desk:
             users=users,
             refresh_tokens=refresh_tokens,
             api_keys=ApiKeys(ApiKeyTable(database), clock=self.clock),
+            providers=Providers(),
             revoked=self.revoked,
             revocations=self.revocations,
             report=self.events.append,

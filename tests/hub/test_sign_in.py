@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
@@ -13,6 +13,7 @@ from hub.auth.service import REFRESH_TTL_S, TokenPair
 from hub.auth.tokens import Claims
 from protocol.errors import ErrorCode, HubError
 from storage.database import Database
+from storage.users import SignIn
 
 PASSWORD = "a quiet horse in the rain"
 
@@ -70,6 +71,17 @@ async def test_c45_reuse_is_told_as_critical_once_for_each_time_and_names_no_tok
             scene.authentication.authenticate(pair.access_token)
         assert caught.value.code is ErrorCode.TOKEN_INVALID
     await refused(scene, second)
+
+
+async def test_c45_who_is_about_to_be_given_a_token_while_reuse_is_noticed_gets_none(scene: Scene) -> None:
+    """Of two who show a copy at the same moment the first has not got its next token yet when the second is noticed."""
+    user = await scene.authentication.find_user("ann")
+    assert user is not None
+    sign_in = SignIn(family=uuid4(), amr=["pwd"])
+    await scene.authentication.end_sign_in(str(sign_in.family))
+    with pytest.raises(HubError) as caught:
+        await scene.authentication.issue_pair(user, sign_in)
+    assert caught.value.code is ErrorCode.TOKEN_INVALID
 
 
 async def test_c45_another_sign_in_of_the_same_user_goes_on(scene: Scene) -> None:
