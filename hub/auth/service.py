@@ -15,7 +15,7 @@ from hub.auth.api_keys import PREFIX, ApiKeys
 from hub.auth.passwords import Passwords, weakness
 from hub.auth.providers import Providers
 from hub.auth.revocations import Revoked
-from hub.auth.tokens import Claims, Tokens, check_local
+from hub.auth.tokens import LEEWAY_S, Claims, Tokens, check_local
 from hub.caller import Caller, Grant
 from hub.clock import Clock
 from hub.guard.events import Report, SecurityEvent
@@ -26,6 +26,7 @@ from storage.revocations import Revocations
 from storage.users import Consumed, RefreshTokens, SignIn, User, Users
 
 ACCESS_TTL_S = 15 * 60
+ACCESS_LIFETIME = timedelta(seconds=ACCESS_TTL_S + LEEWAY_S)  # for so long one may be accepted
 REFRESH_TTL_S = 14 * 24 * 3600
 BUILT_IN_ROLES = ("admin", "feed", "trader", "agent", "dashboard", "security")
 
@@ -172,12 +173,11 @@ class Authentication:
 
     async def end_sign_in(self, sid: str, *, by: str = HUB) -> None:
         """Every token that descends from it counts no more, on any node."""
-        lifetime = timedelta(seconds=ACCESS_TTL_S)
-        await self._revocations.end_sign_in(sid, now=self._now(), lifetime=lifetime, by=by)
+        await self._revocations.end_sign_in(sid, now=self._now(), lifetime=ACCESS_LIFETIME, by=by)
 
     async def end_token(self, claims: Claims) -> None:
         """This one token counts no more, on any node."""
-        expires_at = datetime.fromtimestamp(claims.exp, UTC)
+        expires_at = datetime.fromtimestamp(claims.exp + LEEWAY_S, UTC)
         await self._revocations.end_token(claims.jti, now=self._now(), expires_at=expires_at, by=claims.sub)
 
     def _access_token(self, user: User, sign_in: SignIn) -> str:

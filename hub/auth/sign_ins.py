@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from hub.auth.administration import require_own_tenant, stored
-from hub.auth.service import ACCESS_TTL_S, Authentication
+from hub.auth.service import ACCESS_LIFETIME, Authentication
 from hub.auth.tokens import LEEWAY_S
 from hub.caller import Caller
 from hub.clock import Clock
@@ -18,7 +18,6 @@ from protocol.errors import ErrorCode, HubError
 from storage.revocations import Revocations
 from storage.users import RefreshTokens
 
-ACCESS_LIFETIME = timedelta(seconds=ACCESS_TTL_S + LEEWAY_S)
 SessionKind = Literal["sign_in", "token"]
 
 
