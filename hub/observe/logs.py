@@ -33,6 +33,5 @@ def configure_logging(level: str) -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = True
-    # uvicorn logs every socket and every request at info; query strings among them.
-    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING if level != "debug" else logging.DEBUG)
+        # Whatever the level: below a warning it logs query strings, authorization headers and what messages say.
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
