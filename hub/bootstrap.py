@@ -71,7 +71,7 @@ from hub.guard.threats import BLOCKED_MS, Threats
 from hub.guard.threats import CHANNEL as THREAT_CHANNEL
 from hub.guard.threats import TOPIC as THREATS
 from hub.namespaces import Namespaces
-from hub.observe.metrics import Metrics, counter, counters, gauge
+from hub.observe.metrics import Metrics, Reader, counter, counters, gauge
 from hub.permissions import Permissions
 from hub.presence.service import TOPIC as PRESENCE
 from hub.presence.service import PresenceService
@@ -103,6 +103,7 @@ from storage.privacy import Privacy
 from storage.retention import Retention
 from storage.revocations import Kind, Revocations
 from storage.second_factors import SecondFactors
+from storage.shared_secrets import SECRET_BYTES, shared_secret
 from storage.users import OAuthClients, RefreshTokens, Users
 
 logger = logging.getLogger("krin")
@@ -261,11 +262,15 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
         access = Access(Namespaces(settings.namespaces), report=events.report)
         fanout = Fanout(loop)
         durable = DurableChannels(MessageLog(database, writer=writer), deliver=fanout.deliver, clock=clock)
-        broker: Broker = (
-            RedisBroker(settings.redis_url, durable.receive, clock=clock)
-            if settings.redis_url
-            else LocalBroker(durable.receive, clock=clock)
-        )
+        broker: Broker
+        readers: list[Reader] = []
+        if settings.redis_url:
+            secret = await _bell_secret(settings, database)
+            redis = RedisBroker(settings.redis_url, durable.receive, secret=secret, report=events.report, clock=clock)
+            broker = redis
+            readers.append(lambda: _measure_redis(redis))
+        else:
+            broker = LocalBroker(durable.receive, clock=clock)
         durable.ring_with(broker)
         presence = PresenceService(loop, node=settings.node, announce=broker.announce, clock=clock)
         broker.listen(PRESENCE, presence.hear)
@@ -465,7 +470,8 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
                 [
                     lambda: _measure(
                         registry, fanout, durable, dispatcher, subscriptions, audit_log, retention, limits, threats
-                    )
+                    ),
+                    *readers,
                 ]
             ),
             permissions=permissions,
@@ -523,6 +529,19 @@ def send_blocked_away(registry: Registry, threats: Threats) -> None:
     for connection in registry:
         if threats.assess(connection.address, connection.caller.user).action == "BLOCK":
             connection.close(CloseCode.RATE_LIMITED, retry_after_ms=BLOCKED_MS)
+
+
+async def _bell_secret(settings: Settings, database: Database) -> bytes:
+    """What seals the messages between nodes: from the configured file, else shared through Postgres."""
+    if settings.redis.bell_key_file is None:
+        return await shared_secret(database, "bells")
+    try:
+        secret = Path(settings.redis.bell_key_file).read_bytes().strip()
+    except OSError as failure:
+        raise ConfigError(f"[redis] bell_key_file cannot be read: {failure.strerror}") from None
+    if len(secret) < SECRET_BYTES:
+        raise ConfigError(f"[redis] bell_key_file must hold at least {SECRET_BYTES} bytes")
+    return secret
 
 
 def make_tokens(settings: Settings, clock: Clock, keys: Keys | None = None) -> Tokens:
@@ -645,3 +664,10 @@ def _measure(
     yield counters("krin_threats", "Patterns of hostile behaviour found.", "pattern", threats.detected)
     yield counters("krin_rate_limited", "Refusals by limit.", "limit", limits.refused)
     yield counters("krin_recoveries", "Subscriptions by recovery outcome.", "outcome", subscriptions.recoveries)
+
+
+def _measure_redis(broker: RedisBroker) -> Iterable[Metric]:
+    yield gauge("krin_redis_available", "1 while every Redis server answers.", float(broker.available))
+    yield counter("krin_bell_reconnects", "Lost connections to Redis.", broker.reconnects)
+    yield counter("krin_redis_mended", "Messages read from Redis to close a gap.", broker.mended)
+    yield counters("krin_bells_rejected", "Messages on Redis that no node sealed.", "reason", broker.rejected)

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from hub import redis_url
 from hub.auth.providers import PROVIDER_NAME, ProviderPolicy
 from hub.guard.addresses import networks
 from hub.guard.origins import ORIGIN
@@ -135,6 +136,14 @@ class RetentionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         return {table: each for table, each in days.items() if each is not None}
 
 
+class RedisSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """allow_insecure: use a Redis of another machine without a password. bell_key_file: at least 32 bytes that seal
+    what nodes tell each other; by default a secret that they share in Postgres."""
+
+    allow_insecure: bool = False
+    bell_key_file: str | None = None
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
@@ -151,6 +160,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     security: SecuritySettings = SecuritySettings()
     audit: AuditSettings = AuditSettings()
     retention: RetentionSettings = RetentionSettings()
+    redis: RedisSettings = RedisSettings()
     namespaces: dict[str, Namespace] = msgspec.field(default_factory=lambda: dict(DEFAULTS))
 
     @property
@@ -192,7 +202,22 @@ def load(config_file: Path | None = None, **given: Any) -> Settings:
     except msgspec.ValidationError as failure:
         raise ConfigError(f"the configuration is wrong: {failure}") from None
     _check_security(settings)
+    _check_redis(settings)
     return settings
+
+
+def _check_redis(settings: Settings) -> None:
+    if settings.redis_url is None:
+        return
+    try:
+        servers = redis_url.servers(settings.redis_url)
+    except ValueError as failure:
+        raise ConfigError(str(failure)) from None
+    for server in servers:
+        if not (redis_url.is_local(server) or redis_url.has_password(server) or settings.redis.allow_insecure):
+            raise UnsafeConfig(
+                "Redis is on another machine and the URL has no password: give it one, or [redis] allow_insecure = true"
+            )
 
 
 def _check_security(settings: Settings) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import hub.bootstrap
-import hub.brokers.redis
+import hub.brokers.redis.server
 import storage.messages
 from hub.brokers.base import Recovered
 from hub.brokers.redis import RedisBroker
@@ -199,7 +199,7 @@ def epoch_survives_restore() -> None:
 
 def epoch_survives_redis() -> None:
     """N7 for Redis: a server that came back with less than it had is taken for the one it was."""
-    _replace(hub.brokers.redis, "_run_id", lambda info: "0" * 40)
+    _replace(hub.brokers.redis.server, "run_id", lambda info: "0" * 40)
 
 
 def die_before_commit() -> None:

@@ -40,8 +40,10 @@ class Broker(Protocol):
     subscribed to it. Delivery is at most once: readers find gaps by offset and mend them.
     """
 
-    available: bool
-    """False while the carrier is away; recovers by itself."""
+    @property
+    def available(self) -> bool:
+        """False while the carrier is away; recovers by itself."""
+        ...
 
     def publish(
         self, publication: Publication, policy: Namespace, *, idempotency_key: str | None = None

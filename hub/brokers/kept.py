@@ -6,7 +6,7 @@ The in-process broker's truth, and a node's mirror of what Redis holds: one set 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from hub.brokers.base import Recovered
 from hub.namespaces import Namespace
@@ -40,6 +40,15 @@ class Kept:
                 self.latest.popitem(last=False)
         elif self.policy.history_size:
             self.history.append(publication)
+
+    def extend_back(self, older: Iterable[Publication]) -> None:
+        """Take in what was read of the time before the history held here: `older` ends at its beginning or later."""
+        if self.policy.latest:
+            return
+        first = self.history[0].offset if self.history else self.offset + 1
+        missing = [each for each in older if each.offset < first]
+        room = self.policy.history_size - len(self.history)
+        self.history.extendleft(reversed(missing[-room:] if room else []))
 
     def expire(self, now_ms: int) -> None:
         """Forget history older than the policy's age. A latest value is the truth however old it is."""

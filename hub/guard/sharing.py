@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from hub.clock import Clock
 from hub.guard.limits import Kind, Limits
+from hub.redis_url import is_cluster, servers
 
 INTERVAL_S = 1.0
 WINDOW_S = 10
@@ -80,8 +81,9 @@ class RedisCounters:
     """One hash per window, gone soon after it."""
 
     def __init__(self, url: str) -> None:
-        self._redis: Redis = Redis.from_url(
-            url,
+        client = RedisCluster if is_cluster(url) else Redis
+        self._redis: Redis | RedisCluster = client.from_url(
+            servers(url)[0],  # of a cluster: the others are found
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),

@@ -1,19 +1,24 @@
 """The failure table, row by row: a fault on purpose, and what an observer must see.
 
+Tested elsewhere: 17 and 18 in tests/edge/test_slow_readers.py; 23 wherever a clock jumps (test_broker_contract.py,
+test_connection.py). Not tested: 14 and 27, which need a file system and a limit of the machine's own.
+
 The bounds of the table are multiplied by SLACK: they are behaviour here and no benchmark, and two busy cores are slow.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import pickle
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import AsyncExitStack, aclosing, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import httpx
-import msgpack
 import pytest
 import pytest_asyncio
 import redis.asyncio
@@ -33,6 +38,11 @@ from cluster_scene import (
 
 from benchmarks.faults.cluster import Cluster, Node, eventually
 from benchmarks.faults.wire import Lost, Wire
+from hub.brokers.redis.payloads import Payloads
+from hub.brokers.redis.seals import Seals
+from hub.clock import SystemClock
+from hub.namespaces import DEFAULTS
+from hub.publication import Publication
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -179,6 +189,38 @@ async def test_row_05_a_draining_node_says_goodbye_ends_in_time_and_loses_nothin
     assert sorted(key for _, key in await stored(cluster, channel)) == sorted(keys)
 
 
+async def test_row_06_a_rolling_restart_of_both_nodes_loses_and_repeats_nothing(cluster: Cluster) -> None:
+    channel = new_channel("durable")
+    keys: list[str] = []
+    over = asyncio.Event()
+
+    async def publish_on() -> None:
+        """As a client does it: wherever somebody answers, until it is acknowledged."""
+        while not over.is_set():
+            keys.append(new_key())
+            acknowledged = False
+            while not acknowledged:
+                for node in cluster.nodes:
+                    with suppress(Lost, OSError):
+                        acknowledged = acknowledged or "result" in await publish(node, channel, keys[-1])
+
+    async with Reader.at(cluster.nodes[0], channel) as reader, asyncio.TaskGroup() as group:
+        group.create_task(publish_on())
+        for leaving, other in (cluster.nodes, cluster.nodes[::-1]):
+            await eventually(lambda: len(reader.seen) >= len(keys) // 2 + 1, within_s=RECOVERS_S)
+            code, _ = await leaving.terminate()
+            assert code == 0
+            await reader.connect(other)
+            assert reader.recovered
+            await leaving.start()
+        over.set()
+    async with Reader.at(cluster.nodes[1], channel) as late:
+        assert late.offset == len(keys)
+    assert sorted(key for _, key in await stored(cluster, channel)) == sorted(keys)
+    assert reader.offsets == list(range(1, len(reader.offsets) + 1))
+    assert len(set(reader.keys)) == len(reader.keys)
+
+
 async def assert_degraded_without_redis(cluster: Cluster, *, within_s: float) -> None:
     """Rows 7 and 8: what every node shows while Redis is away."""
     for node in cluster.nodes:
@@ -219,6 +261,39 @@ async def test_row_08_a_frozen_redis_is_noticed_and_treated_as_one_that_is_away(
         await eventually(lambda: all_well(cluster), within_s=1 * SLACK)
         for node in cluster.nodes:
             await publish_until_acknowledged(node, new_channel("recoverable"), new_key(), within_s=1 * SLACK)
+
+
+@pytest.mark.parametrize("promise", ["durable", "recoverable", "latest"])
+async def test_row_09_a_subscriber_that_redis_cuts_comes_back_and_misses_nothing(
+    cluster: Cluster, promise: str
+) -> None:
+    node, other = cluster.nodes
+    channel = new_channel(promise)
+    keys = [new_key() for _ in range(3)]
+    async with Reader.at(node, channel) as reader, aclosing(bell_rope(cluster)) as rope:
+        assert "result" in await publish(other, channel, keys[0])
+        await reader.sees(keys[0], within_s=RECOVERS_S)
+        before = await reconnects(node)
+        assert await rope.execute_command("CLIENT", "KILL", "TYPE", "pubsub") >= 2  # as for output beyond the limit
+        await publish_until_acknowledged(other, channel, keys[1], within_s=RECOVERS_S)
+        await eventually(lambda: came_back(node, before), within_s=1 * SLACK)
+        await publish_until_acknowledged(other, channel, keys[2], within_s=RECOVERS_S)
+        await reader.sees(keys[2], within_s=1.5 * SLACK)
+    assert reader.keys == (keys if promise != "latest" else [key for key in keys if key in reader.keys])
+    assert reader.offsets == sorted(set(reader.offsets))
+
+
+async def came_back(node: Node, before: float) -> bool:
+    return await reconnects(node) == before + 1 and (await health(node))["status"] == "OK"
+
+
+async def reconnects(node: Node) -> float:
+    return float(re.search(r"^krin_bell_reconnects_total (\S+)", await metrics(node), re.MULTILINE)[1])  # type: ignore[index]
+
+
+async def metrics(node: Node) -> str:
+    async with httpx.AsyncClient(timeout=5) as http:
+        return (await http.get(f"http://127.0.0.1:{node.port}/metrics")).text
 
 
 Comeback = Callable[[Cluster], Awaitable[None]]
@@ -368,6 +443,32 @@ async def test_row_13_a_frozen_postgres_is_an_error_and_not_a_wait(cluster: Clus
     assert sorted(each for _, each in (await stored(cluster, channel))[1:]) == sorted([key, later])
 
 
+async def test_row_15_a_postgres_restored_to_an_older_state_begins_new_epochs_and_says_so(cluster: Cluster) -> None:
+    node, other = cluster.nodes
+    channel = new_channel("durable")
+    kept, gone, new = new_key(), new_key(), new_key()
+    async with Reader.at(node, channel) as reader:
+        before = await publish_until_acknowledged(node, channel, kept, within_s=RECOVERS_S)
+        await cluster.postgres.keep_copy()
+        await publish_until_acknowledged(node, channel, gone, within_s=RECOVERS_S)
+        await reader.sees(kept, gone, within_s=RECOVERS_S)
+        reader.cut()
+        for each in cluster.nodes:
+            await each.kill()
+        await cluster.postgres.restore()
+        for each in cluster.nodes:
+            await each.start_again()
+        await reader.connect(other)
+        assert (reader.recovered, reader.reason) == (False, "epoch_changed")
+        after = await publish_until_acknowledged(node, channel, new, within_s=RECOVERS_S)
+        await reader.sees(new, within_s=RECOVERS_S)
+    assert after["epoch"] != before["epoch"]
+    assert await stored(cluster, channel) == [(1, kept), (2, new)]
+    assert reader.seen[-1] == (after["epoch"], 2, new)
+    logs = node.log_tail() + other.log_tail()
+    assert logs.count("the database was restored") == 1
+
+
 async def test_row_16_a_reply_of_postgres_that_never_came_is_looked_up_by_key(cluster: Cluster) -> None:
     node = cluster.nodes[0]
     await restart(node, through_postgres_proxy=True)
@@ -390,6 +491,28 @@ async def test_row_16_a_reply_of_postgres_that_never_came_is_looked_up_by_key(cl
 
 async def is_stored(cluster: Cluster, channel: str, key: str) -> bool:
     return key in [each for _, each in await stored(cluster, channel)]
+
+
+async def test_row_19_a_half_open_client_is_let_go_and_resumes_where_it_stood(cluster: Cluster) -> None:
+    node, other = cluster.nodes
+    channel = new_channel("durable")
+    keys = [new_key() for _ in range(2)]
+    async with Reader.at(node, channel) as reader:
+        assert "result" in await publish(other, channel, keys[0])
+        await reader.sees(keys[0], within_s=RECOVERS_S)
+        held = (await health(node))["connections"]
+        node.proxy.freeze()
+        await eventually(lambda: lets_go(node, held), within_s=(2 + 10) + SLACK)  # ping interval and pong timeout
+        assert "result" in await publish(other, channel, keys[1])
+        node.proxy.thaw()
+        await reader.connect(node)
+        await reader.sees(*keys, within_s=RECOVERS_S)
+    assert reader.recovered
+    assert reader.keys == keys
+
+
+async def lets_go(node: Node, held: int) -> bool:
+    return bool((await health(node))["connections"] < held)
 
 
 async def test_row_20_a_node_cut_from_redis_alone_is_degraded_alone(cluster: Cluster) -> None:
@@ -416,6 +539,52 @@ async def test_row_20_a_node_cut_from_redis_alone_is_degraded_alone(cluster: Clu
     assert recoverable.offsets == [1, 2]
 
 
+async def test_row_21_a_node_cut_from_postgres_alone_acknowledges_nothing_and_delivers_what_it_hears(
+    cluster: Cluster,
+) -> None:
+    cut, other = cluster.nodes
+    await restart(cut, through_postgres_proxy=True)
+    channel = new_channel("durable")
+    heard, refused = new_key(), new_key()
+    async with Reader.at(cut, channel) as reader:
+        cut.postgres_proxy.freeze()
+        assert error(await publish(cut, channel, refused)) in ("timeout", "not_available")
+        assert "result" in await publish(other, channel, heard)
+        await reader.sees(heard, within_s=1.5 * SLACK)
+        await eventually(lambda: degraded(cut, "postgres"), within_s=RECOVERS_S)
+        assert (await health(other))["status"] == "OK"
+
+        cut.postgres_proxy.thaw()
+        await publish_until_acknowledged(cut, channel, refused, within_s=RECOVERS_S)
+        await reader.sees(heard, refused, within_s=RECOVERS_S)
+    assert sorted(reader.keys) == sorted([heard, refused])
+    assert reader.offsets == [1, 2]
+
+
+async def test_row_22_a_node_that_slept_serves_no_stale_position_and_keeps_its_clients(cluster: Cluster) -> None:
+    asleep, other = cluster.nodes
+    readers: dict[str, tuple[Reader, list[str]]] = {}
+    async with AsyncExitStack() as stack:
+        for promise in ("durable", "recoverable", "latest"):
+            channel = new_channel(promise)
+            reader = await stack.enter_async_context(Reader.at(asleep, channel))
+            readers[promise] = reader, [new_key() for _ in range(3)]
+            assert "result" in await publish(other, channel, readers[promise][1][0])
+            await reader.sees(readers[promise][1][0], within_s=RECOVERS_S)
+        asleep.freeze()
+        slept_from = monotonic()
+        for reader, keys in readers.values():
+            assert "result" in await publish(other, reader.channel, keys[1])
+        await eventually(lambda: monotonic() - slept_from > 5, within_s=RECOVERS_S)
+        asleep.thaw()
+        for reader, keys in readers.values():
+            await reader.sees(keys[1], within_s=1.5 * SLACK)
+            await publish_until_acknowledged(other, reader.channel, keys[2], within_s=RECOVERS_S)
+            await reader.sees(keys[2], within_s=1.5 * SLACK)
+            assert reader.keys == keys
+            assert reader.offsets == [1, 2, 3]
+
+
 async def test_row_24_bells_that_come_twice_or_out_of_order_reach_the_application_once_and_in_order(
     cluster: Cluster,
 ) -> None:
@@ -423,10 +592,11 @@ async def test_row_24_bells_that_come_twice_or_out_of_order_reach_the_applicatio
     await restart(silent, "mute")
     channel = new_channel("durable")
     keys = [new_key() for _ in range(6)]
+    payloads = Payloads(Seals(await bell_secret(cluster)), clock=SystemClock())
     async with Reader.at(node, channel) as reader, aclosing(bell_rope(cluster)) as rope:
         placed = [(await publish(silent, channel, key))["result"] for key in keys]
         for place in (2, 0, 4, 2, 1, 0, 3, 5, 5):
-            await rope.publish(f"krin:{{{channel}}}", bell(placed[place], keys[place]))
+            await rope.publish(f"krin:{{{channel}}}", payloads.bell(rung(channel, placed[place], keys[place])))
         await reader.sees(*keys, within_s=1.5 * SLACK)
         await publish_until_acknowledged(node, channel, last := new_key(), within_s=RECOVERS_S)
         await reader.sees(last, within_s=RECOVERS_S)
@@ -467,11 +637,103 @@ async def first_of(listening: Any, count: int) -> AsyncIterator[dict[str, Any]]:
                 return
 
 
-def bell(placed: dict[str, Any], key: str) -> bytes:
+async def bell_secret(cluster: Cluster) -> bytes:
+    [row] = await cluster.postgres.query("SELECT secret FROM shared_secrets WHERE name = 'bells'")
+    secret: bytes = row["secret"]
+    return secret
+
+
+def rung(channel: str, placed: dict[str, Any], key: str) -> Publication:
     """What a node rings after the commit of this message."""
     body = b'"data":[{"specialist_id":"%s"}],"key":"%s","publisher":"faults"' % (key.encode(), key.encode())
-    packed = msgpack.packb(("SPECIALIST_UPDATE", key, placed["timestamp"], "faults", 0, body))
-    return f"{placed['epoch']} {placed['offset']} ".encode() + len(packed).to_bytes(4, "big") + packed
+    publication = Publication(
+        channel, "SPECIALIST_UPDATE", body=body, timestamp=placed["timestamp"], key=key, publisher="faults"
+    )
+    publication.place(placed["epoch"], placed["offset"])
+    return publication
+
+
+async def rejected_bells(node: Node) -> dict[str, float]:
+    """By reason, from the metrics."""
+    found = re.findall(r'^krin_bells_rejected_total\{reason="(\w+)"\} (\S+)', await metrics(node), re.MULTILINE)
+    return {reason: float(count) for reason, count in found}
+
+
+@pytest.mark.parametrize("promise", ["durable", "recoverable", "latest"])
+async def test_row_25_c73_c26_what_no_node_has_sealed_is_counted_and_not_delivered(
+    cluster: Cluster, promise: str
+) -> None:
+    node, other = cluster.nodes
+    channel, elsewhere = new_channel(promise), new_channel(promise)
+    stranger = Payloads(Seals(b"not the key of this cluster, 32 b"), clock=SystemClock())
+    before = await rejected_bells(node)
+    async with (
+        Reader.at(node, channel) as reader,
+        Reader.at(node, elsewhere) as second,
+        aclosing(bell_rope(cluster)) as rope,
+    ):
+        listening = rope.pubsub()
+        await listening.subscribe(f"krin:{{{channel}}}")
+        first_key = new_key()
+        first = (await publish(other, channel, first_key))["result"]
+        await reader.sees(first_key, within_s=RECOVERS_S)
+        [genuine] = [message["data"] async for message in first_of(listening, 1)]
+        await listening.aclose()
+
+        epoch, offset, rest = genuine.split(b" ", 2)
+        next_place = b"%s %d " % (epoch, int(offset) + 1)
+        forged = stranger.bell(rung(channel, {**first, "offset": first["offset"] + 1}, "forged"))
+        for where, payload in [
+            (channel, forged),
+            (channel, next_place + rest),  # the same message once more, at the next place
+            (channel, next_place + rest.replace(first_key.encode(), first_key.encode()[::-1])),
+            (elsewhere, genuine),
+            (channel, pickle.dumps(Bomb())),
+            (channel, b""),
+        ]:
+            await rope.publish(f"krin:{{{where}}}", payload)
+        await rope.publish("krin:all", pickle.dumps(Bomb()))
+
+        key, elsewhere_key = new_key(), new_key()
+        assert "result" in await publish(other, channel, key)
+        assert "result" in await publish(other, elsewhere, elsewhere_key)
+        await reader.sees(key, within_s=RECOVERS_S)
+        await second.sees(elsewhere_key, within_s=RECOVERS_S)
+        assert reader.keys == [first_key, key]
+        assert second.keys == [elsewhere_key]
+    after = await rejected_bells(node)
+    assert sum(after.values()) - sum(before.values()) == 7
+    assert after["malformed"] - before["malformed"] == 2
+    assert (await health(node))["status"] == "OK"
+
+
+class Bomb:
+    """What a pickle does when it is loaded: here, end the process."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (1,)
+
+
+async def test_row_26_a_position_older_than_what_is_kept_is_never_partly_replayed(cluster: Cluster) -> None:
+    node, other = cluster.nodes
+    channel = new_channel("recoverable")
+    size = DEFAULTS["custom"].history_size
+    async with Reader.at(node, channel) as reader, connected(other) as wire:
+        first = new_key()
+        assert "result" in await publish(other, channel, first)
+        await reader.sees(first, within_s=RECOVERS_S)
+        reader.cut()
+        keys = [new_key() for _ in range(size + 1)]
+        for start in range(0, len(keys), 200):
+            sent = await replies(wire, [publish_command(channel, key) for key in keys[start : start + 200]])
+            assert all("result" in reply for reply in sent if reply)
+        for at in (node, other):
+            reader.epoch, reader.offset = reader.seen[0][0], reader.seen[0][1]
+            await reader.connect(at)
+            assert (reader.recovered, reader.reason) == (False, "offset_too_old")
+            assert reader.offset == size + 2
+            reader.cut()
+    assert reader.keys == [first]
 
 
 @pytest.mark.parametrize("promise", ["durable", "recoverable", "latest"])

@@ -16,7 +16,8 @@ import pytest
 import pytest_asyncio
 from clock import ManualClock
 from doubles import publication
-from redis_bench import running_redis_broker
+from redis_bench import hub_user, running_broker, running_redis_broker
+from redis_cluster import RedisCluster, missing_redis_7, redis_cluster
 
 from hub.brokers.base import Broker, Recovered
 from hub.brokers.local import IDEMPOTENCY_WINDOW_S, MAX_CHANNELS, SWEEP_INTERVAL_S, LocalBroker
@@ -143,13 +144,42 @@ async def redis_broker() -> AsyncIterator[Bench]:
         yield Bench(broker, clock, pass_time, delivered)
 
 
-Factory = Callable[[], AbstractAsyncContextManager[Bench]]
-FACTORIES: dict[str, Factory] = {"local": local_broker, "redis": redis_broker}
+@asynccontextmanager
+async def cluster_broker(cluster: RedisCluster | None) -> AsyncIterator[Bench]:
+    if cluster is None:
+        pytest.skip(missing_redis_7() or "")
+    delivered: list[Publication] = []
+    cluster.forget()
+    servers = [f"redis://127.0.0.1:{server.port}" for server in cluster.masters]
+    as_user = cluster.url.replace("://", "://krin:PASSWORD@")
+    async with running_broker(as_user, delivered.append, servers=servers) as (broker, clock, pass_time):
+        yield Bench(broker, clock, pass_time, delivered)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cluster() -> AsyncIterator[RedisCluster | None]:
+    """One for all tests; none where it cannot be."""
+    if missing_redis_7() is not None:
+        yield None
+        return
+    async with redis_cluster() as started:
+        for server in started.masters:
+            for words in hub_user():
+                server.ask(*words)
+        yield started
+
+
+Factory = Callable[[RedisCluster | None], AbstractAsyncContextManager[Bench]]
+FACTORIES: dict[str, Factory] = {
+    "local": lambda cluster: local_broker(),
+    "redis": lambda cluster: redis_broker(),
+    "redis cluster": cluster_broker,
+}
 
 
 @pytest_asyncio.fixture(params=sorted(FACTORIES))
-async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
-    async with FACTORIES[request.param]() as made:
+async def bench(request: pytest.FixtureRequest, cluster: RedisCluster | None) -> AsyncIterator[Bench]:
+    async with FACTORIES[request.param](cluster) as made:
         yield made
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from hub.bootstrap import make_tokens
 from hub.clock import SystemClock
-from hub.config import ConfigError, load
+from hub.config import ConfigError, UnsafeConfig, load
 from hub.namespaces import DEFAULTS
+from hub.redis_url import servers
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -150,3 +151,59 @@ def test_a_key_file_of_another_kind_is_refused_at_start(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError):
         make_tokens(settings, SystemClock())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://cache:6379/0",
+        "rediss://10.0.0.5",
+        "redis+cluster://user@c1,c2:7001",
+        "redis+cluster://127.0.0.1:7000,c2:7001",
+        "redis://:@cache",
+    ],
+)
+def test_c71_a_redis_of_another_machine_without_a_password_is_refused_unless_that_is_wanted(
+    tmp_path: Path, url: str
+) -> None:
+    with pytest.raises(UnsafeConfig, match="password"):
+        load(redis_url=url)
+    wanted = tmp_path / "krin.toml"
+    wanted.write_text("[redis]\nallow_insecure = true\n")
+
+    assert load(wanted, redis_url=url).redis_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://127.0.0.1:6379/0",
+        "redis://localhost",
+        "redis://[::1]:6379",
+        "unix:///run/redis.sock",
+        "redis://user:secret@cache",
+        "rediss://cache/0?password=secret",
+        "redis+cluster://user:secret@c1:7000,c2:7001",
+        "redis+cluster://127.0.0.1:7000,127.0.0.1:7001",
+    ],
+)
+def test_a_redis_of_this_machine_or_with_a_password_is_accepted(url: str) -> None:
+    assert load(redis_url=url).redis_url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["http://cache", "cache:6379", "redis+cluster://user:secret@c1,,c2", "redis+cluster://"]
+)
+def test_what_is_no_redis_url_is_refused_without_naming_its_password(url: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        load(redis_url=url)
+
+    assert "secret" not in str(refusal.value)
+
+
+def test_a_cluster_url_names_each_of_its_servers() -> None:
+    assert servers("rediss+cluster://u:p@c1:7000,[::1]:7001,c3") == [
+        "rediss://u:p@c1:7000/",
+        "rediss://u:p@[::1]:7001/",
+        "rediss://u:p@c3/",
+    ]

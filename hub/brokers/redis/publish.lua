@@ -1,19 +1,21 @@
 -- Publishes messages to recoverable and latest channels: idempotency, offset and epoch, history, expiry, PUBLISH.
 -- All or nothing for each channel, because a script runs alone.
 --
--- KEYS[1]  a key of the first channel, for routing
--- ARGV     run id of this server, an epoch for histories that begin here, then per channel:
+-- KEYS[1]  the base of the first channel. No such key exists, on purpose: while its slot moves to another server a
+--          cluster then refuses the script as a whole, and no channel is half here and half there.
+-- ARGV     PUBLISH or SPUBLISH, run id of this server, an epoch for histories that begin here, then per channel:
 --          name, mode (h history, l latest, n nothing), how many messages or keys are kept, ttl in seconds, count,
---          then per message:
+--          seal, then per message:
 --          blob, key, idempotency key ('' for none), hash, timestamp
 -- Answers per channel {epoch, answer...}; an answer is an offset, {offset, timestamp, epoch} for a repeated key,
 -- or 0 for a key that came with another message.
-local run, fresh = ARGV[1], ARGV[2]
-local position, answers = 3, {}
+local tell, run, fresh = ARGV[1], ARGV[2], ARGV[3]
+local position, answers = 4, {}
 while position <= #ARGV do
   local name, mode = ARGV[position], ARGV[position + 1]
   local size, ttl, count = tonumber(ARGV[position + 2]), ARGV[position + 3], tonumber(ARGV[position + 4])
-  position = position + 5
+  local seal = ARGV[position + 5]
+  position = position + 6
   local base = 'krin:{' .. name .. '}'
   local head = redis.call('HMGET', base .. ':m', 'e', 'o', 'r')
   local epoch, top = head[1], tonumber(head[2] or '0')
@@ -23,13 +25,15 @@ while position <= #ARGV do
     redis.call('DEL', base .. ':h', base .. ':l')
     redis.call('HSET', base .. ':m', 'e', epoch, 'r', run)
   end
-  local answer, blobs, first = {epoch}, {}, top + 1
-  for _ = 1, count do
+  local answer, all, blobs, skipped, first = {epoch}, {}, {}, {}, top + 1
+  for number = 0, count - 1 do
     local blob, key, idempotency = ARGV[position], ARGV[position + 1], ARGV[position + 2]
     local hash, timestamp = ARGV[position + 3], ARGV[position + 4]
     position = position + 5
+    all[#all + 1] = blob
     local known = idempotency ~= '' and redis.call('HMGET', base .. ':i:' .. idempotency, 'h', 'o', 't', 'e')
     if known and known[1] then
+      skipped[#skipped + 1] = number
       if known[1] == hash then
         answer[#answer + 1] = {tonumber(known[2]), tonumber(known[3]), known[4]}
       else
@@ -43,11 +47,11 @@ while position <= #ARGV do
         local values = base .. ':l'
         if redis.call('HSET', values, key, top .. ' ' .. blob) == 1 and redis.call('HLEN', values) > size then
           -- One key too many: the value that is longest unchanged goes.
-          local all, oldest, oldest_offset = redis.call('HGETALL', values), nil, nil
-          for i = 1, #all, 2 do
-            local offset = tonumber(string.match(all[i + 1], '^%d+'))
+          local stored, oldest, oldest_offset = redis.call('HGETALL', values), nil, nil
+          for i = 1, #stored, 2 do
+            local offset = tonumber(string.match(stored[i + 1], '^%d+'))
             if not oldest_offset or offset < oldest_offset then
-              oldest, oldest_offset = all[i], offset
+              oldest, oldest_offset = stored[i], offset
             end
           end
           redis.call('HDEL', values, oldest)
@@ -70,7 +74,9 @@ while position <= #ARGV do
     elseif mode == 'l' then
       redis.call('EXPIRE', base .. ':l', 604800)
     end
-    redis.call('PUBLISH', base, epoch .. ' ' .. first .. ' ' .. table.concat(blobs))
+    -- All of them, also the repeats: the seal is over all.
+    local payload = epoch .. ' ' .. first .. ' ' .. table.concat(skipped, ',') .. ' ' .. seal .. table.concat(all)
+    redis.call(tell, base, payload)
   end
   answers[#answers + 1] = answer
 end
