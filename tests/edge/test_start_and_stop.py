@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil  # type: ignore[import-untyped]  # its stubs are a package of their own
 import pytest
-from processes import krin, running
+from processes import HubProcess, krin, running
 from sockets import PATIENCE_S, RawSocket, peer
 
 UPDATE = [{"specialist_id": "s1"}]
@@ -105,6 +106,14 @@ def test_a_wrong_environment_variable_is_refused_without_a_traceback(tmp_path: P
     assert done.returncode != 0
     assert "KRIN_PORT" in done.stderr or "--port" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_c71_a_redis_elsewhere_without_a_password_ends_the_start_with_exit_code_3(tmp_path: Path) -> None:
+    done = krin("serve", "--port", "0", "--data-dir", str(tmp_path / "data"), "--redis-url", "redis://cache:6379")
+
+    assert done.returncode == 3
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "password" in done.stderr
 
 
 async def test_a_second_start_finds_what_the_first_one_left(tmp_path: Path) -> None:
@@ -285,3 +294,35 @@ def test_check_says_what_is_wrong_and_ends_with_it(tmp_path: Path) -> None:
     assert good.returncode == 0
     assert bad.returncode != 0
     assert "Traceback" not in good.stderr + bad.stderr
+
+
+async def test_a_local_redis_that_is_killed_is_started_again_and_the_workers_go_on(tmp_path: Path) -> None:
+    with running(tmp_path / "data", "--workers", "2", "--drain-timeout", "0") as hub:
+        token = hub.token("ann")
+        [first] = local_redis_of(hub)
+        async with peer(hub, token) as client, peer(hub, token) as publisher:
+            await client.ask("subscribe", channel="custom:x")
+            before = await publisher.publish("custom:x")
+            await client.until_offset("custom:x", before["offset"])
+            first.kill()
+
+            async with asyncio.timeout(30):
+                while True:
+                    reply = await publisher.ask(
+                        "publish", channel="custom:x", message={"type": "NOTE", "data": {"text": "back"}}
+                    )
+                    if "result" in reply:
+                        break
+                    assert reply["error"]["temporary"]
+                    await asyncio.sleep(0.05)
+                after = reply["result"]
+                while not any(each.get("epoch") == after["epoch"] for each in client.messages):
+                    await asyncio.sleep(0.05)
+        [second] = local_redis_of(hub)
+    assert second.pid != first.pid
+    assert after["epoch"] != before["epoch"]
+
+
+def local_redis_of(hub: HubProcess) -> list[psutil.Process]:
+    children = psutil.Process(hub.process.pid).children()
+    return [child for child in children if child.name() == "redis-server"]
