@@ -118,7 +118,7 @@ class Lockout:
 
         It makes no difference whether the account exists.
         """
-        account, address = account[:MAX_NAME], party(address)
+        account, address = account[:MAX_NAME].replace("\0", "\ufffd"), party(address)  # Postgres keeps no NUL
         known = (account, address) in self._known
         counters = self._counters(account, address, known=known)
         wait = max(counter.wait_s(self._clock.monotonic()) for counter in counters)

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from hub.bootstrap import Hub, make_tokens, open_database, open_hub
+from hub.bootstrap import Hub, make_sealer, make_tokens, open_database, open_hub
 from hub.caller import SYSTEM
 from hub.cli.shared import err, node_options, run, serve_options, settings_of
 from hub.clock import SystemClock
@@ -148,6 +148,8 @@ def check(**options: Any) -> None:
         table.add_row("configuration", "ok", f"{len(settings.namespaces)} namespaces")
         make_tokens(settings, SystemClock())
         table.add_row("signing key", "ok", settings.auth.algorithm)
+        make_sealer(settings)
+        table.add_row("encryption key", "ok", settings.auth.encryption_key_file or "of the data folder")
         table.add_row("tls", "ok", "off" if tls_context(settings) is None else "1.3")
         bind(settings).close()
         table.add_row("address", "ok", f"{settings.host}:{settings.port}")

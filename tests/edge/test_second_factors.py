@@ -185,6 +185,34 @@ async def test_c46_a_weak_password_is_422_and_a_megabyte_never_reaches_the_hash(
         assert new not in changed.text
 
 
+async def test_c48_the_eleventh_wrong_password_is_told_when_to_come_back(
+    hub: Any, http: httpx.AsyncClient, trader: Person
+) -> None:
+    await trader.token()
+    tries = [await trader.login("wrong") for _ in range(11)]
+
+    assert [each.status_code for each in tries] == [401] * 10 + [429]
+    assert 0 < int(tries[-1].headers["retry-after"]) <= 10
+    assert (await trader.login()).status_code == 429
+    assert (await Person(hub, http, "dashboard").login()).status_code == 200
+
+
+@pytest.mark.parametrize("change", ["password", "second factor"])
+async def test_c44_what_changes_how_one_signs_in_ends_the_other_sessions_and_not_ones_own(
+    hub: Any, trader: Person, change: str
+) -> None:
+    token, other = await trader.token(), await trader.token()
+    async with peer(hub, token) as mine, peer(hub, other) as theirs:
+        if change == "password":
+            body = {"old_password": PASSWORD, "new_password": "a loud horse in the sun"}
+            assert (await trader.post("/v1/auth/password", token, body)).status_code == 200
+        else:
+            await trader.enrol(token)
+
+        assert await theirs.until_closed() == 4001
+        assert "result" in await mine.ask("subscribe", channel=f"custom:{trader.name}")
+
+
 @pytest.mark.parametrize("body", [{"otp": "12345"}, {"otp": "12345a"}, {"otp": 123456}, {"otp": "123456\n"}, {"recovery_code": "x" * 65}, {"code": "123456"}])  # fmt: skip
 async def test_what_cannot_be_a_code_is_schema_invalid(trader: Person, body: dict[str, Any]) -> None:
     refused = await trader.login(**body)

@@ -149,6 +149,13 @@ def test_c48_names_and_addresses_without_end_do_not_stay_in_memory() -> None:
     assert max(len(each.user) for each in door.events) <= lockout.MAX_NAME
 
 
+def test_a_name_that_no_table_could_hold_is_reported_as_one_that_can_be_written_down() -> None:
+    door = Door()
+    door.wrong("a\0b", "10.0.0.1")
+
+    assert [each.user for each in door.events] == ["a\ufffdb"]
+
+
 @given(st.lists(st.floats(0, 2000), max_size=60), st.sampled_from([ACCOUNT, ADDRESS, NODE]))
 def test_c48_a_wait_is_never_longer_than_the_longest_and_ends_when_it_said(
     gaps: list[float], limit: lockout.Limit
