@@ -9,11 +9,12 @@ import secrets
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from processes import krin
+from processes import krin, running
 from sockets import Metrics, RawSocket, peer, unique
 
 PASSWORD = "a quiet horse in the rain"
@@ -162,19 +163,21 @@ async def test_a_body_without_end_is_refused_as_soon_as_it_is_too_long(hub: Any,
     assert memory.grown_mib < 16
 
 
-async def test_c25_fifty_sign_ins_at_once_do_not_stop_the_hub(hub: Any, http: httpx.AsyncClient) -> None:
-    async with peer(hub, hub.token("ann")) as client:
-        signing_in = [
-            asyncio.create_task(http.post("/v1/auth/login", json={"name": f"nobody-{number}", "password": "wrong"}))
-            for number in range(50)
-        ]
-        slowest = 0.0
-        while not all(each.done() for each in signing_in):
-            started = time.monotonic()
-            await client.ask("unsubscribe", channel="custom:never")
-            slowest = max(slowest, time.monotonic() - started)
-            await asyncio.sleep(0.01)  # the pace, not a wait for a fact
-    assert {(await each).status_code for each in signing_in} <= {401, 429, 503}
+async def test_c25_fifty_sign_ins_at_once_do_not_stop_the_hub(tmp_path: Path) -> None:
+    """On a hub of its own: what detects threats takes this for what it is."""
+    with running(tmp_path / "data") as own:
+        async with httpx.AsyncClient(base_url=own.url, timeout=30) as http, peer(own, own.token("ann")) as client:
+            signing_in = [
+                asyncio.create_task(http.post("/v1/auth/login", json={"name": f"nobody-{number}", "password": "wrong"}))
+                for number in range(50)
+            ]
+            slowest = 0.0
+            while not all(each.done() for each in signing_in):
+                started = time.monotonic()
+                await client.ask("unsubscribe", channel="custom:never")
+                slowest = max(slowest, time.monotonic() - started)
+                await asyncio.sleep(0.01)  # the pace, not a wait for a fact
+        assert {(await each).status_code for each in signing_in} <= {401, 429, 503}
     assert slowest < 0.5
 
 
