@@ -11,9 +11,10 @@ from redis.exceptions import RedisError, ResponseError
 from hub.brokers.base import Deliver, Recovered
 from hub.brokers.redis.mirror import Mirror
 from hub.brokers.redis.payloads import Payloads, base, channel_of
+from hub.brokers.redis.publishing import Pending
 from hub.brokers.redis.refusals import away
 from hub.brokers.redis.seals import NotSealed, Seals, Seen
-from hub.brokers.redis.server import Pending, Server
+from hub.brokers.redis.server import Server
 from hub.brokers.redis.slots import Cluster, OneServer, Topology
 from hub.clock import Clock
 from hub.guard.events import Report, SecurityEvent

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from importlib import resources
 from typing import Any, Protocol
 
@@ -20,39 +20,25 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
-    AskError,
-    ClusterDownError,
-    MasterDownError,
-    MovedError,
     RedisError,
     ResponseError,
-    TryAgainError,
 )
 
-from hub.brokers.redis.mirror import mode, read_arguments
+from hub.brokers.redis.mirror import read_arguments
 from hub.brokers.redis.payloads import Payloads, base
-from hub.brokers.redis.refusals import away, moving, refuse, unknown
+from hub.brokers.redis.publishing import COMMAND_TIMEOUT_S, MOVED, Pending, Pipeline
 from hub.clock import Clock
 from hub.namespaces import Namespace
-from hub.publication import Publication
 from hub.redis_url import is_local
-from protocol.errors import ErrorCode, HubError
-from protocol.messages import Published
 
 logger = logging.getLogger("krin.redis")
 
-COMMAND_TIMEOUT_S = 0.5
 READ_TIMEOUT_S = 2.0
 PROBE_INTERVAL_S = 1.0
 DEAF_AFTER_S = 2.0
 RETRY_S = (0.05, 1.0)  # first and longest pause between attempts to connect
-MAX_PENDING = 20_000
-MAX_BATCH = 1000
-MAX_BATCH_BYTES = 1024 * 1024
 SUBSCRIBE_BATCH = 512
 READ_BATCH = 64
-MOVED = (MovedError, AskError, TryAgainError, ClusterDownError, MasterDownError)
-"""A server's word that it does not answer for this slot, now or any more: nothing was done."""
 
 # First versions of each line that are free of CVE-2025-49844 (code execution through Lua) and CVE-2025-21605.
 MENDED = {(6, 2): 20, (7, 2): 11, (7, 4): 6, (8, 0): 4, (8, 2): 2}
@@ -80,30 +66,11 @@ class Owner(Protocol):
         """Read these channels from it. Raises RedisError, OSError."""
 
 
-class Pending:
-    """A publish on its way. `future` is its publisher's."""
-
-    __slots__ = ("future", "idempotency_key", "policy", "publication")
-
-    def __init__(
-        self,
-        publication: Publication,
-        policy: Namespace,
-        idempotency_key: str | None,
-        future: asyncio.Future[Published],
-    ) -> None:
-        self.publication = publication
-        self.policy = policy
-        self.idempotency_key = idempotency_key
-        self.future = future
-
-
 class Server:
     """`sharded`: it is part of a cluster, where every channel and every key belongs to the server of its slot."""
 
     def __init__(self, url: str, owner: Owner, *, sharded: bool, payloads: Payloads, clock: Clock) -> None:
         self._owner = owner
-        self._sharded = sharded
         self._payloads = payloads
         self._clock = clock
         options: dict[str, Any] = {
@@ -126,9 +93,7 @@ class Server:
         self._publish_script = _script("publish.lua")
         self._read_script = _script("read.lua")
         self._publish_sha = self._read_sha = self._run_id = ""
-        self._pending: deque[Pending] = deque()
-        self._bells: deque[tuple[str, str, bytes]] = deque()
-        self._wake = asyncio.Event()
+        self._pipeline = Pipeline(payloads, sharded=sharded, moved=owner.moved)
         self._changes: deque[tuple[str, str]] = deque()
         self._changed = asyncio.Event()
         self._to_read: asyncio.Queue[str] = asyncio.Queue()
@@ -138,19 +103,15 @@ class Server:
         self._pause = RETRY_S[0]
         self.available = False
         self.reconnects = 0
-        self.round_trips = 0
 
     # --- what the broker wants of it ---
 
     def publish(self, pending: Pending) -> None:
         """Raises HubError(overloaded)."""
-        if len(self._pending) >= MAX_PENDING:
-            raise HubError(ErrorCode.OVERLOADED, "too many publishes are waiting", retry_after_ms=100)
-        self._pending.append(pending)
-        self._wake.set()
+        self._pipeline.publish(pending)
 
     def tell(self, where: str, payload: bytes) -> None:
-        self._ring(self._tell, where, payload)
+        self._pipeline.tell(self._tell, where, payload)
 
     def subscribe(self, names: Iterable[str]) -> None:
         self._change(self._join, names)
@@ -259,20 +220,20 @@ class Server:
 
     async def _session(self, publishing: AbstractConnection, listening: AbstractConnection) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._publish_all(publishing), name="redis publisher")
+            group.create_task(
+                self._pipeline.run(publishing, sha=self._publish_sha, run_id=self._run_id), name="redis publisher"
+            )
             group.create_task(self._listen_all(listening), name="redis listener")
             group.create_task(self._change_all(listening), name="redis subscriptions")
             group.create_task(self._read_all(), name="redis reads")
             group.create_task(self._probe_all(), name="redis probe")
 
     def _lost(self) -> None:
-        """The session ended: what was under way has an unknown outcome, what waited is refused."""
+        """The session ended."""
         if self.available:
             self.available = False
             self.reconnects += 1
-        refuse((waiting.future for waiting in self._pending), away())
-        self._pending.clear()
-        self._bells.clear()
+        self._pipeline.give_up()
         while not self._to_read.empty():
             self._to_read.get_nowait()
         self._owner.lost(self)
@@ -280,7 +241,7 @@ class Server:
     async def _probe_all(self) -> None:
         """Publish to ourselves through the normal path; hearing nothing means deaf, whatever TCP says."""
         while True:
-            self._ring("PUBLISH", self._probe, b"")
+            self._pipeline.tell("PUBLISH", self._probe, b"")
             await self._clock.sleep(PROBE_INTERVAL_S)
             silence = self._clock.monotonic() - self._heard_at
             if silence > DEAF_AFTER_S:
@@ -297,83 +258,6 @@ class Server:
             while not self._to_read.empty() and len(channels) < READ_BATCH:
                 channels.add(self._to_read.get_nowait())
             await self._owner.read(self, channels)
-
-    # --- publishing ---
-
-    def _ring(self, command: str, where: str, payload: bytes) -> None:
-        if len(self._bells) < MAX_PENDING:  # a lost bell costs latency, never data
-            self._bells.append((command, where, payload))
-            self._wake.set()
-
-    async def _publish_all(self, connection: AbstractConnection) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._pending or self._bells:
-                batch = self._next_batch()
-                bells = [self._bells.popleft() for _ in range(min(len(self._bells), MAX_BATCH))]
-                try:
-                    async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                        await self._round_trip(connection, batch, bells)
-                finally:
-                    refuse((waiting.future for waiting in batch), unknown())
-
-    def _next_batch(self) -> list[Pending]:
-        batch: list[Pending] = []
-        size = 0
-        while self._pending and len(batch) < MAX_BATCH and size < MAX_BATCH_BYTES:
-            batch.append(self._pending.popleft())
-            size += len(batch[-1].publication.body)
-        return batch
-
-    async def _round_trip(
-        self, connection: AbstractConnection, batch: list[Pending], bells: list[tuple[str, str, bytes]]
-    ) -> None:
-        groups: dict[str, list[Pending]] = {}
-        for waiting in batch:
-            groups.setdefault(waiting.publication.channel, []).append(waiting)
-        # One script call for all, or, where channels have slots, one for each.
-        calls = [{channel: group} for channel, group in groups.items()] if self._sharded else [groups] if groups else []
-        commands: list[Iterable[Any]] = [*bells]
-        for call in calls:
-            commands.append(("EVALSHA", self._publish_sha, 1, base(next(iter(call))), *self._arguments(call)))
-        await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-        answers = [await self._answer(connection) for _ in commands]
-        self.round_trips += 1
-        for call, answer in zip(calls, answers[len(bells) :], strict=True):
-            if isinstance(answer, ResponseError):
-                refuse((waiting.future for group in call.values() for waiting in group), moving())
-            else:
-                for group, placed in zip(call.values(), answer, strict=True):
-                    _settle(group, placed)
-
-    async def _answer(self, connection: AbstractConnection) -> Any:
-        """One answer, or the server's word that the slot is not its own; every other error ends the session."""
-        try:
-            return await connection.read_response(disable_decoding=True)
-        except MOVED as error:
-            self._owner.moved()
-            return error
-
-    def _arguments(self, groups: dict[str, list[Pending]]) -> Iterator[Any]:
-        yield from (self._tell, self._run_id, secrets.token_urlsafe(6))
-        for channel, group in groups.items():
-            policy = group[0].policy
-            size = policy.max_keys if policy.latest else policy.history_size
-            blobs = [self._payloads.pack(waiting.publication) for waiting in group]
-            seal = self._payloads.batch_seal(channel, b"".join(blobs))
-            yield from (channel, mode(policy), size, policy.history_ttl_s, len(group), seal)
-            for waiting, blob in zip(group, blobs, strict=True):
-                publication = waiting.publication
-                key = waiting.idempotency_key
-                yield blob
-                yield publication.key or ""
-                if key is None:
-                    yield from ("", "")
-                else:
-                    yield f"{len(publication.publisher or '')}:{publication.publisher}:{key}"
-                    yield publication.body_hash()
-                yield publication.timestamp
 
     # --- listening ---
 
@@ -413,29 +297,6 @@ class Server:
             self.available = True
             logger.info("Redis is there")
             self._owner.arrived(self)
-
-
-def _settle(group: list[Pending], answer: list[Any]) -> None:
-    epoch = answer[0].decode()
-    for waiting, placed in zip(group, answer[1:], strict=True):
-        future = waiting.future
-        if future.done():
-            continue
-        channel = waiting.publication.channel
-        if isinstance(placed, list):
-            offset, timestamp, first_epoch = placed
-            future.set_result(
-                Published(
-                    channel=channel, epoch=first_epoch.decode(), offset=offset, timestamp=timestamp, duplicate=True
-                )
-            )
-        elif placed == 0:
-            future.set_exception(
-                HubError(ErrorCode.IDEMPOTENCY_CONFLICT, "this idempotency_key was used for another message")
-            )
-        else:
-            timestamp = waiting.publication.timestamp
-            future.set_result(Published(channel=channel, epoch=epoch, offset=placed, timestamp=timestamp))
 
 
 def known_holes(version: str) -> str | None:

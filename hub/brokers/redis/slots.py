@@ -14,7 +14,8 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
-from hub.brokers.redis.server import COMMAND_TIMEOUT_S, READ_TIMEOUT_S, RETRY_S, Server
+from hub.brokers.redis.publishing import COMMAND_TIMEOUT_S
+from hub.brokers.redis.server import READ_TIMEOUT_S, RETRY_S, Server
 from hub.clock import Clock
 from hub.redis_url import at, servers
 
