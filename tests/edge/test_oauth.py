@@ -395,7 +395,8 @@ async def test_c52_of_two_who_show_a_code_at_once_one_gets_tokens_at_most(spa: A
     code = await spa.code()
     answers = await asyncio.gather(*(spa.exchange(code) for _ in range(6)))
 
-    assert sorted(each.status_code for each in answers) == [200] + [400] * 5
+    # Nobody does if the second is noticed before the first has got them.
+    assert sorted(each.status_code for each in answers)[1:] == [400] * 5
 
 
 # --- clients and refresh tokens

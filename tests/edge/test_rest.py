@@ -251,8 +251,9 @@ async def test_a_refresh_token_works_once_and_its_reuse_ends_the_whole_family(
     assert len({first, second["refresh_token"], third["refresh_token"]}) == 3
     assert (reused.status_code, reused.json()["error"]) == (400, "invalid_grant")
     assert (after.status_code, after.json()["error"]) == (400, "invalid_grant")
-    async with peer(hub, second["access_token"]) as client:
-        assert "result" in await client.ask("subscribe", channel="team:alpha")
+    async with asyncio.timeout(5):
+        while (await http.get("/v1/channels", headers=bearer(second["access_token"]))).status_code != 401:
+            await asyncio.sleep(0.05)
 
 
 async def test_two_refreshes_at_the_same_moment_give_one_token_at_most(
@@ -262,7 +263,8 @@ async def test_two_refreshes_at_the_same_moment_give_one_token_at_most(
     form = {"grant_type": "refresh_token", "refresh_token": response.json()["data"]["refresh_token"]}
     answers = await asyncio.gather(*(http.post("/oauth/token", data=form) for _ in range(8)))
 
-    assert sorted(each.status_code for each in answers) == [200] + [400] * 7
+    # Nobody gets one if the second is noticed before the first has got it.
+    assert sorted(each.status_code for each in answers)[1:] == [400] * 7
 
 
 async def test_a_refresh_token_is_no_access_token(hub: Any, http: httpx.AsyncClient, dana: str) -> None:
