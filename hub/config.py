@@ -126,6 +126,7 @@ class RetentionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     def by_table(self) -> dict[str, int]:
         days = {
             "refresh_tokens": self.sign_in_days,
+            "authorization_codes": self.sign_in_days,
             "api_keys": self.api_key_days,
             "ai_enhanced_sessions": self.session_days,
             "specialist_coordination": self.coordination_days,

@@ -10,22 +10,22 @@ from storage.audit import AuditEntry
 from storage.database import Database
 from storage.messages import MessageLog
 
-BATCH_ROWS = 5_000  # per statement, so that each stays far below the statement timeout
 LOCK = 0x6B72_7265  # one node at a time
-# Rows older than $1, by the column that says how old they are.
-OLD: Mapping[str, str] = {
-    "refresh_tokens": "expires_at < $1",
-    "api_keys": "least(expires_at, revoked_at) < $1",
-    "ai_enhanced_sessions": "expires_at < $1",
-    "specialist_coordination": "timestamp < $1",
-    "privacy_requests": "completed_at < $1",
-    "legal_holds": "hold_until < $1::timestamptz",
-    "day_keys": "day < $1::timestamptz",
+# What is older than $1, by the date that says how old it is.
+EXPIRE: Mapping[str, str] = {
+    "refresh_tokens": "DELETE FROM refresh_tokens WHERE expires_at < $1",
+    "authorization_codes": "DELETE FROM authorization_codes WHERE expires_at < $1",
+    "api_keys": "DELETE FROM api_keys WHERE least(expires_at, revoked_at) < $1",
+    "ai_enhanced_sessions": "DELETE FROM ai_enhanced_sessions WHERE expires_at < $1",
+    "specialist_coordination": "DELETE FROM specialist_coordination WHERE timestamp < $1",
+    "privacy_requests": "DELETE FROM privacy_requests WHERE completed_at < $1",
+    "legal_holds": "DELETE FROM legal_holds WHERE hold_until < $1::timestamptz",
+    "day_keys": "DELETE FROM day_keys WHERE day < $1::timestamptz",
 }
 
 
 class Retention:
-    """`days`: table -> for how many days after the date of `OLD`; a table that is not named is kept for ever.
+    """`days`: table -> for how many days after the date in `EXPIRE`; a table that is not named is kept for ever.
     `message_days`: namespace -> days for the messages of its channels."""
 
     def __init__(
@@ -46,12 +46,9 @@ class Retention:
                 return {}
             deleted: dict[str, int] = {}
             for table, days in self._days.items():
-                query = (
-                    f"DELETE FROM {table} WHERE ctid = ANY (ARRAY("
-                    f"SELECT ctid FROM {table} WHERE {OLD[table]} LIMIT {BATCH_ROWS}))"
-                )
-                while rows := int((await session.execute(query, now - timedelta(days=days))).rpartition(" ")[2]):
-                    deleted[table] = deleted.get(table, 0) + rows
+                status = await session.execute(EXPIRE[table], now - timedelta(days=days))
+                if rows := int(status.rpartition(" ")[2]):
+                    deleted[table] = rows
             for namespace, days in self._message_days.items():
                 before_ms = int((now - timedelta(days=days)).timestamp() * 1000)
                 for channel in await self._log.channels(f"{namespace}:"):

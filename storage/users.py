@@ -295,10 +295,6 @@ class RefreshTokens:
         rows = await self._db.fetch(query, subject, now)
         return [(SignIn(family=row[0], amr=row[1], auth_time=row[2]), row[3]) for row in rows]
 
-    async def sweep(self, *, now: datetime) -> int:
-        """Forget expired tokens; answer how many."""
-        return int((await self._db.execute("DELETE FROM refresh_tokens WHERE expires_at <= $1", now)).split()[-1])
-
 
 async def _revoke(
     connection: Any,

@@ -13,7 +13,7 @@ from storage.consents import Consents
 from storage.database import Database
 from storage.messages import MessageLog, NewMessage
 from storage.privacy import ERASURES, EXPORTS, IMPERSONAL, Privacy, business_days
-from storage.retention import OLD, Retention
+from storage.retention import EXPIRE, Retention
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOLD = {"orders": 1827, "fills": 1827}
@@ -117,7 +117,7 @@ async def test_c89_what_has_outlived_its_time_goes_and_the_report_says_how_many(
 
 
 async def test_c89_every_window_is_a_statement_that_postgres_understands(db: Database, log: MessageLog) -> None:
-    assert await Retention(db, log, days=dict.fromkeys(OLD, 1), message_days={}).apply(NOW) == {}
+    assert await Retention(db, log, days=dict.fromkeys(EXPIRE, 1), message_days={}).apply(NOW) == {}
 
 
 async def test_c90_consent_is_asked_for_given_and_withdrawn_in_versions(db: Database) -> None:
