@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
+from processes import HubProcess, running
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    """Of its own: at the one that all share, other tests give this address a bad name."""
+    with running(tmp_path_factory.mktemp("audited")) as own:
+        yield own
 
 
 async def audit(http: httpx.AsyncClient, method: str, path: str, **given: Any) -> tuple[int, dict[str, Any], str]:
