@@ -270,7 +270,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             broker = redis
             readers.append(lambda: _measure_redis(redis))
         else:
-            broker = LocalBroker(durable.receive, clock=clock)
+            broker = LocalBroker(durable.receive, clock=clock, max_bytes=settings.limits.kept_bytes)
         durable.ring_with(broker)
         presence = PresenceService(loop, node=settings.node, announce=broker.announce, clock=clock)
         broker.listen(PRESENCE, presence.hear)

@@ -47,6 +47,7 @@ class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     connections: Positive = 19_000
     subscriptions: Positive = 1_024
     publishes_per_s: Positive = 100_000
+    kept_bytes: Annotated[int, Meta(ge=1_048_576)] = 268_435_456
     bytes_per_s: Annotated[int, Meta(ge=65_536)] = 67_108_864
     deliveries_per_s: Positive | None = None
 

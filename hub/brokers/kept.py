@@ -12,11 +12,18 @@ from hub.brokers.base import Recovered
 from hub.namespaces import Namespace
 from hub.publication import Publication
 
+OVERHEAD_BYTES = 512  # of a kept publication: the object, its strings, its place in a container
+
+
+def cost(publication: Publication) -> int:
+    """About how many bytes it takes to keep a publication: its body, and the encoding made of it for its readers."""
+    return 2 * len(publication.body) + OVERHEAD_BYTES
+
 
 class Kept:
-    """`history` is a run of consecutive offsets that ends at `offset`."""
+    """`history` is a run of consecutive offsets that ends at `offset`. `bytes` is what all that is kept costs."""
 
-    __slots__ = ("epoch", "history", "latest", "offset", "policy")
+    __slots__ = ("bytes", "epoch", "history", "latest", "offset", "policy")
 
     def __init__(self, policy: Namespace, *, epoch: str, offset: int = 0) -> None:
         self.policy = policy
@@ -24,22 +31,53 @@ class Kept:
         self.offset = offset
         self.history: deque[Publication] = deque(maxlen=policy.history_size)
         self.latest: OrderedDict[str, Publication] = OrderedDict()
+        self.bytes = 0
 
     def append(self, publication: Publication) -> None:
         """Take in the next publication; it has been placed at `offset + 1`, or further where offsets were missed."""
         if publication.offset != self.offset + 1:
-            self.history.clear()
+            self._drop_oldest(len(self.history))
         self.offset = publication.offset
         if self.policy.latest:
             key = publication.key or ""
-            self.latest.pop(
-                key, None
-            )  # to the end: a snapshot is in offset order, and the longest unchanged goes first
+            self._drop_value(key)  # to the end: a snapshot is in offset order, and the longest unchanged goes first
             self.latest[key] = publication
             if len(self.latest) > self.policy.max_keys:
-                self.latest.popitem(last=False)
+                self._drop_value(next(iter(self.latest)))
         elif self.policy.history_size:
+            if len(self.history) == self.policy.history_size:
+                self._drop_oldest(1)
             self.history.append(publication)
+        else:
+            return
+        self.bytes += cost(publication)
+
+    def skip_to(self, offset: int) -> None:
+        """Offsets up to this one were given out; what is not here of them will not come."""
+        if offset > self.offset:
+            self._drop_oldest(len(self.history))
+            self.offset = offset
+
+    def _drop_oldest(self, count: int) -> None:
+        for _ in range(count):
+            self.bytes -= cost(self.history.popleft())
+
+    def _drop_value(self, key: str) -> None:
+        if (known := self.latest.pop(key, None)) is not None:
+            self.bytes -= cost(known)
+
+    def drop_older_half(self) -> None:
+        """Make room: a reader who resumes in it is told `offset_too_old`. Latest values are the truth and stay."""
+        self._drop_oldest((len(self.history) + 1) // 2)
+
+    def restore(self, publications: list[Publication]) -> None:
+        """Fill an empty one with what was read elsewhere: oldest first, up to `offset`."""
+        if not self.policy.latest:
+            self.extend_back(publications)
+            return
+        for publication in publications:
+            self.latest[publication.key or ""] = publication
+            self.bytes += cost(publication)
 
     def extend_back(self, older: Iterable[Publication]) -> None:
         """Take in what was read of the time before the history held here: `older` ends at its beginning or later."""
@@ -48,22 +86,22 @@ class Kept:
         first = self.history[0].offset if self.history else self.offset + 1
         missing = [each for each in older if each.offset < first]
         room = self.policy.history_size - len(self.history)
-        self.history.extendleft(reversed(missing[-room:] if room else []))
+        taken = missing[-room:] if room else []
+        self.history.extendleft(reversed(taken))
+        self.bytes += sum(map(cost, taken))
 
     def expire(self, now_ms: int) -> None:
         """Forget history older than the policy's age. A latest value is the truth however old it is."""
         oldest = now_ms - self.policy.history_ttl_s * 1000
-        history = self.history
-        while history and history[0].timestamp < oldest:
-            history.popleft()
+        while self.history and self.history[0].timestamp < oldest:
+            self._drop_oldest(1)
 
     def forget(self, theirs: Callable[[str], bool]) -> None:
         """See `base.Broker.forget`."""
         found = [place for place, each in enumerate(self.history, start=1) if theirs(each.publisher or "")]
-        for _ in range(max(found, default=0)):
-            self.history.popleft()
+        self._drop_oldest(max(found, default=0))
         for key in [key for key, each in self.latest.items() if theirs(each.publisher or "")]:
-            del self.latest[key]
+            self._drop_value(key)
 
     @property
     def empty(self) -> bool:

@@ -19,6 +19,8 @@ from protocol.messages import Published
 IDEMPOTENCY_WINDOW_S = 300
 MAX_IDEMPOTENCY_KEYS = 10_000  # per channel
 MAX_CHANNELS = 100_000
+MAX_BYTES = 256 * 1024 * 1024  # of all that is kept, by default
+ROOM = 0.9  # to which part of it histories are cut when it is full
 SWEEP_INTERVAL_S = 5.0
 
 
@@ -32,23 +34,30 @@ class _Channel(Kept):
 
 
 class LocalBroker:
-    """See `base.Broker` for the contract."""
+    """See `base.Broker` for the contract. Beyond `max_bytes` the largest histories lose their older halves."""
 
     available = True
 
-    def __init__(self, deliver: Deliver, *, clock: Clock) -> None:
+    def __init__(self, deliver: Deliver, *, clock: Clock, max_bytes: int = MAX_BYTES) -> None:
         self._deliver = deliver
         self._clock = clock
         self._channels: dict[str, _Channel] = {}
         self._listened: set[str] = set()
         self._handlers: dict[str, Callable[[bytes], None]] = {}
+        self._max_bytes = max_bytes
+        self._bytes = 0  # of all channels; what expires is taken off at the next sweep
+        self._full_until = 0.0
 
     def publish(self, publication: Publication, policy: Namespace, *, idempotency_key: str | None = None) -> Published:
         channel = self._channel(publication.channel, policy)
         if idempotency_key is not None and (earlier := self._earlier(channel, publication, idempotency_key)):
             return earlier
+        if self._bytes > self._max_bytes:
+            self._make_room()
         publication.place(channel.epoch, channel.offset + 1)
+        before = channel.bytes
         channel.append(publication)
+        self._bytes += channel.bytes - before
         published = Published(
             channel=publication.channel,
             epoch=channel.epoch,
@@ -59,6 +68,27 @@ class LocalBroker:
             self._remember(channel, publication, idempotency_key, published)
         self._deliver(publication)
         return published
+
+    def _make_room(self) -> None:
+        """Whoever has most gives most. Raises HubError(overloaded) when latest values alone are too much."""
+        now = self._clock.monotonic()
+        if now < self._full_until:  # looking through all channels takes a while
+            raise _full()
+        enough = int(self._max_bytes * ROOM)
+        self._bytes = sum(kept.bytes for kept in self._channels.values())
+        while self._bytes > enough:
+            with_history = [kept for kept in self._channels.values() if kept.history]
+            if not with_history:
+                break
+            for kept in sorted(with_history, key=lambda each: each.bytes, reverse=True):
+                before = kept.bytes
+                kept.drop_older_half()
+                self._bytes -= before - kept.bytes
+                if self._bytes <= enough:
+                    return
+        if self._bytes > self._max_bytes:
+            self._full_until = now + SWEEP_INTERVAL_S
+            raise _full()
 
     def ring(self, publication: Publication) -> None:
         self._deliver(publication)
@@ -114,6 +144,7 @@ class LocalBroker:
                 idle = now - kept.touched > max(kept.policy.history_ttl_s, IDEMPOTENCY_WINDOW_S)
                 if idle and kept.empty and name not in self._listened:
                     del self._channels[name]
+            self._bytes = sum(kept.bytes for kept in self._channels.values())
 
     def _channel(self, name: str, policy: Namespace) -> _Channel:
         now = self._clock.monotonic()
@@ -146,3 +177,9 @@ class LocalBroker:
         elif len(kept.keys) >= MAX_IDEMPOTENCY_KEYS:
             kept.keys.popitem(last=False)
         kept.keys[publication.publisher, key] = (published, publication.body_hash(), self._clock.monotonic())
+
+
+def _full() -> HubError:
+    return HubError(
+        ErrorCode.OVERLOADED, "this hub's memory for messages is full", retry_after_ms=int(SWEEP_INTERVAL_S * 1000)
+    )

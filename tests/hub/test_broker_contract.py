@@ -20,7 +20,7 @@ from redis_bench import hub_user, running_broker, running_redis_broker
 from redis_cluster import RedisCluster, missing_redis_7, redis_cluster
 
 from hub.brokers.base import Broker, Recovered
-from hub.brokers.local import IDEMPOTENCY_WINDOW_S, MAX_CHANNELS, SWEEP_INTERVAL_S, LocalBroker
+from hub.brokers.local import IDEMPOTENCY_WINDOW_S, MAX_BYTES, MAX_CHANNELS, SWEEP_INTERVAL_S, LocalBroker
 from hub.clock import Clock
 from hub.namespaces import Namespace
 from hub.publication import Publication
@@ -119,10 +119,10 @@ async def answered(answer: Any) -> Any:
 
 
 @asynccontextmanager
-async def local_broker() -> AsyncIterator[Bench]:
+async def local_broker(*, max_bytes: int = MAX_BYTES) -> AsyncIterator[Bench]:
     clock = ManualClock()
     delivered: list[Publication] = []
-    broker = LocalBroker(delivered.append, clock=clock)
+    broker = LocalBroker(delivered.append, clock=clock, max_bytes=max_bytes)
     running = asyncio.create_task(broker.run())
     await clock.until_somebody_sleeps()
 
@@ -614,6 +614,7 @@ async def test_c86_a_forgotten_publisher_leaves_no_message_and_no_hole(bench: Be
     await bench.broker.forget(lambda publisher: True)
     assert (await bench.history()).messages == []
     assert (await bench.publish(text="again")).offset == 6
+    await bench.until_delivered(6)
     assert [each.offset for each in (await bench.history()).messages] == [6]
 
 
@@ -646,3 +647,33 @@ async def test_idempotency_keys_do_not_stay_for_ever() -> None:
         assert isinstance(broker, LocalBroker)
 
         assert not broker._channels["custom:x"].keys if "custom:x" in broker._channels else True
+
+
+async def test_a_node_that_is_full_takes_from_the_largest_history_and_says_so_to_who_resumes_in_it() -> None:
+    """What one channel takes must not cost the others theirs."""
+    big = Namespace(promise="recoverable", history_size=10_000)
+    async with local_broker(max_bytes=200_000) as bench:
+        small = await bench.fill(5, "custom:small", RECOVERABLE)
+        last = await bench.fill(1_000, "custom:big", big)
+        untouched = await bench.recover("custom:small", RECOVERABLE, epoch=small.epoch, offset=0)
+        recent = await bench.recover("custom:big", big, epoch=last.epoch, offset=last.offset - 50, limit=1_000)
+        old = await bench.recover("custom:big", big, epoch=last.epoch, offset=0, limit=1_000)
+
+    assert (untouched.complete, len(untouched.messages)) == (True, 5)
+    assert (recent.complete, len(recent.messages)) == (True, 50)
+    assert (old.complete, old.reason) == (False, "offset_too_old")
+
+
+async def test_a_node_that_is_full_of_latest_values_refuses_and_recovers_when_there_is_room() -> None:
+    many = Namespace(promise="latest", max_keys=10_000)
+    async with local_broker(max_bytes=100_000) as bench:
+        with pytest.raises(HubError) as refusal:
+            for number in range(1_000):
+                await bench.publish("prices:x", many, key=str(number))
+        held = len((await bench.history("prices:x", many, limit=1_000)).messages)
+        await bench.broker.forget(lambda publisher: True)
+        await bench.pass_time(SWEEP_INTERVAL_S)
+        await bench.publish("prices:x", many, key="again")
+
+    assert refusal.value.code is ErrorCode.OVERLOADED
+    assert 50 < held < 300

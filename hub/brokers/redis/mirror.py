@@ -200,7 +200,7 @@ class Mirror:
                 self.mended += 1
                 kept.append(publication)
                 self._deliver(publication)
-        kept.offset = max(kept.offset, state.offset)
+        kept.skip_to(state.offset)  # what has expired meanwhile is missed for good
 
     def _release(self, channel: str, followed: Followed, kept: Kept) -> None:
         held = sorted(followed.held, key=lambda each: each.offset)
@@ -216,15 +216,13 @@ class Mirror:
     def kept(self, channel: str, policy: Namespace, answer: list[Any]) -> Kept:
         """What `read.lua` answered."""
         epoch, top, blobs = answer[0].decode(), int(answer[1]), answer[2]
-        kept = Kept(policy, epoch=epoch, offset=top)
         if policy.latest:
             placed = [value.split(b" ", 1) for value in blobs]
-            for offset, blob in sorted(((int(offset), blob) for offset, blob in placed), key=lambda each: each[0]):
-                publication = self._payloads.unpack(channel, policy, epoch, offset, blob)
-                kept.latest[publication.key or ""] = publication
+            numbered = sorted(((int(offset), blob) for offset, blob in placed), key=lambda each: each[0])
         else:
-            for offset, blob in enumerate(blobs, start=top - len(blobs) + 1):
-                kept.history.append(self._payloads.unpack(channel, policy, epoch, offset, blob))
+            numbered = list(enumerate(blobs, start=top - len(blobs) + 1))
+        kept = Kept(policy, epoch=epoch, offset=top)
+        kept.restore([self._payloads.unpack(channel, policy, epoch, offset, blob) for offset, blob in numbered])
         return kept
 
     def _ask(self, channel: str, followed: Followed) -> None:
