@@ -165,6 +165,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     redis: RedisSettings = RedisSettings()
     namespaces: dict[str, Namespace] = msgspec.field(default_factory=lambda: dict(DEFAULTS))
 
+    def __repr__(self) -> str:
+        """Short, for logs: the addresses of Postgres and Redis hold passwords."""
+        return f"<settings of {self.node}: {self.host}:{self.port}, {self.data_dir}>"
+
     @property
     def checkpoint_file(self) -> Path:
         given = self.audit.checkpoint_file

@@ -11,7 +11,7 @@ import msgspec
 
 from hub.caller import Caller
 from hub.permissions import Permissions
-from protocol.codec import JSON, Codec, decode_error
+from protocol.codec import JSON, Codec, check_shape, decode_error
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import Call
 
@@ -73,6 +73,7 @@ class Dispatcher:
         if method is None:
             raise HubError(ErrorCode.UNKNOWN_TYPE, "no such method", path="$.method")
         self._permissions.require_method(command.method, caller)
+        check_shape(command.params, "$.params")
         return method(command.params, caller)
 
 

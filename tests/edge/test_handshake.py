@@ -48,6 +48,7 @@ async def test_an_unknown_subprotocol_is_refused(hub: Any, bystander: Peer, offe
 
 @pytest.mark.parametrize("query", ["token={t}", "a=1&token={t}", "access_token={t}", "tok%65n={t}", "TOKEN={t}"])
 async def test_a_token_in_the_address_is_refused_and_never_logged(hub: Any, query: str) -> None:
+    """C4."""
     token = hub.token("ann")
     async with RawSocket.open(hub) as raw:
         status, head = await raw.upgrade(path="/ws?" + query.format(t=token))
@@ -301,6 +302,7 @@ async def test_a_client_that_vanishes_in_the_middle_of_a_body_is_no_incident(hub
 async def test_an_odd_request_is_refused_in_http(
     hub: Any, bystander: Peer, request_text: bytes, allowed: set[int]
 ) -> None:
+    """C9 (strict HTTP), C10 (version, key and method of the upgrade), C11 (unknown paths)."""
     async with RawSocket.open(hub) as raw:
         raw.writer.write(request_text)
         status, head = await raw.response()

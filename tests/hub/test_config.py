@@ -207,3 +207,36 @@ def test_a_cluster_url_names_each_of_its_servers() -> None:
         "rediss://u:p@[::1]:7001/",
         "rediss://u:p@c3/",
     ]
+
+
+def test_c76_settings_do_not_repeat_the_secrets_they_were_given(tmp_path: Path) -> None:
+    settings = load(
+        data_dir=str(tmp_path), database_url="postgresql://krin:canary@db/krin", redis_url="redis://:canary@cache"
+    )
+    assert "canary" not in repr(settings)
+    assert "canary" not in f"{settings!s} {settings}"
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ('[security]\nallowed_origins = ["https://app.example/"]', "allowed_origins"),
+        ('[security]\nallowed_origins = ["*"]', "allowed_origins"),
+        ('[security]\nallowed_origins = ["HTTPS://app.example"]', "allowed_origins"),
+        ('[security]\ntrusted_proxies = ["10.0.0.1/8"]', "trusted_proxies"),
+        ('[security]\nunblockable_networks = ["everything"]', "unblockable_networks"),
+        ('[limits]\nexempt_networks = ["localhost"]', "exempt_networks"),
+        ("[limits]\nconnects_per_s = 0", "connects_per_s"),
+        ('[tls]\nkey = "key.pem"', "--tls-cert"),
+    ],
+)
+def test_a_wrong_limit_network_or_origin_is_one_sentence_that_names_it(tmp_path: Path, text: str, names: str) -> None:
+    with pytest.raises(ConfigError, match=names):
+        load(write(tmp_path, text), data_dir=str(tmp_path))
+
+
+def test_c01_a_missing_certificate_that_was_declared_necessary_is_an_unsafe_configuration(tmp_path: Path) -> None:
+    path = write(tmp_path, "[security]\ntls_required = true\n")
+    with pytest.raises(UnsafeConfig):
+        load(path, data_dir=str(tmp_path))
+    assert load(path, data_dir=str(tmp_path), tls_cert="cert.pem").tls.cert == "cert.pem"
