@@ -9,6 +9,7 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.edge.refusals import refuse_websocket
+from hub.edge.security import FOREIGN_ORIGIN
 from hub.guard.addresses import Network, client_address, within
 from hub.guard.events import denied
 from hub.guard.limits import Limits
@@ -94,12 +95,10 @@ class Perimeter:
         sender = self._noticing_404(_with_headers(send, scope, shared), path, address)
         if scope["method"] == "OPTIONS" and origins and path.startswith(SHARED):
             await _answer(sender, 204 if allowed else 403, [*PREFLIGHT] if allowed else [])
-        elif not allowed and path.startswith(API):
-            await _answer(sender, 403, text="pages of this origin may not ask")
         elif (refused := self._refusal(scope, address)) is not None:
             await _answer(sender, _status(refused), [_retry_after(refused)], refused.message)
         else:
-            await self._app(scope, receive, sender)
+            await self._app(scope if allowed else {**scope, FOREIGN_ORIGIN: True}, receive, sender)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send, allowed: bool, address: str) -> None:
         if not allowed:

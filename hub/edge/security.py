@@ -29,6 +29,7 @@ from hub.guard.security_audit import (
 from hub.guard.threats import BLOCKED_MS, Threats
 from protocol.errors import ErrorCode, HubError
 
+FOREIGN_ORIGIN = "krin.foreign_origin"  # in the scope of a request that a page of another origin has sent
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,64}\Z")
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")  # W3C Trace Context
 REASONS = {ErrorCode.TOKEN_INVALID, ErrorCode.TOKEN_EXPIRED, ErrorCode.NOT_AVAILABLE}
@@ -61,10 +62,12 @@ class RevolutionarySecurityService:
     async def validate_request(self, request: Request, *, needs_token: bool) -> Validation:
         """Check everything, and say everything: a limit is counted also for a token that is no good."""
         address = request.client.host if request.client else ""
-        rate_limit, too_fast = self._check_rate_limit(address, signing_in=not needs_token)
+        rate_limit, refused = self._check_rate_limit(address, signing_in=not needs_token)
         stranger = Caller(user="", roles=frozenset(), transport="rest", address=address)
-        blocked = self._refusal(self._threats.assess(address), stranger, needs_token=False)
-        caller, token, refused = stranger, TokenCheck(reason="not_checked"), too_fast or blocked
+        if refused is None and request.scope.get(FOREIGN_ORIGIN):
+            refused = HubError(ErrorCode.PERMISSION_DENIED, "pages of this origin may not ask")
+        refused = refused or self._refusal(self._threats.assess(address), stranger, needs_token=False)
+        caller, token = stranger, TokenCheck(reason="not_checked")
         if not needs_token:
             token = TokenCheck(reason="not_needed")
         elif refused is None:  # a signature is the dear part: not for those who are sent away anyhow

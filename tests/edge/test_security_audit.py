@@ -90,3 +90,13 @@ async def test_signing_in_needs_no_token_and_is_audited_all_the_same(hub: Any, h
     assert status == 401
     assert found["token"]["reason"] == "not_needed"
     assert "canary" not in text
+
+
+async def test_a_page_of_another_origin_is_told_so_with_an_audit_and_its_token_is_not_looked_at(
+    hub: Any, http: httpx.AsyncClient
+) -> None:
+    headers = {"authorization": f"Bearer {hub.token('ann')}", "origin": "https://evil.example"}
+    status, found, _ = await audit(http, "GET", "/v1/channels", headers=headers)
+
+    assert status == 403
+    assert found["token"]["reason"] == "not_checked"
