@@ -111,7 +111,7 @@ class Perimeter:
             self._limits.admit_address(address, self._sockets_from(address))
         except HubError as refused:
             await receive()
-            await refuse_websocket(send, _status(refused), refused.message, headers=[_retry_after(refused)])
+            await refuse_websocket(send, 429, refused.message, headers=[_retry_after(refused)])
             return
         await self._app(scope, receive, self._noticing_404(send, scope["path"], address))
 

@@ -64,7 +64,7 @@ async def test_a_scanner_is_told_of_within_a_second_and_blocked_at_every_door(wa
         "BLOCK",
     )
     assert data["evidence"]["measured"] == data["evidence"]["threshold"] == 20
-    assert (page.status_code, api.status_code, handshake, other.status_code) == (403, 403, 403, 200)
+    assert (page.status_code, api.status_code, handshake, other.status_code) == (403, 403, 429, 200)
     assert int(page.headers["retry-after"]) > 0
     audit = api.json()["security_audit"]
     assert (audit["threat"]["action"], audit["threat"]["patterns"]) == ("BLOCK", ["not_found_storm"])
@@ -77,7 +77,7 @@ async def test_an_attack_tool_that_says_its_name_is_blocked_at_its_first_request
     async with httpx.AsyncClient(base_url=watched.url, headers=headers) as http:
         assert (await http.get("/")).status_code == 403
     async with RawSocket.open(watched) as raw:
-        assert (await raw.upgrade(headers={**headers}))[0] == 403
+        assert (await raw.upgrade(headers={**headers}))[0] == 429
 
 
 async def test_forged_tokens_are_noticed_at_every_door(watched: HubProcess) -> None:
