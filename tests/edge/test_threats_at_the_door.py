@@ -69,7 +69,7 @@ async def test_a_scanner_is_told_of_within_a_second_and_blocked_at_every_door(wa
     audit = api.json()["security_audit"]
     assert (audit["threat"]["action"], audit["threat"]["patterns"]) == ("BLOCK", ["not_found_storm"])
     assert audit["token"]["reason"] == "not_checked"
-    assert audit["severity"] == 57
+    assert 57 <= audit["severity"] <= 67  # token 30, threat 27, and what of the limit is used up
 
 
 async def test_an_attack_tool_that_says_its_name_is_blocked_at_its_first_request(watched: HubProcess) -> None:
