@@ -75,7 +75,9 @@ ERASURES: Mapping[str, str] = {
     "person_keys": "DELETE FROM person_keys WHERE name = $1",
 }
 # Pseudonyms, hashes and ciphertext only, or nothing about anybody.
-IMPERSONAL = frozenset({"schema_migrations", "lineage", "audit_head", "day_keys", "legal_holds", "erasures"})
+IMPERSONAL = frozenset(
+    {"schema_migrations", "lineage", "audit_head", "day_keys", "legal_holds", "erasures", "shared_secrets"}
+)
 GROUND = "GDPR Art. 17(3)(b) and (e): a legal duty to keep records of orders, and legal claims"
 
 PSEUDONYMS = """
