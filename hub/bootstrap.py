@@ -49,6 +49,7 @@ from hub.channels.publishing import Amplification, Publisher
 from hub.channels.subscriptions import Subscriptions
 from hub.clock import Clock, SystemClock
 from hub.config import ConfigError, Settings
+from hub.connections.burst import open_burst
 from hub.connections.connection import Connection, ConnectionLimits
 from hub.connections.directory import TOPIC as SOCKETS
 from hub.connections.directory import Directory
@@ -260,7 +261,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
         audit_log = AuditLog(audit_table, clock=clock)
         events.listen(audit_log.hear)
         access = Access(Namespaces(settings.namespaces), report=events.report)
-        fanout = Fanout(loop)
+        fanout = Fanout(loop, burst=stack.enter_context(open_burst()))
         durable = DurableChannels(MessageLog(database, writer=writer), deliver=fanout.deliver, clock=clock)
         broker: Broker
         readers: list[Reader] = []

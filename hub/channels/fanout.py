@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVarTuple
 
 from hub.channels.shaping import Shaper
+from hub.connections.burst import Burst, write_each
 from hub.connections.outbox import Batch, FrameCache, Outbox
 from hub.publication import Publication
-from protocol.codec import Codec
 
 logger = logging.getLogger("krin.fanout")
 
@@ -126,8 +126,11 @@ class Rotation:
 class Fanout:
     """Owns who listens here. Channel state beyond that (offsets, history) is the broker's."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, slice_writes: int = SLICE) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, burst: Burst = write_each, slice_writes: int = SLICE
+    ) -> None:
         self._loop = loop
+        self._burst = burst
         self._slice = slice_writes
         self._not_before = 0.0
         self._audiences: dict[str, Audience] = {}
@@ -243,7 +246,7 @@ class Fanout:
         rotation = self._rotation
         if rotation is not None:
             for outboxes, batch in rotation.advance(self._slice):
-                self._guarded(_send, outboxes, batch)
+                self._guarded(self._send, outboxes, batch)
             if rotation.done():
                 rotation.audience.busy = False
                 self._rotation = rotation = None
@@ -251,6 +254,18 @@ class Fanout:
             self._pause()
         if self._touched or rotation is not None:
             self._schedule()
+
+    def _send(self, outboxes: Sequence[Outbox], batch: Batch) -> None:
+        """The common case: everyone gets the very same bytes."""
+        ready = [outbox for outbox in outboxes if outbox.ready]
+        if len(ready) != len(outboxes):
+            for outbox in outboxes:
+                if not outbox.ready:
+                    outbox.add(batch)
+        codecs = {outbox.codec for outbox in ready}
+        for codec in codecs:
+            same = ready if len(codecs) == 1 else [outbox for outbox in ready if outbox.codec is codec]
+            self._burst(same, batch.frame(codec))
 
     def _write_touched(self) -> None:
         touched = self._touched
@@ -320,17 +335,3 @@ def _offer(audience: Audience, publication: Publication) -> None:
                 del listener.buffer[0]  # what is lost here shows as a gap when the buffer is merged
         elif listener.shaper is not None:
             listener.shaper.offer(publication)
-
-
-def _send(outboxes: Sequence[Outbox], batch: Batch) -> None:
-    """The common case: everyone gets the very same bytes."""
-    codec: Codec | None = None
-    frame = b""
-    for outbox in outboxes:
-        if outbox.ready:
-            if outbox.codec is not codec:
-                codec = outbox.codec
-                frame = batch.frame(codec)
-            outbox.transmit(frame)
-        else:
-            outbox.add(batch)

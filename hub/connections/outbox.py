@@ -7,6 +7,7 @@ newest value per channel and key. If the bound is reached by messages that may n
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -22,10 +23,10 @@ DRAIN_BYTES = 64 * 1024
 class Socket(Protocol):
     """The way out of one connection. After `close` or a loss, `write` does nothing."""
 
-    try_write: Callable[[bytes], int]
-    """Hand over complete frames at once; answers how many bytes were taken, or raises OSError for none.
+    fd: int
+    """Where to write past the transport, which costs a seventh less; -1: nowhere.
 
-    Only while nothing is buffered, and not after a loss: past the transport each write costs a seventh less.
+    Only while nothing is buffered, and not after a loss.
     """
 
     write: Callable[[bytes], None]
@@ -86,6 +87,7 @@ class Outbox:
         "_warned",
         "codec",
         "conflated",
+        "fd",
         "limit_bytes",
         "mixed",
         "on_overflow",
@@ -93,7 +95,6 @@ class Outbox:
         "pending",
         "ready",
         "touched",
-        "try_write",
         "write",
     )
 
@@ -113,7 +114,7 @@ class Outbox:
         to be conflated or three quarters of the bound are used.
         """
         self.codec = codec
-        self.try_write = socket.try_write
+        self.fd = socket.fd
         self.write = socket.write
         self.ready = True
         self.limit_bytes = limit_bytes
@@ -153,10 +154,12 @@ class Outbox:
 
     def transmit(self, data: bytes) -> None:
         """Write complete frames now. Only while `ready`."""
+        sent = 0
         try:
-            sent = self.try_write(data)
+            if self.fd >= 0:
+                sent = os.write(self.fd, data)
         except OSError:  # the kernel's buffer is full, or the peer is gone: the transport finds out which
-            sent = 0
+            pass
         if sent != len(data):
             self.write(data[sent:])
 

@@ -11,12 +11,10 @@ handshakes that never end, header errors without an answer, and peers that never
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import sys
 from asyncio import BaseTransport
 from collections.abc import Callable
-from functools import partial
 from typing import Protocol
 
 import httptools
@@ -70,19 +68,15 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
     # --- hub.connections.outbox.Socket ---
 
     @property
-    def try_write(self) -> Callable[[bytes], int]:
+    def fd(self) -> int:
         sock = self.transport.get_extra_info("socket")
         if sock is None or self.transport.get_extra_info("sslcontext") is not None:
-            return self._write_all
-        return partial(os.write, sock.fileno())
+            return -1
+        return int(sock.fileno())
 
     @property
     def write(self) -> Callable[[bytes], None]:
         return self.transport.write
-
-    def _write_all(self, data: bytes) -> int:
-        self.transport.write(data)
-        return len(data)
 
     def buffered(self) -> int:
         return self.transport.get_write_buffer_size()

@@ -127,6 +127,7 @@ class SendSocket:
     """Speaks plain ASGI: for other servers and Starlette's test client. Implements connections.outbox.Socket."""
 
     def __init__(self, send: Send, codec: Codec) -> None:
+        self.fd = -1
         self._send = send
         self._text = codec.opcode == frames.TEXT
         self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -134,10 +135,6 @@ class SendSocket:
         self._blocked = False
         self._may_read = asyncio.Event()
         self._may_read.set()
-
-    def try_write(self, data: bytes) -> int:
-        self.write(data)
-        return len(data)
 
     def write(self, data: bytes) -> None:
         for payload in frames.payloads(data):

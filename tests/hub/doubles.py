@@ -71,7 +71,7 @@ class RecordingSocket:
 
     def __init__(self, room: int | None = None) -> None:
         self.write: Callable[[bytes], None] = self._write
-        self.try_write: Callable[[bytes], int] = self._try_write
+        self.fd = -1
         self.writes: list[bytes] = []
         self.room = room
         self.pending = 0
@@ -86,10 +86,6 @@ class RecordingSocket:
             self.pending += len(data)
             if self.pending > self.room:
                 self.stop()
-
-    def _try_write(self, data: bytes) -> int:
-        self._write(data)
-        return len(data)
 
     def stop(self) -> None:
         if self.on_block is not None:
