@@ -48,6 +48,7 @@ class NullSocket:
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.fd = -1
         self.write: Callable[[bytes], None] = self._write
 
     def _write(self, data: bytes) -> None:

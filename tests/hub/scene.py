@@ -74,6 +74,7 @@ class Scene:
         namespaces: dict[str, Namespace] | None = None,
         clock: ManualClock | None = None,
         providers: Providers = Providers(),
+        unblockable: tuple[str, ...] = LOOPBACK,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.clock = clock or ManualClock(now_ms=time.time_ns() // 1_000_000)
@@ -89,7 +90,10 @@ class Scene:
         self.access = Access(Namespaces(DEFAULTS | (namespaces or {})), report=self.events.append)
         self.user_limits = unlimited(self.clock)
         self.threats = Threats(
-            unblockable=networks(LOOPBACK), announce=self.broker.announce, report=lambda event: None, clock=self.clock
+            unblockable=networks(unblockable),
+            announce=self.broker.announce,
+            report=lambda event: None,
+            clock=self.clock,
         )
         self.publisher = Publisher(
             self.broker,

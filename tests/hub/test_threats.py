@@ -233,7 +233,7 @@ def test_the_rules_never_block_an_account_for_what_can_be_done_in_its_name() -> 
 
 @pytest_asyncio.fixture
 async def scene(database: Database) -> AsyncIterator[Scene]:
-    async with Scene(database).running() as running:
+    async with Scene(database, unblockable=()).running() as running:
         yield running
 
 
