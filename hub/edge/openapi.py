@@ -91,7 +91,7 @@ def describe() -> dict[str, Any]:
                 )
             },
             "/v1/publish": {"post": _operation("Publish a message", "Published", body="PublishBody")},
-            "/v1/channels": {"get": _operation("Channels the caller may read", None)},
+            "/v1/channels": {"get": _operation("Channels the caller may read", {"type": "string"}, many=True)},
             "/v1/history/{channel}": {"get": _operation("Messages of a channel", "HistoryResult", parameters=history)},
             "/v1/presence/{channel}": {"get": _operation("Who is there", "PresenceResult", parameters=[channel])},
             "/oauth/token": {"post": _form("A token for a grant (RFC 6749)", {"$ref": _SCHEMA + "TokenPair"})},
@@ -105,7 +105,8 @@ def describe() -> dict[str, Any]:
             "/v1/audit": {
                 "get": _operation(
                     "The audit log, the newest rows first (admin)",
-                    None,
+                    {"type": "object"},
+                    many=True,
                     parameters=[
                         _query("before", "integer", "a row's sequence number"),
                         _query("limit", "integer", "1 to 1000"),
@@ -116,15 +117,21 @@ def describe() -> dict[str, Any]:
                 "get": {
                     "summary": "Everything about a person, as one JSON document and not in the envelope",
                     "parameters": [_query("person", "string", "admin: anybody; default: the caller")],
-                    "responses": {"200": {"description": "the document", "content": _json({"type": "object"})}},
+                    "responses": {
+                        "200": {"description": "the document", "content": _json({"type": "object"})},
+                        "default": {"description": "`meta.error` says what is wrong"},
+                    },
                 }
             },
             "/v1/privacy/erase": {"post": _operation("Erase a person", "Erasure", body="EraseBody")},
-            "/v1/privacy/consents": {"get": _operation("The caller's newest answer for each purpose", None)},
+            "/v1/privacy/consents": {
+                "get": _operation("The caller's newest answer for each purpose", {"type": "object"}, many=True)
+            },
             "/v1/privacy/consents/{purpose}": {
                 "put": _operation(
                     "Agree, or withdraw",
-                    None,
+                    {"type": "object"},
+                    many=True,
                     body="ConsentBody",
                     parameters=[{**_path("purpose"), "schema": {"enum": list(PURPOSES)}}],
                 )
@@ -139,15 +146,15 @@ def describe() -> dict[str, Any]:
 
 def _operation(
     summary: str,
-    result: str | None,
+    result: str | dict[str, Any],
     *,
     many: bool = False,
     body: str | None = None,
     parameters: list[dict[str, Any]] | None = None,
     public: bool = False,
 ) -> dict[str, Any]:
-    data: dict[str, Any] = {"$ref": _SCHEMA + result} if result else {"type": "string"}
-    if many or not result:
+    data = {"$ref": _SCHEMA + result} if isinstance(result, str) else result
+    if many:
         data = {"type": "array", "items": data}
     envelope = {
         "type": "object",
@@ -194,7 +201,11 @@ def _form(summary: str, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _public(summary: str) -> dict[str, Any]:
-    return {"summary": summary, "security": [], "responses": {"200": {"description": "done"}}}
+    return {
+        "summary": summary,
+        "security": [],
+        "responses": {"200": {"description": "done"}, "default": {"description": "what is wrong"}},
+    }
 
 
 def _path(name: str) -> dict[str, Any]:
