@@ -127,7 +127,7 @@ def hub_of_its_own(tmp_path: Path) -> Any:
         yield hub
 
 
-async def test_t27_c85_c86_c87_what_was_planted_through_every_door_comes_out_once_and_is_then_nowhere(
+async def test_t27_c85_c86_c87_c93_what_was_planted_through_every_door_comes_out_once_and_is_then_nowhere(
     hub_of_its_own: HubProcess,
 ) -> None:
     hub, marks = hub_of_its_own, Markers()
