@@ -24,6 +24,7 @@ from hub.redis_url import is_cluster
 from protocol.messages import Published
 
 CONTROL = "krin:all"
+CONTROL_NAME = CONTROL.encode()  # as Redis names it
 REPORT_INTERVAL_S = 10.0
 
 
@@ -195,7 +196,7 @@ class RedisBroker:
 
     def heard(self, where: bytes, payload: bytes) -> None:
         try:
-            if where == CONTROL.encode():
+            if where == CONTROL_NAME:
                 topic, body = self._payloads.open_announcement(payload, self._seen)
                 if (handler := self._handlers.get(topic)) is not None:
                     handler(body)
