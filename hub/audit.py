@@ -109,11 +109,11 @@ class AuditLog:
         self._queue.append(
             AuditEntry(
                 event=event.name,
-                actor=event.user,
-                target=event.target,
+                actor=_storable(event.user),
+                target=_storable(event.target),
                 outcome=outcome,
                 severity=event.severity,
-                address=event.address,
+                address=_storable(event.address),
                 detail=plain_detail(event),
                 time_us=self._clock.now_us(),
             )
@@ -189,8 +189,13 @@ def _plain(value: Any, address: str) -> Any:
         case list() | tuple() | set() | frozenset():
             return [_plain(each, address) for each in value]
         case _:
-            text = str(value)
+            text = _storable(str(value))
             return "(an address)" if text != address and _is_address(text) else text
+
+
+def _storable(text: str) -> str:
+    """What a stranger sent may hold what Postgres refuses, and would keep everybody else's entries waiting with it."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
 def _is_address(value: str) -> bool:

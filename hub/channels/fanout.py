@@ -222,6 +222,11 @@ class Fanout:
     def channels(self) -> list[str]:
         return list(self._audiences)
 
+    @property
+    def writing(self) -> bool:
+        """A round is under way: `flush` has more to do."""
+        return bool(self._touched or self._rotation)
+
     def touch(self, outbox: Outbox) -> None:
         """This outbox has something to write at the end of the turn."""
         outbox.touched = True
@@ -252,7 +257,7 @@ class Fanout:
                 self._rotation = rotation = None
         if not self._touched and (rotation is None or rotation.between_rounds):
             self._pause()
-        if self._touched or rotation is not None:
+        if self.writing:
             self._schedule()
 
     def _send(self, outboxes: Sequence[Outbox], batch: Batch) -> None:

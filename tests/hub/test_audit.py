@@ -113,6 +113,20 @@ async def test_c77_events_are_written_in_order_and_what_waits_is_flushed_at_the_
     assert found[700:] == [("authz_fail", "denied", {}), ("authz_fail", "denied", {"attempts": 49})]
 
 
+async def test_c77_what_postgres_cannot_hold_is_written_without_it_and_keeps_no_other_entry_waiting(
+    database: Database,
+) -> None:
+    table, clock = AuditTable(database), ManualClock()
+    start, _ = await table.head()
+    log = AuditLog(table, clock=clock)
+    async with running(log):
+        await clock.until_somebody_sleeps()
+        log.hear(denied("ann\0\ud800", "203.0.113.1\0", "orders:\0"))
+        log.hear(SecurityEvent(name="authn_login_success", user="ann", detail={"agent": "curl\0\udfff"}))
+    found = await events_since(database, start)
+    assert found == [("authz_fail", "denied", {}), ("authn_login_success", "done", {"agent": "curl\ufffd?"})]
+
+
 async def test_c77_entries_wait_for_a_database_that_is_away_and_what_did_not_fit_is_audited(database: Database) -> None:
     table, clock = Gate(database), ManualClock()
     start, _ = await table.head()
