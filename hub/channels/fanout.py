@@ -241,7 +241,7 @@ class Fanout:
         dirty = self._dirty
         if dirty:
             self._dirty = []
-            if len(dirty) == 1 and self._rotation is None and not self._touched:
+            if len(dirty) == 1 and self._rotation is None:
                 self._rotation = Rotation(dirty[0])
             else:
                 for audience in dirty:

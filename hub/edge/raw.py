@@ -121,8 +121,10 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
         self._stop_waiting()
         super().connection_lost(exc)
         self._detach()
-        # The parser is a generator that holds its own protocol: without the circle, memory is free at once.
+        # Without these circles memory is free at once: the parser is a generator that holds its own protocol, asyncio's
+        # transport holds itself by this bound callback.
         self.conn.parser.close()
+        vars(self.transport).pop("_read_ready_cb", None)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import struct
+import weakref
 from typing import Any
 
 import pytest
 import uvicorn
 from doubles import Turns
 from uvicorn.server import ServerState
+from websockets.asyncio.client import connect
 
-from hub.edge.raw import EXTENSION, MESSAGE_S, RawWebSocketProtocol
+from hub.edge.raw import EXTENSION, MESSAGE_S, HttpProtocol, RawWebSocketProtocol
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 UPGRADE = (
@@ -209,3 +212,56 @@ async def test_a_goodbye_within_a_fragmented_message_after_ours_is_answered_no_m
 
     assert not sender.transport.written
     assert sender.transport.closing
+
+
+class Keeper:
+    """A receiver that only knows when the end has come."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    def receive(self, payload: bytes | str) -> None: ...
+
+    def blocked(self) -> None: ...
+
+    def unblocked(self) -> None: ...
+
+    def lost(self) -> None:
+        self.ended.set()
+
+
+@pytest.mark.parametrize("ending", ["by the client", "by the hub", "by a cut"])
+async def test_a_connection_that_has_ended_is_free_without_the_collector(ending: str) -> None:
+    keeper = Keeper()
+    remains: list[weakref.ref[Any]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        raw = scope["extensions"][EXTENSION]
+        raw.attach(keeper)
+        remains.extend(weakref.ref(each) for each in (raw, raw.transport, raw.conn))
+
+    config = uvicorn.Config(app, http=HttpProtocol, ws=RawWebSocketProtocol, lifespan="off", log_config=None)
+    config.load()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: HttpProtocol(config=config, server_state=ServerState(), app_state={}), "127.0.0.1", 0
+    )
+    gc.collect()
+    gc.disable()
+    try:
+        async with server, asyncio.timeout(10):
+            client = await connect(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            while not remains:
+                await asyncio.sleep(0.001)
+            if ending == "by a cut":
+                client.transport.abort()
+            elif ending == "by the hub":
+                remains[0]().close(4000, "enough")  # type: ignore[union-attr]
+            await client.close()
+            await keeper.ended.wait()
+            while any(each() is not None for each in remains):
+                await asyncio.sleep(0.001)
+    finally:
+        gc.enable()
