@@ -23,7 +23,7 @@ from hub.connections.outbox import Outbox
 Burst = Callable[[Sequence[Outbox], bytes], None]
 """Write one complete frame to outboxes that are all `ready`."""
 
-ENTRIES = 256
+ENTRIES = 512
 WORTHWHILE = 16  # a smaller audience is written to sooner one by one
 
 # linux/io_uring.h; the numbers of the system calls are the same on every architecture.
