@@ -171,7 +171,7 @@ async def test_it_fits_the_screen_and_no_figure_is_cut_off(demo: Demo, page: Pag
     await page.until("document.querySelectorAll('#orders tbody tr').length >= 3")
 
     assert await page.evaluate("document.documentElement.scrollWidth") <= width
-    cut = "[...document.querySelectorAll('tbody .num')].filter((cell) => cell.scrollWidth > cell.clientWidth)"
+    cut = "[...document.querySelectorAll('tbody :is(.num, .c-side)')].filter((cell) => cell.scrollWidth > cell.clientWidth)"
     assert await page.evaluate(f"{cut}.map((cell) => cell.className + ' ' + cell.textContent)") == []
 
 
