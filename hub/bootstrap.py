@@ -261,7 +261,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
         audit_log = AuditLog(audit_table, clock=clock)
         events.listen(audit_log.hear)
         access = Access(Namespaces(settings.namespaces), report=events.report)
-        fanout = Fanout(loop, burst=stack.enter_context(open_burst()))
+        fanout = Fanout(loop, burst=stack.enter_context(open_burst(uring=settings.io_uring)))
         durable = DurableChannels(MessageLog(database, writer=writer), deliver=fanout.deliver, clock=clock)
         broker: Broker
         readers: list[Reader] = []

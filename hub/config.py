@@ -156,6 +156,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     node: Name
     ping_interval_s: Annotated[float, Meta(gt=0, le=3600)] = 25.0
     drain_timeout_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
+    io_uring: bool = True
     limits: LimitSettings = LimitSettings()
     auth: AuthSettings = AuthSettings()
     tls: TlsSettings = TlsSettings()

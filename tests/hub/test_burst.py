@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from doubles import RecordingSocket, outbox
 
-from hub.connections.burst import ENTRIES, WORTHWHILE, Burst, UringBurst, write_each
+from hub.connections.burst import ENTRIES, WORTHWHILE, Burst, UringBurst, open_burst, write_each
 from hub.connections.outbox import Outbox
 
 
@@ -112,3 +112,8 @@ def test_a_small_audience_is_served_as_well(burst: Burst, peers: list[Peer]) -> 
         burst(outboxes(peers[:size]), b"x")
 
     assert [len(peer.received()) for peer in peers[: WORTHWHILE + 1]] == [3] + [2] * (WORTHWHILE - 2) + [1, 0]
+
+
+def test_io_uring_can_be_turned_off() -> None:
+    with open_burst(uring=False) as burst:
+        assert burst is write_each
