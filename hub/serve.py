@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import signal
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import uvicorn
 
@@ -20,7 +22,13 @@ from hub.bootstrap import Hub
 from hub.config import ConfigError, Settings
 from hub.edge.raw import HttpProtocol, RawWebSocketProtocol
 
+logger = logging.getLogger("krin.serve")
+
 BACKLOG = 4096
+# What asyncio takes from the backlog in one turn, and how often in one turn it tries and complains while no file
+# descriptor is left.
+ACCEPTS = 64
+COMPLAIN_S = 1.0
 LINGER_S = 3.0  # after the drain, for answers under way
 
 
@@ -40,6 +48,7 @@ class DrainingServer(uvicorn.Server):
         Not uvicorn's `serve`: that raises the signal again at the end, and a drained node should exit with 0.
         """
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(Complaints())
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told)
         try:
@@ -50,6 +59,8 @@ class DrainingServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(BACKLOG)  # asyncio has set it to what it accepts in one turn
         calm_collector()
         self._on_ready()
 
@@ -61,6 +72,21 @@ class DrainingServer(uvicorn.Server):
         if self.should_exit:  # asked twice: stop waiting for anybody
             self.force_exit = True
         self.should_exit = True
+
+
+class Complaints:
+    """What asyncio reports. That nothing can be accepted it would say, with a traceback, at every try."""
+
+    def __init__(self) -> None:
+        self._quiet_until = 0.0
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        failure = context.get("exception")
+        if not (isinstance(failure, OSError) and "accept()" in context["message"]):
+            loop.default_exception_handler(context)
+        elif loop.time() >= self._quiet_until:
+            self._quiet_until = loop.time() + COMPLAIN_S
+            logger.error("new connections wait: accept() says %s", failure.strerror)
 
 
 def calm_collector() -> None:
@@ -139,7 +165,7 @@ async def serve(
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        backlog=BACKLOG,
+        backlog=ACCEPTS,
         ws_max_size=hub.settings.limits.message_bytes,
         ws_per_message_deflate=False,
         ws_ping_interval=None,

@@ -1,7 +1,7 @@
 """The failure table, row by row: a fault on purpose, and what an observer must see.
 
-Tested elsewhere: 17 and 18 in tests/edge/test_slow_readers.py; 23 wherever a clock jumps (test_broker_contract.py,
-test_connection.py). Not tested: 14 and 27, which need a file system and a limit of the machine's own.
+Tested elsewhere: 14 and 27 in tests/edge/test_machine_limits.py; 17 and 18 in tests/edge/test_slow_readers.py; 23
+wherever a clock jumps (test_broker_contract.py, test_connection.py).
 
 The bounds of the table are multiplied by SLACK: they are behaviour here and no benchmark, and two busy cores are slow.
 """
