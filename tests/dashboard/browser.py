@@ -8,7 +8,7 @@ import itertools
 import json
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,10 @@ FLAGS = (
 def chromium_binary() -> str | None:
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
     return next((found for name in names if (found := shutil.which(name))), None)
+
+
+class PageLeft(RuntimeError):
+    """The page went elsewhere while it was asked something."""
 
 
 class Page:
@@ -58,7 +62,8 @@ class Page:
             if "id" in message:
                 answer = self._answers.pop(message["id"])
                 if "error" in message:
-                    answer.set_exception(RuntimeError(message["error"]["message"]))
+                    text = message["error"]["message"]
+                    answer.set_exception(PageLeft(text) if "navigated" in text else RuntimeError(text))
                 else:
                     answer.set_result(message["result"])
                 continue
@@ -102,7 +107,9 @@ class Page:
         value = None
         try:
             async with asyncio.timeout(within_s):
-                while not (value := await self.evaluate(guarded)):
+                while not value:
+                    with suppress(PageLeft):
+                        value = await self.evaluate(guarded)
                     await asyncio.sleep(0.05)
         except TimeoutError:
             text = await self.evaluate("document.body.innerText")

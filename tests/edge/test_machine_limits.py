@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import os
 import resource
 import subprocess
@@ -17,6 +18,7 @@ from sockets import PATIENCE_S, Peer, peer
 
 ROOM = "team:limits"
 DISK_MIB = 192
+numbers = itertools.count()
 SPARE = 20  # descriptors beyond those of a quiet hub
 
 
@@ -53,8 +55,8 @@ def fill(disk: Path) -> Path:
 async def publish_until(client: Peer, wanted: str, kept: list[str]) -> None:
     """Publish until the outcome is `wanted` ("result" or an error's name); what was acknowledged is added to `kept`."""
     async with asyncio.timeout(60):
-        for number in range(100_000):
-            text = f"{wanted} {number} " + "x" * 4_000
+        while True:
+            text = f"{next(numbers)} " + "x" * 4_000
             reply = await client.ask("publish", channel=ROOM, message=update(text))
             if "result" in reply:
                 kept.append(text)
