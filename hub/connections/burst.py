@@ -29,15 +29,23 @@ WORTHWHILE = 16  # a smaller audience is written to sooner one by one
 # linux/io_uring.h; the numbers of the system calls are the same on every architecture.
 SYS_IO_URING_SETUP = 425
 SYS_IO_URING_ENTER = 426
+SYS_IO_URING_REGISTER = 427
 SETUP_SUBMIT_ALL = 1 << 7
 SETUP_SINGLE_ISSUER = 1 << 12
 SETUP_DEFER_TASKRUN = 1 << 13
 FEAT_SINGLE_MMAP = 1 << 0
 ENTER_GETEVENTS = 1 << 0
 OFF_SQES = 0x10000000
+REGISTER_FILES_UPDATE = 6
+REGISTER_FILES2 = 13
+REGISTER_SPARSE = 1 << 0
 OP_SEND = 26
+FIXED_FILE = 1 << 0
 # opcode, flags, ioprio, fd, off, addr, len, msg_flags, user_data, and three words that a send does not use
 SQE = struct.Struct("=BBHiQQIIQ24x")
+TABLE = struct.Struct("=II24x")  # struct io_uring_rsrc_register: size, flags
+UPDATE = struct.Struct("=I4xQ")  # struct io_uring_files_update: first slot, address of the file descriptors
+MAX_FILES = 1 << 16
 CQE_WORDS = 4  # user_data takes two, then res and flags
 USER_DATA = 0
 ADDRESS = 2  # in words of eight bytes
@@ -85,7 +93,9 @@ class UringBurst:
     """A burst as one system call. Belongs to the thread that makes it.
 
     A socket's entry is made once; a burst fills in where the frame is. Every send is complete, or refused, when the
-    call returns: nothing is ever in flight between two bursts.
+    call returns: nothing is ever in flight between two bursts. The kernel keeps the socket in a table of the ring, in
+    the place of its file descriptor, which spares it looking the socket up for every send. Such a socket lives until
+    its outbox lets go of it: see `Outbox.entry`.
     """
 
     def __init__(self) -> None:
@@ -117,7 +127,7 @@ class UringBurst:
         cqes = params.cq_cqes // 4
         self._capacity = params.cq_entries
         self._outcomes = words[cqes : cqes + params.cq_entries * CQE_WORDS].cast("B").cast("i")
-        self._made: dict[int, bytes] = {}  # file descriptor -> its entry
+        self._files = self._open_table()
 
     def close(self) -> None:
         os.close(self._fd)
@@ -130,13 +140,11 @@ class UringBurst:
             self._send(outboxes[start : start + ENTRIES], frame)
 
     def _send(self, outboxes: Sequence[Outbox], frame: bytes) -> None:
-        made = self._made
+        count, size = len(outboxes), len(frame)
         try:
-            entries = [made[outbox.fd] for outbox in outboxes]
-        except KeyError:
-            entries = [self._entry(outbox.fd) for outbox in outboxes]
-        count, size = len(entries), len(frame)
-        block = bytearray().join(entries)
+            block = bytearray().join([outbox.entry for outbox in outboxes])  # type: ignore[misc]  # see the next line
+        except TypeError:  # some are written to for the first time
+            block = bytearray().join([outbox.entry or self._enter(outbox) for outbox in outboxes])
         with memoryview(block) as view:
             address = ctypes.cast(ctypes.c_char_p(frame), ctypes.c_void_p).value or 0
             view.cast("Q")[ADDRESS :: SQE.size // 8] = array("Q", [address]) * count
@@ -182,12 +190,45 @@ class UringBurst:
             found += self._outcomes[word : (until - self._capacity) * CQE_WORDS : CQE_WORDS].tolist()
         return found
 
-    def _entry(self, fd: int) -> bytes:
-        """Complete but for the frame's address and length."""
-        if (entry := self._made.get(fd)) is None:
-            flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-            entry = self._made[fd] = SQE.pack(OP_SEND, 0, 0, fd, 0, 0, 0, flags, fd & 0xFFFFFFFF)
+    def _enter(self, outbox: Outbox) -> bytes:
+        """Make an outbox's entry, complete but for the frame's address and length."""
+        fd = outbox.fd
+        fixed = 0 <= fd < self._files and self._place(fd, fd)
+        flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+        entry = SQE.pack(OP_SEND, FIXED_FILE if fixed else 0, 0, fd, 0, 0, 0, flags, fd & 0xFFFFFFFF)
+        outbox.entry = entry
+        outbox.release = self._release if fixed else None
         return entry
+
+    def _release(self, fd: int) -> None:
+        self._place(fd, -1)
+
+    def _open_table(self) -> int:
+        """How many places the table has; 0 where the kernel has none to give."""
+        import resource  # unknown on Windows
+
+        places = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], MAX_FILES)
+        table = TABLE.pack(places, REGISTER_SPARSE)
+        try:
+            self._call(
+                SYS_IO_URING_REGISTER, self._fd, ctypes.c_uint(REGISTER_FILES2), table, ctypes.c_uint(TABLE.size)
+            )
+        except OSError:
+            return 0
+        return places
+
+    def _place(self, place: int, fd: int) -> bool:
+        """Put a file descriptor, or -1 for none, into a place of the table; whatever was there is let go."""
+        files = (ctypes.c_int * 1)(fd)
+        update = UPDATE.pack(place, ctypes.addressof(files))
+        try:
+            self._register(REGISTER_FILES_UPDATE, update, 1)
+        except OSError:
+            return False
+        return True
+
+    def _register(self, operation: int, argument: bytes, count: int) -> None:
+        self._call(SYS_IO_URING_REGISTER, self._fd, ctypes.c_uint(operation), argument, ctypes.c_uint(count))
 
     def _call(self, number: int, *arguments: object) -> int:
         result: int = self._syscall(ctypes.c_long(number), *arguments)

@@ -87,6 +87,7 @@ class Outbox:
         "_warned",
         "codec",
         "conflated",
+        "entry",
         "fd",
         "limit_bytes",
         "mixed",
@@ -94,6 +95,7 @@ class Outbox:
         "on_pressure",
         "pending",
         "ready",
+        "release",
         "touched",
         "write",
     )
@@ -115,6 +117,8 @@ class Outbox:
         """
         self.codec = codec
         self.fd = socket.fd
+        self.entry: bytes | None = None  # what `hub.connections.burst` keeps here, for as long as this outbox is open
+        self.release: Callable[[int], None] | None = None  # lets go of the socket, which otherwise could not be closed
         self.write = socket.write
         self.ready = True
         self.limit_bytes = limit_bytes
@@ -251,6 +255,9 @@ class Outbox:
     def close(self) -> None:
         """Nothing is written from here on, and nobody is held on to: memory is free without a collector's run."""
         self._closed = True
+        if self.release is not None:
+            self.release(self.fd)
+        self.entry = self.release = None
         self.on_overflow = _nobody
         self.on_pressure = _nobody
         self.ready = False

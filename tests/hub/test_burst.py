@@ -114,6 +114,32 @@ def test_a_small_audience_is_served_as_well(burst: Burst, peers: list[Peer]) -> 
     assert [len(peer.received()) for peer in peers[: WORTHWHILE + 1]] == [3] + [2] * (WORTHWHILE - 2) + [1, 0]
 
 
+def test_a_socket_is_let_go_of_when_its_outbox_closes(burst: Burst, peers: list[Peer]) -> None:
+    burst(outboxes(peers), b"last words")
+    gone = peers[7]
+    assert gone.outbox is not None
+    gone.outbox.close()
+    gone.ours.close()
+
+    assert gone.received() == b"last words"
+    assert gone.theirs.recv(1) == b""  # the end, and not "try again later"
+
+
+def test_a_file_descriptor_that_is_used_again_belongs_to_its_new_socket(burst: Burst, peers: list[Peer]) -> None:
+    burst(outboxes(peers), b"old")
+    gone = peers.pop(7)
+    gone.ours.close()  # and nobody told the outbox
+    newcomer = Peer()
+    assert newcomer.fd == gone.fd
+    peers.append(newcomer)
+
+    burst(outboxes(peers), b"new")
+
+    assert newcomer.received() == b"new"
+    assert gone.received() == b"old"
+    gone.theirs.close()
+
+
 def test_io_uring_can_be_turned_off() -> None:
     with open_burst(uring=False) as burst:
         assert burst is write_each
