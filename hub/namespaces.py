@@ -73,10 +73,13 @@ TEAM_TYPES = (
 DEFAULTS: dict[str, Namespace] = {
     "prices": Namespace(promise="latest", types=("PRICE_TICK",), publish=("feed",), subscribe=EVERYONE),
     "book": Namespace(promise="latest", types=("BOOK",), publish=("feed",), subscribe=EVERYONE),
+    "ticker": Namespace(promise="latest", types=("TICKER",), publish=("feed",), subscribe=EVERYONE),
+    "sources": Namespace(promise="latest", types=("SOURCE_STATUS",), publish=("feed",), subscribe=EVERYONE),
+    "instruments": Namespace(promise="latest", types=("INSTRUMENT",), publish=("feed",), subscribe=EVERYONE),
     "status": Namespace(
         promise="latest", types=("STATUS", "SOURCE_STATUS"), publish=("feed", "agent"), subscribe=EVERYONE
     ),
-    "trades": Namespace(types=("TRADE",), publish=("feed",), subscribe=EVERYONE),
+    "trades": Namespace(types=("TRADE", "TRADE_CORRECTION", "TRADE_BUST"), publish=("feed",), subscribe=EVERYONE),
     "bars": Namespace(types=("BAR",), publish=("feed",), subscribe=EVERYONE),
     "agent": Namespace(publish=("agent",), subscribe=("agent", "dashboard"), presence=True),
     "custom": Namespace(publish=("feed", "trader", "agent"), subscribe=EVERYONE, presence=True),
@@ -94,6 +97,9 @@ DEFAULTS: dict[str, Namespace] = {
         subscribe=("trader:own",),
         mfa=True,
     ),
+    "positions": Namespace(promise="latest", types=("POSITION", "BALANCE"), subscribe=("trader:own",)),
+    "risk": Namespace(promise="durable", types=("RISK_DECISION",), subscribe=("trader:own", "risk")),
+    "trading": Namespace(promise="latest", types=("TRADING_STATE",), subscribe=EVERYONE),
     "team": Namespace(
         promise="durable",
         types=TEAM_TYPES,

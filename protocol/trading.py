@@ -232,6 +232,217 @@ class OrderEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     ext: dict[str, Any] | None = None
 
 
+StpMode = Literal["NONE", "EXPIRE_TAKER", "EXPIRE_MAKER", "EXPIRE_BOTH", "DECREMENT"]
+Contingency = Literal["NONE", "OCO"]
+
+
+class OrderSubmit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Parameters of `orders.submit` and `orders.validate`. `(account, client_order_id)` names an order for ever.
+
+    `price` belongs to LIMIT and STOP_LIMIT, `stop_price` to STOP and STOP_LIMIT, `trail` (a distance in price) to
+    TRAILING_STOP, `expire_at` to GTD. Orders of one account with the same `list_id` and contingency OCO cancel one
+    another: the first that trades or ends leaves no other working.
+    """
+
+    account: Name
+    client_order_id: ClientOrderId
+    symbol: Symbol
+    side: Side
+    order_type: OrderType
+    qty: Quantity
+    price: DecimalString | None = None
+    stop_price: DecimalString | None = None
+    trail: Quantity | None = None
+    tif: TimeInForce = "GTC"
+    expire_at: Micros | None = None
+    post_only: bool = False
+    reduce_only: bool = False
+    stp_mode: StpMode = "EXPIRE_TAKER"
+    strategy_id: Name | None = None
+    tag: Name | None = None
+    list_id: ClientOrderId | None = None
+    contingency: Contingency = "NONE"
+
+
+class OrderReplace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Parameters of `orders.replace`. The order keeps its `order_id`; what is not named stays. `qty` is the new total."""
+
+    account: Name
+    orig_client_order_id: ClientOrderId
+    client_order_id: ClientOrderId
+    qty: Quantity | None = None
+    price: DecimalString | None = None
+    stop_price: DecimalString | None = None
+    trail: Quantity | None = None
+
+    def __post_init__(self) -> None:
+        if self.qty is None and self.price is None and self.stop_price is None and self.trail is None:
+            raise ValueError("Object missing one of `qty`, `price`, `stop_price`, `trail`")
+
+
+class OrderCancel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Parameters of `orders.cancel` and `orders.status`."""
+
+    account: Name
+    client_order_id: ClientOrderId
+
+
+class OrderCancelAll(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Parameters of `orders.cancel_all`: every open order of the account that fits."""
+
+    account: Name
+    symbol: Symbol | None = None
+    side: Side | None = None
+    strategy_id: Name | None = None
+
+
+class CancelAllAfter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Parameters of `orders.cancel_all_after`, the dead man's switch. It fires once; 0 disarms it."""
+
+    account: Name
+    timeout_ms: Annotated[int, Meta(ge=0, le=3_600_000)]
+
+
+class RiskFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """One check that an order does not pass. `limit` and `observed` are as the check names them."""
+
+    check: Name
+    reason: Name
+    limit: Text | None = None
+    observed: Text | None = None
+    text: Text | None = None
+
+
+class MarketReference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """The market data that a decision was made on."""
+
+    symbol: Symbol
+    bid: DecimalString | None = None
+    ask: DecimalString | None = None
+    mid: DecimalString | None = None
+    state: QuoteState | None = None
+    age_us: Count | None = None
+    seq: Count | None = None
+
+
+class RiskDecision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """What the risk checks said of one command. The first fault decides; `orders.validate` lists them all."""
+
+    account: Name
+    client_order_id: ClientOrderId
+    symbol: Symbol
+    result: Literal["APPROVED", "REFUSED", "NEEDS_APPROVAL"]
+    faults: list[RiskFault] = []
+    market: MarketReference | None = None
+    strategy_id: Name | None = None
+    config_version: Count = 0
+    latency_us: Count | None = None
+    ts_event: Micros | None = None
+    ext: dict[str, Any] | None = None
+
+
+TradingMode = Literal["ACTIVE", "REDUCING", "HALTED"]
+TradingScope = Literal["GLOBAL", "ACCOUNT", "STRATEGY", "SYMBOL"]
+
+
+class TradingState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """The kill switch of one scope: REDUCING lets orders through that make a position smaller, HALTED none."""
+
+    scope: TradingScope
+    name: Name = "*"
+    mode: TradingMode
+    reason: Text | None = None
+    actor: Name | None = None
+    ts_event: Micros | None = None
+    ext: dict[str, Any] | None = None
+
+
+class Position(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """What an account holds of a symbol; `qty` is negative when short. Profit and loss are in the quote asset."""
+
+    account: Name
+    symbol: Symbol
+    qty: DecimalString
+    avg_px_open: DecimalString | None = None
+    realized_pnl: DecimalString = "0"
+    unrealized_pnl: DecimalString | None = None
+    commission: DecimalString = "0"
+    mark: DecimalString | None = None
+    paper: bool = False
+    ts_event: Micros | None = None
+    ext: dict[str, Any] | None = None
+
+
+class Balance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """What an account holds of an asset. `locked` is reserved by open orders."""
+
+    account: Name
+    asset: Name
+    free: DecimalString
+    locked: DecimalString = "0"
+    paper: bool = False
+    ts_event: Micros | None = None
+    ext: dict[str, Any] | None = None
+
+
+class Instrument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """How a symbol trades: the steps and bounds of prices and quantities."""
+
+    symbol: Symbol
+    base: Name
+    quote: Name
+    tick_size: Quantity
+    lot_size: Quantity
+    min_qty: Quantity | None = None
+    max_qty: Quantity | None = None
+    min_notional: Quantity | None = None
+    max_notional: Quantity | None = None
+    status: Literal["TRADING", "HALT", "BREAK", "CANCEL_ONLY", "POST_ONLY", "LIMIT_ONLY", "AUCTION", "CLOSED"] = (
+        "TRADING"
+    )
+    reason: Text | None = None
+    ts_event: Micros | None = None
+    ext: dict[str, Any] | None = None
+
+
+class Ticker(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """A symbol's last 24 hours."""
+
+    symbol: Symbol
+    last: DecimalString
+    last_size: Quantity | None = None
+    open_24h: DecimalString | None = None
+    high_24h: DecimalString | None = None
+    low_24h: DecimalString | None = None
+    volume_24h: Quantity | None = None
+    quote_volume_24h: Quantity | None = None
+    vwap_24h: DecimalString | None = None
+    change: DecimalString | None = None
+    change_pct: DecimalString | None = None
+    bid: DecimalString | None = None
+    ask: DecimalString | None = None
+    trade_count: Count = 0
+    source: Name | None = None
+    ts_event: Micros | None = None
+    ext: dict[str, Any] | None = None
+
+
+class TradeCorrection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """A trade that was reported wrongly: TRADE_CORRECTION gives what it should have said, TRADE_BUST withdraws it."""
+
+    symbol: Symbol
+    original_trade_id: Name
+    original_price: DecimalString
+    original_size: Quantity
+    corrected_trade_id: Name | None = None
+    corrected_price: DecimalString | None = None
+    corrected_size: Quantity | None = None
+    source: Name | None = None
+    ts_event: Micros | None = None
+    ts_recv: Micros | None = None
+    ext: dict[str, Any] | None = None
+
+
 class SourceStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """The health of one market-data source."""
 

@@ -12,7 +12,22 @@ import msgspec
 from protocol.audit import AuditHead
 from protocol.coordination import AgentStatus, Alert, Approval, HandOff, SpecialistUpdate, Status, TaskUpdate
 from protocol.fields import MessageType
-from protocol.trading import Bar, Book, ExecutionReport, OrderEvent, PriceTick, SourceStatus, Trade
+from protocol.trading import (
+    Balance,
+    Bar,
+    Book,
+    ExecutionReport,
+    Instrument,
+    OrderEvent,
+    Position,
+    PriceTick,
+    RiskDecision,
+    SourceStatus,
+    Ticker,
+    Trade,
+    TradeCorrection,
+    TradingState,
+)
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -33,9 +48,17 @@ DATA_TYPES: dict[str, Any] = {
     "TRADE": Trade,
     "BOOK": Book,
     "BAR": Bar,
+    "TICKER": Ticker,
+    "TRADE_CORRECTION": TradeCorrection,
+    "TRADE_BUST": TradeCorrection,
+    "INSTRUMENT": Instrument,
     "SOURCE_STATUS": SourceStatus,
     "ORDER_EVENT": OrderEvent,
     "EXECUTION_REPORT": ExecutionReport,
+    "RISK_DECISION": RiskDecision,
+    "TRADING_STATE": TradingState,
+    "POSITION": Position,
+    "BALANCE": Balance,
     "SPECIALIST_UPDATE": list[SpecialistUpdate],
     "AGENT_STATUS": AgentStatus,
     "TASK_CREATED": TaskUpdate,
@@ -49,7 +72,13 @@ DATA_TYPES: dict[str, Any] = {
 }
 
 # The field that serves as `key` when a publisher names none: newest value per component, not per channel.
-DEFAULT_KEYS = {"STATUS": "component", "SOURCE_STATUS": "source"}
+DEFAULT_KEYS = {
+    "STATUS": "component",
+    "SOURCE_STATUS": "source",
+    "POSITION": "symbol",
+    "BALANCE": "asset",
+    "TRADING_STATE": "name",
+}
 
 MESSAGE_TYPES: dict[str, Any] = {
     name: msgspec.defstruct(

@@ -1,0 +1,1 @@
+"""Pre-trade risk: what an order must pass before a venue may see it."""
