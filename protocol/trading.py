@@ -265,7 +265,7 @@ class OrderSubmit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 
 
 class OrderReplace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """Parameters of `orders.replace`. The order keeps its `order_id`; what is not named stays. `qty` is the new total."""
+    """Parameters of `orders.replace`. The order keeps its `order_id`; what is not named stays. `qty` is the whole."""
 
     account: Name
     orig_client_order_id: ClientOrderId

@@ -16,7 +16,7 @@ from hub.guard.events import SecurityEvent
 from hub.namespaces import DEFAULTS, Namespace, Namespaces
 from protocol.errors import ErrorCode, HubError
 
-ROLES = ("admin", "feed", "trader", "agent", "dashboard", "security", "stranger")
+ROLES = ("admin", "feed", "trader", "agent", "dashboard", "risk", "security", "stranger")
 OWN, OTHER = "ann", "bob"
 ACTIONS: tuple[Action, Action] = ("publish", "subscribe")
 EVERYONE = frozenset(ROLES)
@@ -25,6 +25,9 @@ EVERYONE = frozenset(ROLES)
 ANYWHERE: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "prices": (frozenset({"feed"}), EVERYONE),
     "book": (frozenset({"feed"}), EVERYONE),
+    "ticker": (frozenset({"feed"}), EVERYONE),
+    "sources": (frozenset({"feed"}), EVERYONE),
+    "instruments": (frozenset({"feed"}), EVERYONE),
     "status": (frozenset({"feed", "agent"}), EVERYONE),
     "trades": (frozenset({"feed"}), EVERYONE),
     "bars": (frozenset({"feed"}), EVERYONE),
@@ -32,6 +35,9 @@ ANYWHERE: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "custom": (frozenset({"feed", "trader", "agent"}), EVERYONE),
     "orders": (frozenset(), frozenset()),
     "fills": (frozenset(), frozenset()),
+    "positions": (frozenset(), frozenset()),
+    "risk": (frozenset(), frozenset({"risk"})),
+    "trading": (frozenset(), EVERYONE),
     "team": (frozenset(), frozenset({"dashboard"})),
     "tasks": (frozenset(), frozenset({"dashboard"})),
     "alerts": (frozenset({"agent", "feed"}), EVERYONE),
@@ -47,6 +53,7 @@ SCOPED = Namespaces(
     }
 )
 OWN_ONLY = {"orders": {"trader"}, "fills": {"trader"}}
+OWN_TO_READ = {"positions": {"trader"}, "risk": {"trader"}}
 TEAM_ONLY = {"team": {"agent"}, "tasks": {"agent"}}
 
 
@@ -58,6 +65,8 @@ def expected(role: str, action: Action, namespace: str, name: str, teams: tuple[
     if role == "admin" or role in ANYWHERE[namespace][ACTIONS.index(action)]:
         return True
     if role in OWN_ONLY.get(namespace, set()) and name == OWN:
+        return True
+    if action == "subscribe" and role in OWN_TO_READ.get(namespace, set()) and name == OWN:
         return True
     if role in TEAM_ONLY.get(namespace, set()) and (name in teams or "*" in teams):
         return True

@@ -16,8 +16,8 @@ from protocol.trading import ExecType
 class VenueReport(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that happened to an order at the venue. `exec_id` is the venue's and never repeats for another fact.
 
-    `exec_type` is one of NEW, TRADE, CANCELED, EXPIRED, REJECTED, REPLACED, CANCEL_REJECTED, REPLACE_REJECTED, TRIGGERED,
-    SUSPENDED, RESTATED, TRADE_CANCEL, TRADE_CORRECT, TRADE_PREVENTION.
+    `exec_type` is one of NEW, TRADE, CANCELED, EXPIRED, REJECTED, REPLACED, CANCEL_REJECTED, REPLACE_REJECTED,
+    TRIGGERED, SUSPENDED, RESTATED, TRADE_CANCEL, TRADE_CORRECT, TRADE_PREVENTION.
     """
 
     order_id: str
