@@ -12,11 +12,30 @@ OPEN: frozenset[OrdStatus] = frozenset({"NEW", "PARTIALLY_FILLED", "SUSPENDED", 
 CLOSED: frozenset[OrdStatus] = frozenset({"DENIED", "FILLED", "CANCELED", "REJECTED", "EXPIRED"})
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
+class Fill(msgspec.Struct, frozen=True):
+    """One execution that counts."""
+
+    trade_id: str
+    qty: Decimal
+    price: Decimal
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What a replacement under way asks for; None: as it is."""
+
+    client_order_id: str
+    qty: Decimal | None = None
+    price: Decimal | None = None
+    stop_price: Decimal | None = None
+    trail: Decimal | None = None
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Immutable; an event makes a new one. Times in microseconds, quantities and prices exact.
 
     `cum_qty + leaves_qty == qty` while it is open, `leaves_qty` is 0 once it is closed; `filled` is the sum of price
-    times quantity of its executions. `version` counts its events.
+    times quantity of its executions, the `fills`. `prev_status` is what a pending command or a halt goes back to.
+    `version` counts its events.
     """
 
     order_id: str
@@ -45,6 +64,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     cum_qty: Decimal = Decimal(0)
     leaves_qty: Decimal
     filled: Decimal = Decimal(0)
+    fills: tuple[Fill, ...] = ()
+    wish: Wish | None = None
     venue: str | None = None
     venue_order_id: str | None = None
     reject_reason: str | None = None
