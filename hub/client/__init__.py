@@ -21,6 +21,12 @@ with `recover=position`:
                 apply(message)
                 store(message.position)
 
+Orders are placed, changed and canceled by `krin.orders`, whose reports come once and in order, too:
+
+    async with krin.orders.reports() as reports:
+        order = await krin.orders.submit("BTC-USD", "BUY", "0.01", price="64000")
+        print(await reports.until(order.client_order_id, "FILLED", "DENIED"))
+
 Errors: HubError is a command the hub refused (`code`, `message`, `path`, `retry_after_ms`; `code.temporary`);
 Disconnected is the end of the connection for good, raised in everything that waits.
 """
@@ -29,6 +35,7 @@ from __future__ import annotations
 
 from hub.client.client import Client
 from hub.client.link import State
+from hub.client.orders import Orders, Reports
 from hub.client.subscription import Lost, Subscription
 from hub.client.wire import Disconnected, History, Message
 from protocol.errors import ErrorCode, HubError
@@ -46,9 +53,11 @@ __all__ = [
     "Member",
     "Message",
     "Notice",
+    "Orders",
     "Position",
     "PresenceDiff",
     "Published",
+    "Reports",
     "State",
     "Subscription",
 ]

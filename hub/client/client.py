@@ -15,6 +15,7 @@ import msgspec
 
 from hub.client import backoff
 from hub.client.link import Link, OnNotice, OnState, State, Token
+from hub.client.orders import Orders
 from hub.client.subscription import Feed, OnLost, OnPresence, Subscription
 from hub.client.wire import FORMATS, Disconnected, History, message_of
 from protocol.channels import split_channel
@@ -83,6 +84,7 @@ class Client:
             rng=rng or random.Random(),
         )
         self._session = self._link.session
+        self.orders = Orders(self._insist, self.subscribe, user=lambda: self.user)
         self._group: asyncio.TaskGroup | None = None
         self._runner: asyncio.Task[None] | None = None
 
@@ -224,6 +226,14 @@ class Client:
         """
         return self._format.any(
             await self._session.ask(lambda number: Call(id=number, method=method, params=params), repeat=False)
+        )
+
+    async def _insist(self, method: str, params: Mapping[str, Any]) -> Any:
+        """An operation that may be sent again until it is answered."""
+        return self._format.any(
+            await self._session.ask(
+                lambda number: Call(id=number, method=method, params=dict(params)), repeat=True, insist=True
+            )
         )
 
     async def refresh(self, token: str) -> int | None:
