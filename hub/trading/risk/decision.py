@@ -5,10 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
+import msgspec
+
 from hub.trading.orders.order import Order
 from protocol.trading import RiskDecision
 
-_BY_THE_CHECKS: Final = object()
+BY_THE_CHECKS: Final = object()
+"""Known to hub.trading.risk.checks alone, which a test sees to."""
 
 
 class Approved:
@@ -28,7 +31,7 @@ class Approved:
         trail: Decimal | None = None,
     ) -> None:
         """The last four are a replacement's wishes; None: as it is."""
-        if made_by is not _BY_THE_CHECKS:
+        if made_by is not BY_THE_CHECKS:
             raise TypeError("only the risk checks approve an order")
         self.order = order
         self.decision = decision
@@ -36,3 +39,23 @@ class Approved:
         self.price = price
         self.stop_price = stop_price
         self.trail = trail
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """The first fault of the decision is the reason."""
+
+    order: Order
+    decision: RiskDecision
+
+
+class NeedsApproval(msgspec.Struct, frozen=True, kw_only=True):
+    """Every fault is one that `required` people of `role`, none of them the submitter, may let pass until then."""
+
+    order: Order
+    decision: RiskDecision
+    role: str
+    required: int
+    expires_us: int
+
+
+Outcome = Approved | Refused | NeedsApproval
