@@ -47,6 +47,9 @@ EXPORTS: Mapping[str, str] = {
     "specialist_coordination": f"SELECT * FROM specialist_coordination WHERE {ABOUT_ANY} ORDER BY timestamp",
     "revocations": "SELECT before_ms, rights, expires_at FROM revocations WHERE kind = 'user' AND subject = $1",
     "consents": "SELECT purpose, version, granted, source, at FROM consents WHERE name = $1 ORDER BY purpose, version",
+    "risk_limits": "SELECT limits FROM risk_limits WHERE scope = 'ACCOUNT' AND name = $1",
+    "trading_states": "SELECT scope, name, mode, reason, actor = $1 AS by_this_person, ts_event FROM trading_states"
+    " WHERE scope = 'ACCOUNT' AND name = $1 OR actor = $1",
     "privacy_requests": "SELECT * FROM privacy_requests WHERE person = ANY ($3) ORDER BY requested_at",
     "audit_log": "SELECT sequence, time_us, event, outcome, severity, detail, actor = ANY ($3) AS by_this_person"
     " FROM audit_log WHERE actor = ANY ($3) OR split_part(target, ':', 2) = ANY ($3) OR target = ANY ($3)"
@@ -70,13 +73,21 @@ ERASURES: Mapping[str, str] = {
     "ai_enhanced_sessions": "DELETE FROM ai_enhanced_sessions WHERE user_id = $2",
     "specialist_coordination": f"DELETE FROM specialist_coordination WHERE {ABOUT_ANY}",
     "consents": "DELETE FROM consents WHERE name = $1",
+    "risk_limits": "DELETE FROM risk_limits WHERE scope = 'ACCOUNT' AND name = $1",
+    # A halt outlives whoever ordered it.
+    "trading_states": "UPDATE trading_states SET actor = CASE WHEN actor = $1 THEN '' ELSE actor END,"
+    " name = CASE WHEN scope = 'ACCOUNT' AND name = $1 THEN 'erased-' || gen_random_uuid() ELSE name END"
+    " WHERE scope = 'ACCOUNT' AND name = $1 OR actor = $1",
     "revocations": "DELETE FROM revocations WHERE kind = 'user' AND subject = $1",
     "users": "DELETE FROM users WHERE name = $1",
     "person_keys": "DELETE FROM person_keys WHERE name = $1",
 }
 # Pseudonyms, hashes and ciphertext only, or nothing about anybody.
 IMPERSONAL = frozenset(
-    {"schema_migrations", "lineage", "audit_head", "day_keys", "legal_holds", "erasures", "shared_secrets"}
+    {
+        *("schema_migrations", "lineage", "audit_head", "day_keys", "legal_holds", "erasures", "shared_secrets"),
+        "risk_head",
+    }
 )
 GROUND = "GDPR Art. 17(3)(b) and (e): a legal duty to keep records of orders, and legal claims"
 
@@ -97,6 +108,9 @@ SELECT name, max(since) FROM (
     UNION ALL SELECT subject, NULL FROM refresh_tokens
     UNION ALL SELECT subject, NULL FROM authorization_codes
     UNION ALL SELECT name, NULL FROM consents
+    UNION ALL SELECT name, NULL FROM risk_limits WHERE scope = 'ACCOUNT'
+    UNION ALL SELECT name, NULL FROM trading_states WHERE scope = 'ACCOUNT'
+    UNION ALL SELECT actor, NULL FROM trading_states
     UNION ALL SELECT subject, NULL FROM revocations WHERE kind = 'user'
     UNION ALL SELECT DISTINCT publisher, NULL::timestamptz FROM messages
     UNION ALL SELECT substr(name, strpos(name, ':') + 1), NULL FROM channels

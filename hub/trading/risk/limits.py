@@ -55,3 +55,8 @@ def layered(layers: Iterable[RiskLimits]) -> Limits:
     for layer in layers:
         said |= msgspec.to_builtins(layer)  # what a layer leaves open is not in it
     return msgspec.convert(said, Limits)
+
+
+def in_words(limits: Limits) -> RiskLimits:
+    """As they go over the wire, with nothing left open."""
+    return msgspec.convert(msgspec.to_builtins(limits), RiskLimits)
