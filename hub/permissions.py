@@ -53,6 +53,13 @@ METHODS: Mapping[str, Need] = {
     "hub.time": Need.SIGN_IN,
     "auth.explain": Need.ADMIN,
     "audit.verify": Need.ADMIN,
+    "risk.limits": Need.SIGN_IN,  # and for these: hub.trading.risk.officers
+    "risk.set_limits": Need.SIGN_IN,
+    "risk.state": Need.SIGN_IN,
+    "risk.halt": Need.SIGN_IN,
+    "risk.resume": Need.SIGN_IN,
+    "risk.approve": Need.SIGN_IN,
+    "risk.decline": Need.SIGN_IN,
 }
 
 ROUTES: Mapping[str, Need] = {
@@ -92,6 +99,13 @@ ROUTES: Mapping[str, Need] = {
     "GET /v1/history/{channel:path}": Need.CHANNEL,
     "GET /v1/presence/{channel:path}": Need.CHANNEL,
     "GET /v1/audit": Need.ADMIN,
+    "GET /v1/risk/limits": Need.SIGN_IN,  # and what the method of that name needs
+    "PUT /v1/risk/limits": Need.SIGN_IN,
+    "GET /v1/risk/state": Need.SIGN_IN,
+    "POST /v1/risk/halt": Need.SIGN_IN,
+    "POST /v1/risk/resume": Need.SIGN_IN,
+    "POST /v1/risk/approve": Need.SIGN_IN,
+    "POST /v1/risk/decline": Need.SIGN_IN,
     "GET /v1/privacy/export": Need.SIGN_IN,  # of others: ADMIN
     "POST /v1/privacy/erase": Need.SIGN_IN,  # others: ADMIN
     "GET /v1/privacy/consents": Need.SIGN_IN,
@@ -105,6 +119,9 @@ SECOND_FACTOR: Mapping[str, float] = {
     "POST /v1/auth/mfa/disable": RECENT_S,
     "GET /v1/privacy/export": RECENT_S,
     "POST /v1/privacy/erase": RECENT_S,
+    "risk.set_limits": ANY_AGE,  # what loosens needs two factors; what stops trading must not wait for one
+    "risk.resume": ANY_AGE,
+    "risk.approve": ANY_AGE,
 }
 """Methods and routes that a password alone does not open, and how old the proof may be, in seconds. What needs ADMIN is
 always among them."""

@@ -77,7 +77,6 @@ DEFAULT_KEYS = {
     "SOURCE_STATUS": "source",
     "POSITION": "symbol",
     "BALANCE": "asset",
-    "TRADING_STATE": "name",
 }
 
 MESSAGE_TYPES: dict[str, Any] = {
