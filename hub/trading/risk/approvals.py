@@ -80,7 +80,8 @@ class Approvals:
         """The order, if it waits and this caller may answer for it."""
         order = self._orders.find(asked.account, asked.client_order_id)
         target = f"orders:{asked.account}"
-        self._officers.require(caller, target, role=order and self._desk.limits_for(order).approver_role)
+        role = self._desk.limits_for(order).approver_role if order is not None else None
+        self._officers.require(caller, target, role=role)
         self._officers.require_person(caller, target)
         if order is None or order.status != "PENDING_APPROVAL":
             raise HubError(ErrorCode.NOT_FOUND, "no such order waits for approval")

@@ -210,7 +210,7 @@ def test_one_bad_order_is_told_all_of_its_faults_and_refused_for_the_first() -> 
 
 
 def test_a_decision_says_what_was_seen_what_the_limit_is_and_on_which_market() -> None:
-    decision = CHECKS.check_all(view(order(qty="100.01", strategy_id="s"), version=7))
+    decision = CHECKS.check_all(view(order(qty="100", price="100.01", strategy_id="s"), version=7))
     [fault] = decision.faults
     assert (fault.check, fault.observed, fault.limit) == ("notional", "10001.00", "10000")
     assert (decision.account, decision.client_order_id, decision.strategy_id) == ("ann", "c-1", "s")
