@@ -69,12 +69,7 @@ def create_app(hub: Hub, *, demo_token: Callable[[], str] | None = None) -> Star
         Route("/ready", ready),
         Route("/metrics", metrics),
         Route("/openapi.json", openapi),
-        WebSocketRoute("/ws", hub.websocket),
-        *hub.accounts.routes,
-        *hub.rest.routes,
-        *hub.privacy.routes,
-        *hub.oauth.routes,
-        *hub.administration.routes,
+        *hub.routes,
         Mount("/static", StaticFiles(directory=str(dashboard))),
         WebSocketRoute("/{path:path}", UnknownPath()),
     ]

@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
-from hub.caller import Caller
+from hub.caller import SYSTEM, Caller
 from hub.permissions import Permissions
 from protocol.codec import JSON, Codec, check_shape, decode_error
 from protocol.errors import ErrorCode, HubError
-from protocol.messages import Call
+from protocol.messages import Call, Publish, Published
 
 logger = logging.getLogger("krin.dispatch")
 
@@ -25,18 +25,39 @@ Method = Callable[[Mapping[str, Any], Caller], Any | Awaitable[Any]]
 
 
 class Dispatcher:
-    """Finds the handler of a command. Handlers and methods are merged once, at start."""
+    """Finds the handler of a command. Handlers and methods are added once, at start."""
 
-    def __init__(
-        self, handlers: Mapping[type, Handler], methods: Mapping[str, Method], *, permissions: Permissions
-    ) -> None:
-        """Raises Ungoverned for a handler that the permission tables do not mention."""
-        self._handlers: dict[type, Handler] = {**handlers, Call: self._call}
-        self._methods = dict(methods)
+    def __init__(self, *, permissions: Permissions) -> None:
+        self._handlers: dict[type, Handler] = {Call: self._call}
+        self._methods: dict[str, Method] = {}
         self._permissions = permissions
-        permissions.govern(self._handlers, self._methods)
         self.commands: dict[str, int] = {}  # command type -> count, for the metrics
         self.errors: dict[str, int] = {}  # error name -> count
+
+    def add(self, handlers: Mapping[type, Handler], methods: Mapping[str, Method]) -> None:
+        """Raises Ungoverned for one that the permission tables do not mention, ValueError for one that is there."""
+        self._permissions.govern(handlers, methods)
+        if taken := [*(self._handlers.keys() & handlers.keys()), *(self._methods.keys() & methods.keys())]:
+            raise ValueError(f"there is a handler already for {taken}")
+        self._handlers.update(handlers)
+        self._methods.update(methods)
+
+    async def publish(
+        self,
+        channel: str,
+        type: str,
+        data: Any,
+        *,
+        caller: Caller = SYSTEM,
+        key: str | None = None,
+        coordination: dict[str, Any] | None = None,
+    ) -> Published:
+        """Publish from inside the hub, through the same door, checks and promises as everybody else."""
+        message = {"type": type, "data": data} | ({"coordination": coordination} if coordination else {})
+        command = Publish(id=1, channel=channel, message=msgspec.Raw(msgspec.json.encode(message)), key=key)
+        published = self.handle(command, caller)
+        result: Published = published if isinstance(published, Published) else await published
+        return result
 
     def handle(self, command: Any, caller: Caller, codec: Codec = JSON) -> Any | Awaitable[Any]:
         """Run a command. A synchronous handler answers at once; an awaitable is the caller's to await.

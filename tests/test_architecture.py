@@ -143,6 +143,13 @@ def test_only_bootstrap_names_a_concrete_broker() -> None:
     assert [str(each) for each in found] == []
 
 
+def test_only_what_starts_the_hub_names_bootstrap() -> None:
+    """Parts take what they need by constructor: one that could reach for the whole would hide what it stands on."""
+    allowed = ("hub.bootstrap", "hub.app", "hub.serve", "hub.cli")
+    found = [each for each in IMPORTS if within(each.target, "hub.bootstrap") and not within(each.module, *allowed)]
+    assert [str(each) for each in found] == []
+
+
 def _named(tree: ast.AST) -> Callable[[ast.AST], str]:
     """What a name or attribute of this module stands for, such as `time.monotonic`, whatever it was imported as."""
     aliases: dict[str, str] = {}

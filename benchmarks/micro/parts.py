@@ -126,11 +126,8 @@ class Parts:
             max_subscriptions=1024,
             clock=self.clock,
         )
-        self.dispatcher = Dispatcher(
-            {Connect: sessions.connect, Publish: publisher.publish},
-            {},
-            permissions=Permissions(report=lambda event: None, clock=self.clock),
-        )
+        self.dispatcher = Dispatcher(permissions=Permissions(report=lambda event: None, clock=self.clock))
+        self.dispatcher.add({Connect: sessions.connect, Publish: publisher.publish}, {})
 
     def flush(self) -> None:
         """Every slice of a round, without the pauses."""

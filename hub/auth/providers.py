@@ -177,8 +177,7 @@ class Providers:
     """Finds the provider that a token says it is from; whether it is, the provider's keys decide."""
 
     def __init__(self, providers: Iterable[Provider] = ()) -> None:
-        self.all = tuple(providers)
-        self._by_issuer = {provider.issuer: provider for provider in self.all}
+        self._by_issuer = {provider.issuer: provider for provider in providers}
 
     def of(self, token: str) -> Provider | None:
         if not self._by_issuer or len(token) > MAX_TOKEN_BYTES:

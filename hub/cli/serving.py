@@ -119,7 +119,7 @@ async def _demo(hub: Hub, seed: int, rate: float) -> None:
     async def publish(
         channel: str, type: str, data: Any, key: str | None = None, coordination: dict[str, Any] | None = None
     ) -> None:
-        await hub.publish(channel, type, data, caller=SYSTEM, key=key, coordination=coordination)
+        await hub.dispatcher.publish(channel, type, data, caller=SYSTEM, key=key, coordination=coordination)
 
     await run_demo(publish, hub.clock, seed=seed, rate=rate)
 

@@ -150,7 +150,8 @@ class Scene:
             clock=self.clock,
         )
         self.broker.listen(REVOCATIONS, self.watch.hear)
-        self.dispatcher = Dispatcher(
+        self.dispatcher = Dispatcher(permissions=Permissions(report=self.events.append, clock=self.clock))
+        self.dispatcher.add(
             {
                 Connect: sessions.connect,
                 Refresh: sessions.refresh,
@@ -161,7 +162,6 @@ class Scene:
                 Presence: self.reader.presence,
             },
             {},
-            permissions=Permissions(report=self.events.append, clock=self.clock),
         )
 
     @asynccontextmanager

@@ -106,7 +106,8 @@ def test_c51_a_method_that_needs_a_second_factor_is_not_even_begun_without(age_s
         methods=dict.fromkeys(methods, Need.SIGN_IN),
         second_factor={"desk.halt": max_age_s},
     )
-    dispatcher = Dispatcher({}, methods, permissions=permissions)
+    dispatcher = Dispatcher(permissions=permissions)
+    dispatcher.add({}, methods)
 
     dispatcher.handle(Call(id=1, method="desk.look"), SINGLE)
     assert refusal(dispatcher.handle, Call(id=2, method="desk.halt"), SINGLE) is ErrorCode.MFA_REQUIRED

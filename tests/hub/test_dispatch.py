@@ -28,7 +28,9 @@ def raising(failure: BaseException) -> Any:
 
 
 def dispatcher_of(handlers: dict[type, Any], methods: dict[str, Any]) -> Dispatcher:
-    return Dispatcher(handlers, methods, permissions=Permissions(report=lambda event: None, clock=SystemClock()))
+    dispatcher = Dispatcher(permissions=Permissions(report=lambda event: None, clock=SystemClock()))
+    dispatcher.add(handlers, methods)
+    return dispatcher
 
 
 def failed(failure: BaseException) -> HubError:
@@ -132,6 +134,14 @@ def test_c59_a_command_or_method_without_a_permission_stops_the_start() -> None:
         dispatcher_of({}, {"orders.invented": lambda params, caller: None})
 
 
+def test_what_is_there_already_is_not_replaced() -> None:
+    dispatcher = dispatcher_of({History: raising(KeyError())}, {"hub.time": lambda params, caller: 42})
+    with pytest.raises(ValueError, match="History"):
+        dispatcher.add({History: raising(KeyError())}, {})
+    with pytest.raises(ValueError, match=r"hub\.time"):
+        dispatcher.add({}, {"hub.time": lambda params, caller: 43})
+
+
 def test_c59_every_command_of_the_protocol_has_a_permission() -> None:
     assert set(COMMANDS) == set(get_args(AnyCommand)) - {Pong}  # a pong asks for nothing
 
@@ -139,7 +149,8 @@ def test_c59_every_command_of_the_protocol_has_a_permission() -> None:
 def test_c59_a_method_for_admins_is_refused_to_everybody_else_and_the_attempt_is_reported() -> None:
     reported: list[SecurityEvent] = []
     permissions = Permissions(report=reported.append, clock=SystemClock(), methods=METHODS | {"hub.secret": Need.ADMIN})
-    dispatcher = Dispatcher({}, {"hub.secret": lambda params, caller: 42}, permissions=permissions)
+    dispatcher = Dispatcher(permissions=permissions)
+    dispatcher.add({}, {"hub.secret": lambda params, caller: 42})
     command = Call(id=1, method="hub.secret")
 
     with pytest.raises(HubError) as caught:

@@ -1,0 +1,39 @@
+"""The one place where parts meet: a builder for each room of the house, and `open_hub`, which opens them in order.
+
+    room         what a room gives to the whole
+    ground       what every room stands on: settings, clock, database, the one door for commands
+    keys         the keys of the data folder, or those that are configured
+    delivery     how messages reach every node
+    auth         who somebody is
+    connections  who is here
+    guard        how much anybody may ask for, and who misbehaves
+    channels     what is published and read
+    sockets      the WebSocket
+    watch        what is true no more
+    rest         the doors under /v1
+    accounts     people, and those who administer them
+    privacy      the rights of people
+    audit        what is written down, and proven
+    hub          all of it together
+
+A new room is a file with a builder, and its line in `open_hub`.
+"""
+
+from hub.bootstrap.ground import open_database
+from hub.bootstrap.hub import Hub, open_hub
+from hub.bootstrap.keys import load_audit_key, make_sealer, make_tokens, open_keys
+from hub.bootstrap.privacy import make_privacy, open_hold, stored_privacy, stored_retention
+
+__all__ = [
+    "Hub",
+    "load_audit_key",
+    "make_privacy",
+    "make_sealer",
+    "make_tokens",
+    "open_database",
+    "open_hold",
+    "open_hub",
+    "open_keys",
+    "stored_privacy",
+    "stored_retention",
+]

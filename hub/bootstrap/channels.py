@@ -1,0 +1,73 @@
+"""What is published and read, by whoever may."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from hub.bootstrap.connections import Connections
+from hub.bootstrap.delivery import Delivery
+from hub.bootstrap.ground import Ground
+from hub.bootstrap.guard import Guard
+from hub.bootstrap.room import Room
+from hub.channels.access import Access
+from hub.channels.history import ChannelReader
+from hub.channels.publishing import Amplification, Publisher
+from hub.channels.subscriptions import Subscriptions
+from hub.guard.limits import SEARCH_COST, history_cost
+from hub.namespaces import Namespaces
+from hub.observe.metrics import counters
+from protocol.errors import ErrorCode, HubError
+from protocol.messages import History, Presence, Publish, Search
+
+
+class Channels(Room, frozen=True, kw_only=True):
+    access: Access
+    subscriptions: Subscriptions
+
+
+def open_channels(ground: Ground, delivery: Delivery, connections: Connections, guard: Guard) -> Channels:
+    settings, clock, limits, presence = ground.settings, ground.clock, guard.limits, connections.presence
+    access = Access(Namespaces(settings.namespaces), report=ground.events.report)
+    publisher = Publisher(
+        delivery.broker,
+        delivery.durable,
+        access=access,
+        clock=clock,
+        rate_per_s=settings.limits.publishes_per_s,
+        limits=limits,
+        amplification=(
+            Amplification(settings.limits.deliveries_per_s, delivery.fanout.listeners)
+            if settings.limits.deliveries_per_s is not None
+            else None
+        ),
+    )
+    subscriptions = Subscriptions(
+        delivery.fanout,
+        delivery.broker,
+        delivery.durable,
+        presence,
+        access=access,
+        clock=clock,
+        loop=asyncio.get_running_loop(),
+        max_subscriptions=settings.limits.subscriptions,
+    )
+    reader = ChannelReader(delivery.broker, delivery.durable, presence, access=access)
+    return Channels(
+        access=access,
+        subscriptions=subscriptions,
+        handlers={
+            Publish: publisher.publish,
+            History: limits.guarded("read", reader.history, cost=history_cost),
+            Presence: limits.guarded("read", reader.presence),
+            Search: limits.guarded("read", _search, cost=lambda _: SEARCH_COST),
+        },
+        methods={"channels.list": lambda params, caller: reader.channels(caller)},
+        metrics=lambda: [
+            counters("krin_recoveries", "Subscriptions by recovery outcome.", "outcome", subscriptions.recoveries)
+        ],
+    )
+
+
+def _search(command: Any, caller: Any, codec: Any) -> Any:
+    raise HubError(ErrorCode.BAD_REQUEST, "this hub has no search index")

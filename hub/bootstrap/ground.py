@@ -1,0 +1,76 @@
+"""What every room stands on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from prometheus_client.core import Metric
+
+from hub.bootstrap.room import Room
+from hub.clock import Clock
+from hub.config import Settings
+from hub.dispatch import Dispatcher
+from hub.guard.events import SecurityEvents
+from hub.observe.metrics import counters, gauge
+from hub.permissions import Permissions
+from storage.database import Database
+from storage.embedded import EmbeddedPostgres
+from storage.lineage import verify_lineage
+from storage.migrate import migrate
+
+logger = logging.getLogger("krin")
+
+
+class Ground(Room, frozen=True, kw_only=True):
+    settings: Settings
+    clock: Clock
+    database: Database
+    events: SecurityEvents
+    permissions: Permissions
+    dispatcher: Dispatcher
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[tuple[Database, EmbeddedPostgres | None]]:
+    """The configured Postgres, or the embedded one of the data folder; migrated and checked for durability."""
+    embedded = None
+    async with AsyncExitStack() as inner:
+        dsn = settings.database_url
+        if dsn is None:
+            embedded = EmbeddedPostgres(settings.data_dir)
+            dsn = await inner.enter_async_context(embedded)
+        database = await inner.enter_async_context(Database.open(dsn))
+        for name in await migrate(database):
+            logger.info("migrated: %s", name)
+        await database.durability_settings()
+        if (restored := await verify_lineage(database)) is not None:
+            logger.warning("the database was restored (%s, now %s): every channel has a new epoch", *restored)
+        yield database, embedded
+
+
+@asynccontextmanager
+async def open_ground(settings: Settings, clock: Clock) -> AsyncIterator[Ground]:
+    async with open_database(settings) as (database, embedded):
+        events = SecurityEvents()
+        permissions = Permissions(report=events.report, clock=clock)
+        dispatcher = Dispatcher(permissions=permissions)
+        yield Ground(
+            settings=settings,
+            clock=clock,
+            database=database,
+            events=events,
+            permissions=permissions,
+            dispatcher=dispatcher,
+            methods={"hub.time": lambda params, caller: {"time": clock.now_ms()}},
+            metrics=lambda: _measure(dispatcher),
+            tasks={"embedded postgres": embedded.run} if embedded is not None else {},
+        )
+
+
+def _measure(dispatcher: Dispatcher) -> Iterable[Metric]:
+    yield gauge("krin_tasks", "Tasks of the event loop.", len(asyncio.all_tasks()))
+    yield counters("krin_commands", "Commands by type.", "command", dispatcher.commands)
+    yield counters("krin_errors", "Errors by name.", "error", dispatcher.errors)

@@ -1,0 +1,150 @@
+"""What the house is made of, in the order in which it is built."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import msgspec
+from starlette.routing import BaseRoute
+
+from hub import __version__
+from hub.bootstrap.accounts import open_accounts
+from hub.bootstrap.audit import open_audit
+from hub.bootstrap.auth import open_auth
+from hub.bootstrap.channels import open_channels
+from hub.bootstrap.connections import open_connections
+from hub.bootstrap.delivery import open_delivery
+from hub.bootstrap.ground import open_ground
+from hub.bootstrap.guard import open_guard
+from hub.bootstrap.keys import load_audit_key, make_sealer, open_keys
+from hub.bootstrap.privacy import make_privacy, open_privacy
+from hub.bootstrap.rest import open_rest
+from hub.bootstrap.sockets import open_sockets
+from hub.bootstrap.watch import open_watch
+from hub.brokers.base import Broker
+from hub.channels.durable import DurableChannels
+from hub.clock import Clock, SystemClock
+from hub.config import Settings
+from hub.connections.registry import Registry
+from hub.dispatch import Dispatcher
+from hub.edge.websocket import WebSocketEndpoint
+from hub.guard.limits import Limits
+from hub.guard.threats import Threats
+from hub.observe.metrics import Metrics
+from hub.permissions import Permissions
+from protocol.close_codes import CloseCode
+
+TRADERS_FIRST = {"trader": 0, "agent": 1}
+BROKER_START_S = 2.0
+DRAIN_BATCH = 200
+DRAIN_STEP_S = 0.05
+
+
+class Hub(msgspec.Struct, frozen=True, kw_only=True):
+    """What an edge or a command may use."""
+
+    settings: Settings
+    clock: Clock
+    dispatcher: Dispatcher
+    durable: DurableChannels
+    broker: Broker
+    registry: Registry
+    limits: Limits
+    threats: Threats
+    permissions: Permissions
+    websocket: WebSocketEndpoint
+    routes: Sequence[BaseRoute]
+    metrics: Metrics
+
+    def health(self) -> dict[str, Any]:
+        """What works and what does not: OK, or DEGRADED with reasons."""
+        reasons = []
+        if not self.durable.available:
+            reasons.append("postgres: durable publishing is refused")
+        if not self.broker.available:
+            reasons.append("redis: recoverable and latest publishing is refused; durable messages arrive late")
+        return {
+            "status": "DEGRADED" if reasons else "OK",
+            "reasons": reasons,
+            "node": self.settings.node,
+            "version": __version__,
+            "connections": len(self.registry),
+        }
+
+    @property
+    def draining(self) -> bool:
+        return self.websocket.draining
+
+    async def drain(self) -> None:
+        """Send every client away with a time to come back: trading clients first, spread over the drain window."""
+        self.websocket.draining = True
+        window_ms = int(self.settings.drain_timeout_s * 1000)
+        connections = sorted(self.registry, key=lambda each: TRADERS_FIRST.get(each.caller.kind or "", 2))
+        total = len(connections)
+        for index in range(0, total, DRAIN_BATCH):
+            for place, connection in enumerate(connections[index : index + DRAIN_BATCH], start=index):
+                # Full spread: the first come back at once, the last at the end of the window.
+                connection.close(CloseCode.DRAINING, retry_after_ms=100 + window_ms * place // max(total, 1))
+            await self.clock.sleep(DRAIN_STEP_S)
+
+
+@asynccontextmanager
+async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Hub]:
+    """Build the hub, run its background tasks, and close everything in reverse.
+
+    A background task that fails ends the hub with its error: a node that no longer hears must not keep its clients.
+    """
+    clock = clock or SystemClock()
+    keys = open_keys(settings, clock)  # first: a wrong key should stop the start before anything has begun
+    audit_key = load_audit_key(settings)
+    sealer = make_sealer(settings)
+    async with AsyncExitStack() as stack:
+        ground = await stack.enter_async_context(open_ground(settings, clock))
+        await make_privacy(settings, ground.database, clock=clock).reapply()  # before anybody is served
+
+        audit = open_audit(ground, audit_key)  # before whatever has something to report
+        auth = open_auth(ground, keys)
+        delivery = await stack.enter_async_context(open_delivery(ground))
+        connections = open_connections(ground, delivery)
+        guard = await stack.enter_async_context(open_guard(ground, delivery, connections))
+        channels = open_channels(ground, delivery, connections, guard)
+        sockets = open_sockets(ground, delivery, auth, connections, guard, channels)
+        watch = await open_watch(ground, delivery, auth, sockets)
+        rest = open_rest(ground, auth, guard)
+        accounts = open_accounts(ground, auth, connections, channels, watch, rest, sealer)
+        privacy = open_privacy(ground, watch, rest)
+        rooms = (
+            *(ground, audit, auth, delivery, connections, guard, channels),
+            *(sockets, watch, rest, accounts, privacy),
+        )
+
+        for room in rooms:
+            ground.dispatcher.add(room.handlers, room.methods)
+        hub = Hub(
+            settings=settings,
+            clock=clock,
+            dispatcher=ground.dispatcher,
+            durable=delivery.durable,
+            broker=delivery.broker,
+            registry=connections.registry,
+            limits=guard.limits,
+            threats=guard.threats,
+            permissions=ground.permissions,
+            websocket=sockets.endpoint,
+            routes=[route for room in rooms for route in room.routes],
+            metrics=Metrics(room.metrics for room in rooms),
+        )
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(run(), name=name) for room in rooms for name, run in room.tasks.items()]
+            try:
+                with contextlib.suppress(TimeoutError):  # without Redis the node is degraded, not dead
+                    async with asyncio.timeout(BROKER_START_S):
+                        await delivery.broker.connected()
+                yield hub
+            finally:
+                for task in tasks:
+                    task.cancel()
