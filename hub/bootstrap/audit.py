@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import msgspec
 from prometheus_client.core import Metric
 
-from hub.audit import AuditLog
-from hub.audit_heads import CHANNEL, AuditKey, Checkpoints
-from hub.audit_verify import AuditVerification
+from hub.audit.heads import CHANNEL, AuditKey, Checkpoints
+from hub.audit.log import AuditLog
+from hub.audit.verify import AuditVerification
 from hub.bootstrap.ground import Ground
 from hub.bootstrap.room import Room
 from hub.observe.metrics import counter, gauge

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hub.audit_heads import AuditKey
+from hub.audit.heads import AuditKey
 from hub.auth.keyring import KeyRing, KeyUnusable
 from hub.auth.keys import Keys, KeySet, configured_keys
 from hub.auth.sealing import Sealer, sealing_key

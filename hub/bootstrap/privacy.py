@@ -15,7 +15,9 @@ from hub.clock import Clock
 from hub.config import Settings
 from hub.edge.privacy import PrivacyRoutes
 from hub.observe.metrics import counters, gauge
-from hub.privacy import ErasedList, PrivacyService, RetentionJob
+from hub.privacy.erased import ErasedList
+from hub.privacy.retention import RetentionJob
+from hub.privacy.service import PrivacyService
 from storage.audit import AuditTable
 from storage.consents import Consents
 from storage.database import Database

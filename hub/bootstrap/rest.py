@@ -9,7 +9,7 @@ from hub.bootstrap.room import Room
 from hub.edge.envelope import KrinAPIService
 from hub.edge.rest import RestRoutes
 from hub.edge.security import RevolutionarySecurityService
-from hub.privacy import OptOuts
+from hub.privacy.opt_outs import OptOuts
 from storage.consents import Consents
 
 

@@ -10,7 +10,7 @@ from hub.bootstrap.delivery import Delivery
 from hub.bootstrap.ground import Ground
 from hub.bootstrap.room import Room
 from hub.bootstrap.sockets import Sockets
-from hub.privacy import Forgetting
+from hub.privacy.forgetting import Forgetting
 from storage.revocations import Kind, Revocations
 
 

@@ -12,7 +12,7 @@ import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from rich.progress import Progress
 
-from hub.audit_verify import exported_rows, signed_heads, verify_all, verify_log
+from hub.audit.verify import exported_rows, signed_heads, verify_all, verify_log
 from hub.bootstrap import load_audit_key, open_database
 from hub.cli.shared import err, node_options, run, settings_of
 from hub.clock import SystemClock

@@ -16,7 +16,7 @@ from hub.clock import Clock
 from hub.edge.body import read_struct
 from hub.edge.envelope import Answer, KrinAPIService
 from hub.permissions import Need, Permissions
-from hub.privacy import PrivacyService
+from hub.privacy.service import PrivacyService
 from protocol.audit import as_json
 from protocol.codec import decode_error
 from protocol.errors import ErrorCode, HubError

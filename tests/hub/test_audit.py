@@ -18,9 +18,9 @@ from clock import ManualClock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.audit import MAX_WAITING, ROWS_PER_ADDRESS, ROWS_PER_NAME, AuditLog, FloodFilter
-from hub.audit_heads import AuditKey, Checkpoint, Checkpoints, is_signed
-from hub.audit_verify import HeadUnusable, Verdict, signed_heads, verify_log
+from hub.audit.heads import AuditKey, Checkpoint, Checkpoints, is_signed
+from hub.audit.log import MAX_WAITING, ROWS_PER_ADDRESS, ROWS_PER_NAME, AuditLog, FloodFilter
+from hub.audit.verify import HeadUnusable, Verdict, signed_heads, verify_log
 from hub.guard.events import SecurityEvent
 from protocol.audit import AuditHead, is_consistent
 from storage.audit import AuditEntry, AuditTable

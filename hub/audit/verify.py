@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from hub.audit_heads import heads_in, is_signed, key_id
+from hub.audit.heads import heads_in, is_signed, key_id
 from hub.config import ConfigError
 from protocol.audit import AuditHead, AuditRow, ChainVerifier, Fault, from_json, in_order
 from protocol.errors import ErrorCode, HubError
