@@ -12,7 +12,7 @@ from enum import Enum
 from hub.auth.assurance import require_two_factors
 from hub.caller import Caller
 from hub.clock import Clock
-from hub.guard.events import Report, SecurityEvent
+from hub.guard.events import Report, not_permitted
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import (
     Call,
@@ -171,16 +171,7 @@ class Permissions:
             if max_age_s is not None:
                 require_two_factors(caller, now_s=self._clock.now_ms() // 1000, max_age_s=max_age_s)
         except HubError:
-            self._report(
-                SecurityEvent(
-                    name="authz_fail",
-                    user=caller.user,
-                    address=caller.address,
-                    target=target,
-                    allowed=False,
-                    severity="WARN",
-                )
-            )
+            self._report(not_permitted(caller, target))
             raise
 
 

@@ -14,7 +14,7 @@ from collections import deque
 from typing import Any, Literal
 
 from hub.clock import Clock
-from hub.guard.events import SecurityEvent
+from hub.guard.events import SecurityEvent, denied
 from storage.audit import AuditEntry, AuditTable
 from storage.errors import StorageError
 
@@ -61,15 +61,7 @@ class FloodFilter:
     def close_window(self) -> list[SecurityEvent]:
         """One event for each kind that was counted, with how many `attempts`; then everything begins anew."""
         told = [
-            SecurityEvent(
-                name=name,
-                user=user,
-                address=address,
-                target=target,
-                allowed=False,
-                severity="WARN",
-                detail={"attempts": attempts},
-            )
+            denied(name, address, target, user=user, detail={"attempts": attempts})
             for (name, user, address, target), attempts in self._counted.items()
         ]
         self._counted.clear()

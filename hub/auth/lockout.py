@@ -17,7 +17,7 @@ import msgspec
 
 from hub.clock import Clock
 from hub.guard.addresses import party
-from hub.guard.events import Report, SecurityEvent
+from hub.guard.events import Report, denied
 from protocol.errors import ErrorCode, HubError
 
 MAX_ENTRIES = 10_000  # of each table
@@ -160,9 +160,7 @@ class Lockout:
         self._tell("authn_login_fail", account, address)
 
     def _tell(self, name: str, account: str, address: str, **detail: Any) -> None:
-        self._report(
-            SecurityEvent(name=name, user=account, address=address, allowed=False, severity="WARN", detail=detail)
-        )
+        self._report(denied(name, address, user=account, detail=detail))
 
 
 def _entry(table: OrderedDict[Any, Counter], key: Any, limit: Limit, max_entries: int) -> Counter:

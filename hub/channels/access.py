@@ -11,7 +11,7 @@ import msgspec
 
 from hub.auth.assurance import mfa_required, two_factors
 from hub.caller import Caller
-from hub.guard.events import Report, SecurityEvent
+from hub.guard.events import Report, not_permitted
 from hub.namespaces import Namespace, Namespaces
 from protocol.channels import matches
 from protocol.errors import ErrorCode, HubError
@@ -112,17 +112,7 @@ class Access:
             self._remembered[asked] = found
         if found is not None and not (found.mfa and action == "publish" and not two_factors(caller)):
             return found
-        self._report(
-            SecurityEvent(
-                name="authz_fail",
-                user=caller.user,
-                address=caller.address,
-                target=channel,
-                allowed=False,
-                severity="WARN",
-                detail={"action": action},
-            )
-        )
+        self._report(not_permitted(caller, channel, action=action))
         if found is not None:
             raise mfa_required()
         raise HubError(ErrorCode.PERMISSION_DENIED, REFUSALS[action], path="$.channel")

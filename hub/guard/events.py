@@ -5,10 +5,12 @@ Names follow the OWASP logging vocabulary. Rule: an event never holds a secret, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import msgspec
+
+from hub.caller import Caller
 
 Severity = Literal["INFO", "WARN", "CRITICAL"]
 
@@ -26,9 +28,24 @@ class SecurityEvent(msgspec.Struct, frozen=True, kw_only=True):
     detail: dict[str, Any] = {}
 
 
-def denied(name: str, address: str, target: str, *, user: str = "") -> SecurityEvent:
+def denied(
+    name: str, address: str, target: str = "", *, user: str = "", detail: Mapping[str, Any] | None = None
+) -> SecurityEvent:
     """An attempt that was denied."""
-    return SecurityEvent(name=name, user=user, address=address, target=target, allowed=False, severity="WARN")
+    return SecurityEvent(
+        name=name,
+        user=user,
+        address=address,
+        target=target,
+        allowed=False,
+        severity="WARN",
+        detail=dict(detail or {}),
+    )
+
+
+def not_permitted(caller: Caller, target: str, **detail: Any) -> SecurityEvent:
+    """Somebody whom we know tried what they may not do."""
+    return denied("authz_fail", caller.address, target, user=caller.user, detail=detail)
 
 
 Report = Callable[[SecurityEvent], None]

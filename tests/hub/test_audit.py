@@ -209,6 +209,13 @@ class Witness:
     async def append(self, count: int) -> None:
         await self.table.append_all([AuditEntry(event="work", target=str(number)) for number in range(count)])
 
+    async def sign(self, count: int) -> None:
+        """Append rows, and let the node sign them and end."""
+        await self.append(count)
+        async with running(self.checkpoints()):
+            await self.clock.until_somebody_sleeps()
+            await self.pass_time(10)
+
     async def pass_time(self, seconds: int) -> None:
         for _ in range(seconds):
             self.clock.advance(1)
@@ -268,10 +275,7 @@ async def test_c79_a_head_is_signed_after_ten_seconds_or_a_thousand_rows(witness
 
 async def test_c79_each_head_proves_that_it_only_adds_to_the_one_before_also_after_a_restart(witness: Witness) -> None:
     for count in (1, 6, 1, 13):
-        await witness.append(count)
-        async with running(witness.checkpoints()):
-            await witness.clock.until_somebody_sleeps()
-            await witness.pass_time(10)
+        await witness.sign(count)
     lines = witness.lines()
     assert len(lines) >= 4
     for before, after in itertools.pairwise(lines):
@@ -312,6 +316,14 @@ class Superuser:
             await connection.close()
 
 
+def rolled_back_to(sequence: int) -> tuple[str, str]:
+    """Damage that leaves a head which fits the rows."""
+    return (
+        f"DELETE FROM audit_log WHERE sequence > {sequence}",
+        f"UPDATE audit_head SET (sequence, hash) = (SELECT sequence, hash FROM audit_log WHERE sequence = {sequence})",
+    )
+
+
 CHANGES = (
     "event = event || 'x'",
     "actor = actor || 'x'",
@@ -342,17 +354,13 @@ async def test_c78_t26_fifty_real_edits_are_found_at_their_rows(witness: Witness
 async def test_c78_c79_t26_removed_inserted_swapped_cut_and_rolled_back_rows_are_named(
     witness: Witness, own_dsn: str
 ) -> None:
-    await witness.append(30)
-    async with running(witness.checkpoints()):
-        await witness.clock.until_somebody_sleeps()
-        await witness.pass_time(10)
+    await witness.sign(30)
     size, _ = await witness.table.head()
     away = size - 10
     copy = (
         "INSERT INTO audit_log SELECT sequence + 1, time_us, event, actor, address, target, outcome, severity, detail,"
         f" prev_hash, hash FROM saved WHERE sequence = {size}"
     )
-    head = f"UPDATE audit_head SET (sequence, hash) = (SELECT sequence, hash FROM audit_log WHERE sequence = {away})"
     shift = f"UPDATE audit_log SET sequence = -sequence - 1 WHERE sequence >= {away}"
     unshift = "UPDATE audit_log SET sequence = -sequence WHERE sequence < 0"
     again = f"INSERT INTO audit_log SELECT * FROM saved WHERE sequence = {away}"
@@ -367,7 +375,7 @@ async def test_c78_c79_t26_removed_inserted_swapped_cut_and_rolled_back_rows_are
         "added at the end": ((copy,), size + 1, "changed"),
         "swapped": (swap, away, "changed"),
         "cut": ((f"DELETE FROM audit_log WHERE sequence > {away}",), away + 1, f"cut off: {size} rows were signed"),
-        "rolled back": ((f"DELETE FROM audit_log WHERE sequence > {away}", head), away + 1, "cut off"),
+        "rolled back": (rolled_back_to(away), away + 1, "cut off"),
         "emptied": (("TRUNCATE audit_log", "UPDATE audit_head SET sequence = 0, hash = ''"), 1, "cut off"),
         "head gone astray": (("UPDATE audit_head SET hash = ''",), size, "is not the row that the head names"),
     }
@@ -382,14 +390,10 @@ async def test_c79_t26_a_table_rolled_back_and_written_on_is_found_by_the_file_a
     witness: Witness, own_dsn: str
 ) -> None:
     """What a restored backup looks like: the chain holds, the tree is another, and the hub that runs on says so."""
-    await witness.append(30)
-    async with running(witness.checkpoints()):
-        await witness.clock.until_somebody_sleeps()
-        await witness.pass_time(10)
+    await witness.sign(30)
     size, _ = await witness.table.head()
     away = size - 10
-    head = f"UPDATE audit_head SET (sequence, hash) = (SELECT sequence, hash FROM audit_log WHERE sequence = {away})"
-    async with Superuser(own_dsn).damage(f"DELETE FROM audit_log WHERE sequence > {away}", head):
+    async with Superuser(own_dsn).damage(*rolled_back_to(away)):
         await witness.append(20)
         verdict = await witness.verdict()
         assert verdict.fault is not None
@@ -407,10 +411,7 @@ async def test_c79_t26_a_table_rolled_back_and_written_on_is_found_by_the_file_a
 
 
 async def test_c79_a_head_with_a_wrong_signature_or_an_unknown_key_is_refused(witness: Witness, tmp_path: Path) -> None:
-    await witness.append(3)
-    async with running(witness.checkpoints()):
-        await witness.clock.until_somebody_sleeps()
-        await witness.pass_time(10)
+    await witness.sign(3)
     line = witness.lines()[-1]
     forged = tmp_path / "forged.jsonl"
     stranger = AuditKey(bytes(32))
@@ -426,15 +427,9 @@ async def test_c79_a_head_with_a_wrong_signature_or_an_unknown_key_is_refused(wi
 
 
 async def test_a_line_cut_off_by_a_crash_is_passed_over_when_the_node_goes_on(witness: Witness) -> None:
-    await witness.append(3)
-    async with running(witness.checkpoints()):
-        await witness.clock.until_somebody_sleeps()
-        await witness.pass_time(10)
+    await witness.sign(3)
     with witness.file.open("ab") as file:
         file.write(b'{"head":{"node":"n1","si')
-    await witness.append(3)
-    async with running(witness.checkpoints()):
-        await witness.clock.until_somebody_sleeps()
-        await witness.pass_time(10)
+    await witness.sign(3)
     verdict = await witness.verdict()
     assert (verdict.ok, verdict.signed) == (True, verdict.rows)

@@ -82,6 +82,13 @@ def channel_of(cluster: RedisCluster, server: ClusterServer) -> str:
     return next(name for name in names if cluster.owner_of(base(name)) is server)
 
 
+async def heard_channel(cluster: RedisCluster, server: ClusterServer, listener: Node) -> str:
+    """Such a channel, with a node that listens to it."""
+    channel = channel_of(cluster, server)
+    await listener.listen(channel)
+    return channel
+
+
 async def test_what_one_node_publishes_on_any_server_reaches_the_other_in_order(
     cluster: RedisCluster, nodes: list[Node]
 ) -> None:
@@ -116,8 +123,7 @@ async def test_a_slot_that_moves_refuses_for_a_while_and_gives_no_position_twice
 ) -> None:
     here, there = nodes
     source, target, _ = cluster.masters
-    channel = channel_of(cluster, source)
-    await there.listen(channel)
+    channel = await heard_channel(cluster, source, there)
     placed = [await here.publish(channel) for _ in range(3)]
 
     cluster.begin_move(base(channel), source, target)
@@ -138,8 +144,7 @@ async def test_a_subscription_follows_its_slot_even_when_nobody_publishes_meanwh
 ) -> None:
     here, there = nodes
     source, target, _ = cluster.masters
-    channel = channel_of(cluster, source)
-    await there.listen(channel)
+    channel = await heard_channel(cluster, source, there)
     cluster.begin_move(base(channel), source, target)
     cluster.finish_move(base(channel), source, target)
 
@@ -154,10 +159,8 @@ async def test_a_replica_takes_over_for_a_dead_server_and_no_position_is_given_t
     here, there = nodes
     doomed, other, _ = cluster.masters
     await cluster.add_replica_of(doomed)
-    channel = channel_of(cluster, doomed)
-    untouched = channel_of(cluster, other)
-    for each in (channel, untouched):
-        await there.listen(each)
+    channel = await heard_channel(cluster, doomed, there)
+    untouched = await heard_channel(cluster, other, there)
     before = [await here.publish(channel) for _ in range(3)]
     await eventually(lambda: len(there.seen[channel]) == 3)
 
@@ -180,10 +183,8 @@ async def test_the_probe_finds_one_frozen_server_and_the_others_serve_on(
 ) -> None:
     here, there = nodes
     frozen, other, _ = cluster.masters
-    missing = channel_of(cluster, frozen)
-    untouched = channel_of(cluster, other)
-    for each in (missing, untouched):
-        await there.listen(each)
+    missing = await heard_channel(cluster, frozen, there)
+    untouched = await heard_channel(cluster, other, there)
     frozen.freeze()
     await eventually(lambda: not there.broker.available and not here.broker.available, within_s=12)
 
