@@ -182,6 +182,12 @@ def default_data_dir() -> Path:
     return (Path(base) if base else Path.home() / ".local" / "share") / "krin"
 
 
+def environment_with(**given: str | None) -> dict[str, str]:
+    """The environment of this process and settings that were `given`, for a process of our own: what a command line
+    says is everybody's to read, and the addresses of Postgres and Redis hold passwords."""
+    return os.environ | {f"KRIN_{name.upper()}": value for name, value in given.items() if value is not None}
+
+
 def load(config_file: Path | None = None, **given: Any) -> Settings:
     """Settings from a file and from what was `given` (None: not given). Raises ConfigError."""
     table: dict[str, Any] = {}

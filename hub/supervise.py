@@ -15,7 +15,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 from hub.config import ConfigError
@@ -51,9 +51,18 @@ class Worker:
 
 
 class Supervisor:
-    def __init__(self, command: Sequence[str], listener: socket.socket, *, workers: int, node: str) -> None:
-        """`command` starts one worker; `--listen-fd` and `--node` are added to it."""
+    def __init__(
+        self,
+        command: Sequence[str],
+        listener: socket.socket,
+        *,
+        environment: Mapping[str, str],
+        workers: int,
+        node: str,
+    ) -> None:
+        """`command` starts one worker in this environment; `--listen-fd` and `--node` are added to it."""
         self._command = command
+        self._environment = environment
         self._listener = listener
         self._wanted = workers
         self._node = node
@@ -136,6 +145,7 @@ class Supervisor:
             str(descriptor),
             "--node",
             name,
+            env=self._environment,
             stdout=asyncio.subprocess.PIPE,
             pass_fds=(descriptor,),
             start_new_session=True,  # Ctrl-C reaches the supervisor only, which then drains in order

@@ -16,7 +16,7 @@ from hub.bootstrap import Hub, make_sealer, make_tokens, open_database, open_hub
 from hub.caller import SYSTEM
 from hub.cli.shared import err, node_options, run, serve_options, settings_of
 from hub.clock import SystemClock
-from hub.config import Settings
+from hub.config import Settings, environment_with
 from hub.demo.run import run_demo
 from hub.serve import address, bind, tls_context
 from hub.serve import serve as serve_hub
@@ -59,14 +59,18 @@ async def _supervise(settings: Settings, workers: int, options: dict[str, Any]) 
             redis_url = await stack.enter_async_context(local_redis(settings.data_dir))
         await stack.enter_async_context(open_database(settings))  # migrated once, by one
         make_tokens(settings, SystemClock())
-        given = {**options, "data_dir": settings.data_dir, "redis_url": redis_url, "node": None, "port": None}
+        environment = environment_with(database_url=settings.database_url, redis_url=redis_url)
+        elsewhere = dict.fromkeys(("database_url", "redis_url", "node", "port"))
+        given = {**options, "data_dir": settings.data_dir, **elsewhere}
         arguments = [
             text
             for name, value in given.items()
             if value is not None
             for text in (f"--{name.replace('_', '-')}", str(value))
         ]
-        supervisor = Supervisor(worker_command(arguments), listener, workers=workers, node=settings.node)
+        supervisor = Supervisor(
+            worker_command(arguments), listener, environment=environment, workers=workers, node=settings.node
+        )
         await supervisor.run(lambda: _announce(settings, where))
 
 

@@ -15,8 +15,13 @@ import httpx
 import psutil  # type: ignore[import-untyped]  # its stubs are a package of their own
 import pytest
 from processes import HubProcess, krin, running
+from redis.asyncio import Redis
+from redis_server import redis_server
 from sockets import PATIENCE_S, RawSocket, peer
 
+from storage.embedded import EmbeddedPostgres
+
+PASSWORD = "hunter2-of-the-servers"
 UPDATE = [{"specialist_id": "s1"}]
 
 
@@ -321,6 +326,26 @@ async def test_a_local_redis_that_is_killed_is_started_again_and_the_workers_go_
         [second] = local_redis_of(hub)
     assert second.pid != first.pid
     assert after["epoch"] != before["epoch"]
+
+
+async def test_no_command_line_holds_a_password(tmp_path: Path) -> None:
+    async with redis_server() as redis, EmbeddedPostgres(tmp_path / "postgres") as database:
+        async with Redis.from_url(redis) as client:
+            await client.config_set("requirepass", PASSWORD)
+        given = {
+            "KRIN_REDIS_URL": redis.replace("unix://", f"unix://:{PASSWORD}@"),
+            "KRIN_DATABASE_URL": database.replace("//krin@", f"//krin:{PASSWORD}@"),
+        }
+        assert all(PASSWORD in url for url in given.values())
+        with running(tmp_path / "data", "--workers", "2", "--drain-timeout", "0", environment=given) as hub:
+            family = [hub.process.pid, *(child.pid for child in psutil.Process(hub.process.pid).children())]
+            lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in family]
+            async with httpx.AsyncClient(base_url=hub.url) as http:
+                health = (await http.get("/health")).json()
+
+    assert [b"--listen-fd" in line for line in lines] == [False, True, True]
+    assert not any(PASSWORD.encode() in line for line in lines)
+    assert health["status"] == "OK"
 
 
 def local_redis_of(hub: HubProcess) -> list[psutil.Process]:
