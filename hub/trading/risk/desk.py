@@ -13,7 +13,7 @@ from hub.trading.orders.order import Order
 from hub.trading.reasons import Reason
 from hub.trading.risk.activity import Activity
 from hub.trading.risk.checks import RiskChecks
-from hub.trading.risk.decision import Outcome, Refused
+from hub.trading.risk.decision import Outcome
 from hub.trading.risk.limits import Limits, layered
 from hub.trading.risk.view import Facts, Override, Recent, RiskView
 from protocol.risk import LimitLayer, RiskLimits
@@ -37,6 +37,7 @@ class RiskDesk:
         self._in_force: dict[tuple[Place, ...], Limits] = {}
         self._changes: dict[Place, TradingState] = {}
         self.version = 0
+        self.decided: dict[str, int] = {}  # result, or the reason of a refusal -> how often, for the metrics
 
     def restore(self, *, version: int, layers: list[LimitLayer], states: list[TradingState]) -> None:
         """What the store holds, in place of everything that was known. What happened lately stays counted."""
@@ -54,8 +55,10 @@ class RiskDesk:
         one that exceeds the rate: who goes on too fast is let in again as soon as there is room."""
         view = self._view(order, facts, replaces=replaces, override=override)
         outcome = self._checks.check(view)
-        throttled = isinstance(outcome, Refused) and outcome.decision.faults[0].reason == "RATE_LIMIT_EXCEEDED"
-        if override is None and not throttled:
+        decision = outcome.decision
+        said = decision.faults[0].reason if decision.result == "REFUSED" else decision.result
+        self.decided[said] = self.decided.get(said, 0) + 1
+        if override is None and said != "RATE_LIMIT_EXCEEDED":
             self._activity.add(("modify" if replaces else "submit", order.account), facts.now_us)
             if replaces is None:
                 self._activity.add(_pattern(order), facts.now_us)

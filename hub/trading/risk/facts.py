@@ -24,6 +24,8 @@ class Market(Protocol):
 class Holding(Protocol):
     @property
     def qty(self) -> Decimal: ...
+    @property
+    def avg_px_open(self) -> Decimal | None: ...
 
 
 class Account(Protocol):
@@ -37,10 +39,12 @@ class Account(Protocol):
 
 
 def gather(order: Order, *, market: Market, account: Account, open_orders: Sequence[Order], now_us: int) -> Facts:
-    """`open_orders` are the account's orders that may still trade, without this one."""
-    positions = {symbol: holding.qty for symbol, holding in account.positions.items() if holding.qty}
-    symbols = {order.symbol, *positions, *(other.symbol for other in open_orders)}
-    marks = {symbol: price for symbol in symbols if (price := market.mark(symbol)) is not None}
+    """`open_orders` are the account's orders that may still trade, without this one. What is held and has no price yet,
+    as after a restart, counts as worth what it cost."""
+    held = {symbol: holding for symbol, holding in account.positions.items() if holding.qty}
+    symbols = {order.symbol, *held, *(other.symbol for other in open_orders)}
+    marks = {symbol: price for symbol, holding in held.items() if (price := holding.avg_px_open) is not None}
+    marks |= {symbol: price for symbol in symbols if (price := market.mark(symbol)) is not None}
     return Facts(
         now_us=now_us,
         instruments={symbol: found for symbol in symbols if (found := market.instrument(symbol)) is not None},
@@ -48,7 +52,7 @@ def gather(order: Order, *, market: Market, account: Account, open_orders: Seque
         vwap=market.vwap(order.symbol),
         last=market.last(order.symbol),
         open_orders=open_orders,
-        positions=positions,
+        positions={symbol: holding.qty for symbol, holding in held.items()},
         balances=account.balances,
         marks=marks,
         daily_pnl=account.daily_pnl(marks),

@@ -74,6 +74,7 @@ def test_the_rate_lets_in_again_whoever_waits_though_they_went_on_knocking(desk:
     ]
     assert why(desk.decide(different(5), at(1.1))) == "Approved"
     assert why(desk.decide(different(6), at(1.15))) == "RATE_LIMIT_EXCEEDED"
+    assert desk.decided == {"APPROVED": 3, "RATE_LIMIT_EXCEEDED": 3}
 
 
 def test_submits_and_changes_have_a_rate_each_and_every_account_its_own(desk: RiskDesk) -> None:

@@ -29,12 +29,17 @@ class MarketDouble:
 
 
 class HoldingDouble:
-    def __init__(self, qty: int) -> None:
+    def __init__(self, qty: int, avg_px_open: int | None = None) -> None:
         self.qty = Decimal(qty)
+        self.avg_px_open = None if avg_px_open is None else Decimal(avg_px_open)
 
 
 class AccountDouble:
-    positions: Mapping[str, HoldingDouble] = {"ETH-USD": HoldingDouble(-3), "BTC-EUR": HoldingDouble(0)}
+    positions: Mapping[str, HoldingDouble] = {
+        "ETH-USD": HoldingDouble(-3, 11),
+        "XRP-USD": HoldingDouble(7, 2),
+        "BTC-EUR": HoldingDouble(0),
+    }
     balances: Mapping[str, Decimal] = {"USD": Decimal(5)}
 
     def daily_pnl(self, marks: Mapping[str, Decimal]) -> Decimal:
@@ -45,8 +50,8 @@ def test_the_facts_are_those_of_the_symbols_concerned() -> None:
     resting = order(order_id="r", client_order_id="r", symbol="DOGE-USD")
     found = gather(order(), market=MarketDouble(), account=AccountDouble(), open_orders=[resting], now_us=NOW_US)
     assert found.instruments == {"BTC-USD": BTC, "ETH-USD": ETH}
-    assert found.positions == {"ETH-USD": Decimal(-3)}
-    assert found.marks == {"BTC-USD": Decimal(100), "ETH-USD": Decimal(10)}
+    assert found.positions == {"ETH-USD": Decimal(-3), "XRP-USD": Decimal(7)}
+    assert found.marks == {"BTC-USD": Decimal(100), "ETH-USD": Decimal(10), "XRP-USD": Decimal(2)}
     assert (found.market, found.last, found.vwap) == (MARKET, Decimal(101), Decimal(102))
-    assert (found.balances, found.daily_pnl, found.now_us) == ({"USD": Decimal(5)}, Decimal(110), NOW_US)
+    assert (found.balances, found.daily_pnl, found.now_us) == ({"USD": Decimal(5)}, Decimal(112), NOW_US)
     assert list(found.open_orders) == [resting]
