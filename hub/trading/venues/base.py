@@ -45,6 +45,7 @@ class VenueOrder(msgspec.Struct, frozen=True, kw_only=True):
     venue_order_id: str
     open: bool
     cum_qty: Decimal
+    avg_px: Decimal | None = None
     reports: tuple[VenueReport, ...]  # its whole life there, oldest first
 
 

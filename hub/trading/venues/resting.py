@@ -1,0 +1,127 @@
+"""The orders that wait at the paper market, and in which order they are served."""
+
+from __future__ import annotations
+
+from bisect import insort
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from hub.trading.decimals import EXACT
+from hub.trading.orders.order import Order
+from hub.trading.venues.base import VenueReport
+from hub.trading.venues.depth import Depth
+from protocol.trading import OrderType, Side, TimeInForce
+
+DAY_US = 86_400_000_000
+
+STOPS: frozenset[OrderType] = frozenset({"STOP", "STOP_LIMIT", "TRAILING_STOP"})
+LIMITED: frozenset[OrderType] = frozenset({"LIMIT", "STOP_LIMIT"})
+AT_ONCE: frozenset[TimeInForce] = frozenset({"IOC", "FOK"})
+OPPOSITE: dict[Side, Side] = {"BUY": "SELL", "SELL": "BUY"}
+
+
+def beyond(side: Side, price: Decimal, limit: Decimal) -> bool:
+    """Whether a price is worse than the limit, for one who trades on that side."""
+    return price > limit if side == "BUY" else price < limit
+
+
+def venue_order_id(order_id: str) -> str:
+    return f"paper-{order_id}"
+
+
+@dataclass(slots=True, eq=False)
+class LiveOrder:
+    """An order at the venue. `order` is as it arrived; what changes is beside it."""
+
+    order: Order
+    qty: Decimal
+    price: Decimal | None
+    stop_price: Decimal | None
+    trail: Decimal | None
+    cum: Decimal
+    waits: bool  # a stop that has not been triggered
+    said: int  # how many reports there were: in their ids
+    arrival: int = 0
+    open: bool = True
+    suspended: bool = False
+    reports: list[VenueReport] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, order: Order) -> LiveOrder:
+        return cls(
+            order=order,
+            qty=order.qty,
+            price=order.price,
+            stop_price=order.stop_price,
+            trail=order.trail,
+            cum=order.cum_qty,
+            waits=order.order_type in STOPS and not order.working,
+            # The order's count of its events is not below that of its reports: the ids go on where nobody has seen one.
+            said=order.version,
+        )
+
+    @property
+    def venue_order_id(self) -> str:
+        return venue_order_id(self.order.order_id)
+
+    @property
+    def side(self) -> Side:
+        return self.order.side
+
+    @property
+    def leaves(self) -> Decimal:
+        return EXACT.subtract(self.qty, self.cum)
+
+    @property
+    def limit(self) -> Decimal | None:
+        """The worst price it takes; None: any."""
+        return self.price if self.order.order_type in LIMITED else None
+
+    @property
+    def rests(self) -> bool:
+        """Whether what finds no counterpart stays."""
+        return self.limit is not None and self.order.tif not in AT_ONCE
+
+    @property
+    def resting_price(self) -> Decimal:
+        assert self.price is not None  # only a limit lets an order rest
+        return self.price
+
+    @property
+    def expire_at(self) -> int | None:
+        """In microseconds; of a DAY order the end of its day, UTC."""
+        order = self.order
+        if order.tif == "DAY" and order.expire_at is None:
+            return (order.created_us // DAY_US + 1) * DAY_US
+        return order.expire_at if order.tif in ("GTD", "DAY") else None
+
+    def reaches(self, price: Decimal) -> bool:
+        return self.limit is None or not beyond(self.side, price, self.limit)
+
+    def priority(self) -> tuple[Decimal, int]:
+        price = self.resting_price
+        return (price.copy_negate() if self.side == "BUY" else price), self.arrival
+
+
+class Market:
+    """One symbol: what the market offers, and the orders that rest here, best first."""
+
+    def __init__(self) -> None:
+        self.depth = Depth()
+        self.resting: dict[Side, list[LiveOrder]] = {"BUY": [], "SELL": []}
+        self.stops: list[LiveOrder] = []
+        self.halted = False
+
+    def enter(self, live: LiveOrder) -> None:
+        if live.waits:
+            self.stops.append(live)
+        else:
+            insort(self.resting[live.side], live, key=LiveOrder.priority)
+
+    def leave(self, live: LiveOrder) -> None:
+        place = self.stops if live.waits else self.resting[live.side]
+        if live in place:
+            place.remove(live)
+
+    def open_orders(self) -> list[LiveOrder]:
+        return sorted((*self.stops, *self.resting["BUY"], *self.resting["SELL"]), key=lambda live: live.arrival)
