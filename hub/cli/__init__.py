@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from hub import __version__
-from hub.cli import access, auditing, credentials, keys, messages, people, privacy, serving
+from hub.cli import access, auditing, credentials, keys, messages, orders, people, privacy, risk, serving
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,6 +34,7 @@ for command in (
     *(people.token, people.user, people.client),
     *(keys.keys, credentials.key),
     *(messages.publish, messages.tail, messages.feed),
+    *(orders.order, risk.risk),
     access.auth,
     *(auditing.audit, privacy.privacy),
     bench,

@@ -81,6 +81,16 @@ def serve_options(command: F) -> F:
     return node_options(command)
 
 
+def hub_options(command: F) -> F:
+    """Where a running hub is, and as whom to speak to it."""
+    for option in (
+        click.option("--token", "token_", envvar="KRIN_TOKEN", required=True),
+        click.option("--url", envvar="KRIN_URL", default="http://127.0.0.1:8000", show_default=True),
+    ):
+        command = option(command)
+    return command
+
+
 def settings_of(options: dict[str, Any]) -> Settings:
     """Settings from the options of one command. Ends the command with one line when they are wrong."""
     given = {
