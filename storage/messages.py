@@ -136,7 +136,7 @@ class MessageLog:
         if not batch:
             return []
         try:
-            rows = await self._writer.fetch(APPEND, *columns([_row(message) for message in batch]))
+            rows = await self._writer.fetch(APPEND, *columns([row_of(message) for message in batch]))
         except Rejected as error:
             if len(batch) == 1:
                 return [error]
@@ -201,7 +201,7 @@ def _texts(message: NewMessage) -> str:
     return f"{message.channel}{message.type}{message.publisher}{optional}"
 
 
-def _row(message: NewMessage) -> tuple[str | int | bytes | None, ...]:
+def row_of(message: NewMessage) -> tuple[str | int | bytes | None, ...]:
     return (
         message.channel,
         message.timestamp_ms,

@@ -24,6 +24,8 @@ OWN_CHANNEL = (
     "split_part(c.name, ':', 1) = ANY ($4)"
     " AND $1 IN (substr(c.name, strpos(c.name, ':') + 1), substr(c.name, strpos(c.name, '/') + 1))"
 )
+# Likewise of an account's name.
+OWN_ACCOUNT = "$1 IN (account, substr(account, strpos(account, '/') + 1))"
 ABOUT = "jsonb_path_exists({}, '$.** ? (@ == $name)', jsonb_build_object('name', $1::text))"
 ABOUT_ANY = " OR ".join(ABOUT.format(column) for column in ("context", "coalesce(ai_analysis, '{}')"))
 # $1 is the person's name, $2 the id of the user of that name, $3 every pseudonym the name can have in the audit log,
@@ -50,6 +52,11 @@ EXPORTS: Mapping[str, str] = {
     "risk_limits": "SELECT limits FROM risk_limits WHERE scope = 'ACCOUNT' AND name = $1",
     "trading_states": "SELECT scope, name, mode, reason, actor = $1 AS by_this_person, ts_event FROM trading_states"
     " WHERE scope = 'ACCOUNT' AND name = $1 OR actor = $1",
+    "orders": f"SELECT order_id, account, symbol, side, open FROM orders WHERE {OWN_ACCOUNT} ORDER BY sequence",
+    "order_names": f"SELECT account, client_order_id, order_id FROM order_names WHERE {OWN_ACCOUNT}",
+    "order_events": "SELECT sequence, order_id, account, exec_type, ts_event, recorded_us, body FROM order_events"
+    f" WHERE {OWN_ACCOUNT} ORDER BY sequence",
+    "order_switches": f"SELECT account, deadline_us FROM order_switches WHERE {OWN_ACCOUNT}",
     "privacy_requests": "SELECT * FROM privacy_requests WHERE person = ANY ($3) ORDER BY requested_at",
     "audit_log": "SELECT sequence, time_us, event, outcome, severity, detail, actor = ANY ($3) AS by_this_person"
     " FROM audit_log WHERE actor = ANY ($3) OR split_part(target, ':', 2) = ANY ($3) OR target = ANY ($3)"
@@ -78,6 +85,12 @@ ERASURES: Mapping[str, str] = {
     "trading_states": "UPDATE trading_states SET actor = CASE WHEN actor = $1 THEN '' ELSE actor END,"
     " name = CASE WHEN scope = 'ACCOUNT' AND name = $1 THEN 'erased-' || gen_random_uuid() ELSE name END"
     " WHERE scope = 'ACCOUNT' AND name = $1 OR actor = $1",
+    # What the law wants kept of them is held with the messages about them; the rows keep their places in the chain.
+    "order_events": f"UPDATE order_events SET account = '', exec_id = sequence::text, body = 'null'"
+    f" WHERE {OWN_ACCOUNT}",
+    "order_names": f"DELETE FROM order_names WHERE {OWN_ACCOUNT}",
+    "order_switches": f"DELETE FROM order_switches WHERE {OWN_ACCOUNT}",
+    "orders": f"UPDATE orders SET account = '', open = false WHERE {OWN_ACCOUNT}",
     "revocations": "DELETE FROM revocations WHERE kind = 'user' AND subject = $1",
     "users": "DELETE FROM users WHERE name = $1",
     "person_keys": "DELETE FROM person_keys WHERE name = $1",
@@ -86,7 +99,7 @@ ERASURES: Mapping[str, str] = {
 IMPERSONAL = frozenset(
     {
         *("schema_migrations", "lineage", "audit_head", "day_keys", "legal_holds", "erasures", "shared_secrets"),
-        "risk_head",
+        *("risk_head", "order_engine"),
     }
 )
 GROUND = "GDPR Art. 17(3)(b) and (e): a legal duty to keep records of orders, and legal claims"
@@ -111,6 +124,7 @@ SELECT name, max(since) FROM (
     UNION ALL SELECT name, NULL FROM risk_limits WHERE scope = 'ACCOUNT'
     UNION ALL SELECT name, NULL FROM trading_states WHERE scope = 'ACCOUNT'
     UNION ALL SELECT actor, NULL FROM trading_states
+    UNION ALL SELECT DISTINCT account, NULL::timestamptz FROM orders
     UNION ALL SELECT subject, NULL FROM revocations WHERE kind = 'user'
     UNION ALL SELECT DISTINCT publisher, NULL::timestamptz FROM messages
     UNION ALL SELECT substr(name, strpos(name, ':') + 1), NULL FROM channels
