@@ -13,7 +13,7 @@ from hub.cli.shared import err, run
 from hub.client import Client
 from hub.client.tail import follow
 from hub.clock import SystemClock
-from hub.trading.feed import feed_replay
+from hub.trading.market.feed import feed_replay
 
 
 @click.command()

@@ -9,9 +9,9 @@ from typing import Any, NoReturn
 
 from hub.clock import Clock
 from hub.demo.team import SimulatedTeam
+from hub.trading.market.simulator import DEFAULT_INSTRUMENTS, SimulatedMarket
 from hub.trading.outgoing import Publish
 from hub.trading.paper import SimulatedTrader
-from hub.trading.simulator import DEFAULT_INSTRUMENTS, SimulatedMarket
 from protocol.errors import HubError
 from protocol.trading import PriceTick
 

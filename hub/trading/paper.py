@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from hub.trading.decimals import EXACT, ratio, text
+from hub.trading.market.simulator import SIMULATED, Instrument
 from hub.trading.outgoing import Outgoing
-from hub.trading.simulator import SIMULATED, Instrument
 from protocol.trading import ExecType, ExecutionReport, OrdStatus, PriceTick, Side
 
 MAX_OPEN = 4

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.trading.bars import BarBuilder
+from hub.trading.market.bars import BarBuilder
 from protocol.trading import Trade
 
 from .wire import check_message

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.trading.books import Best, OrderBook, checksum
+from hub.trading.market.books import Best, OrderBook, checksum
 from protocol.trading import Level, Side
 
 

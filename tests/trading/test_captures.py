@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.trading.captures import (
+from hub.trading.market.captures import (
     CaptureError,
     Parse,
     binance_snapshot,
@@ -31,8 +31,8 @@ from hub.trading.captures import (
     seconds_to_micros,
     split_line,
 )
-from hub.trading.events import BookSnapshot, BookUpdate, Candle, Event, Quote, TradePrint
-from hub.trading.tracking import BookGap, BookTracker
+from hub.trading.market.events import BookSnapshot, BookUpdate, Candle, Event, Quote, TradePrint
+from hub.trading.market.tracking import BookGap, BookTracker
 
 
 def received(path: Path, parse: Parse) -> Iterator[tuple[int, bytes, list[Event]]]:

@@ -5,7 +5,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.trading.consolidation import Rules, SourceQuote, consolidate, outliers_of
+from hub.trading.market.consolidation import Rules, SourceQuote, consolidate, outliers_of
 from protocol.trading import Exclusion, PriceTick
 
 from .wire import check_message

@@ -5,9 +5,9 @@ from decimal import Decimal
 
 import pytest
 
+from hub.trading.market.simulator import DEFAULT_INSTRUMENTS, SimulatedMarket
 from hub.trading.outgoing import Outgoing
 from hub.trading.paper import SimulatedTrader
-from hub.trading.simulator import DEFAULT_INSTRUMENTS, SimulatedMarket
 from protocol.trading import ExecType, ExecutionReport, OrdStatus, PriceTick
 
 from .wire import check_message

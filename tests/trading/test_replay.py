@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from hub.clock import Clock, SystemClock
-from hub.trading.books import checksum
-from hub.trading.captures import CaptureError
-from hub.trading.feed import feed_replay
+from hub.trading.market.books import checksum
+from hub.trading.market.captures import CaptureError
+from hub.trading.market.feed import feed_replay
+from hub.trading.market.replay import replay
 from hub.trading.outgoing import Outgoing
-from hub.trading.replay import replay
 from protocol.trading import Bar, Book, PriceTick, SourceStatus, Trade
 
 from .virtual_clock import JumpingClock

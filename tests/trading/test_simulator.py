@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.trading.books import checksum
+from hub.trading.market.books import checksum
+from hub.trading.market.simulator import DEFAULT_INSTRUMENTS, SIMULATED, SimulatedMarket, instruments
 from hub.trading.outgoing import Outgoing
-from hub.trading.simulator import DEFAULT_INSTRUMENTS, SIMULATED, SimulatedMarket, instruments
 from protocol.trading import Bar, Book, PriceTick, SourceStatus, Trade
 
 from .wire import check_message

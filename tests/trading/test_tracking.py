@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from hub.trading.books import Best, checksum
-from hub.trading.events import BookSnapshot, BookUpdate
-from hub.trading.tracking import BUFFERED_UPDATES, BookGap, BookTracker
+from hub.trading.market.books import Best, checksum
+from hub.trading.market.events import BookSnapshot, BookUpdate
+from hub.trading.market.tracking import BUFFERED_UPDATES, BookGap, BookTracker
 
 
 def snapshot(last_id: int | None = None, **fields: object) -> BookSnapshot:

@@ -6,8 +6,8 @@ from contextlib import aclosing
 from pathlib import Path
 
 from hub.clock import Clock
+from hub.trading.market.replay import replay
 from hub.trading.outgoing import Publish
-from hub.trading.replay import replay
 
 
 async def feed_replay(publish: Publish, path: str | Path, speed: float, clock: Clock) -> int:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Literal
 
-from hub.trading.books import OrderBook
-from hub.trading.events import BookSnapshot, BookUpdate
+from hub.trading.market.books import OrderBook
+from hub.trading.market.events import BookSnapshot, BookUpdate
 
 BUFFERED_UPDATES = 1000
 

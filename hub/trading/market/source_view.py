@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 from msgspec.structs import replace
 
-from hub.trading.books import CHECKSUM_LEVELS, Best, checksum
 from hub.trading.decimals import midpoint, text
-from hub.trading.events import BookSnapshot, BookUpdate, Candle, Event, Quote, TradePrint
+from hub.trading.market.books import CHECKSUM_LEVELS, Best, checksum
+from hub.trading.market.events import BookSnapshot, BookUpdate, Candle, Event, Quote, TradePrint
+from hub.trading.market.tracking import BookGap, BookTracker
 from hub.trading.outgoing import Outgoing
-from hub.trading.tracking import BookGap, BookTracker
 from protocol.trading import Bar, Book, Level, PriceTick, QuoteState, SourceStatus, Trade
 
 STATUS_CHANNEL = "status:feeds"

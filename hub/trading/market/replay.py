@@ -11,10 +11,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hub.clock import Clock
-from hub.trading.captures import CaptureError, Parse, SourceName, binance_symbols, parser_for, recognise, split_line
-from hub.trading.events import Event
+from hub.trading.market.captures import (
+    CaptureError,
+    Parse,
+    SourceName,
+    binance_symbols,
+    parser_for,
+    recognise,
+    split_line,
+)
+from hub.trading.market.events import Event
+from hub.trading.market.source_view import SourceView
 from hub.trading.outgoing import Outgoing
-from hub.trading.source_view import SourceView
 
 LINES_AT_A_TIME = 256
 MARKS = {"replayed": True}

@@ -15,11 +15,11 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
-from hub.trading.bars import BarBuilder
-from hub.trading.consolidation import Rules, SourceQuote, consolidate, outliers_of
 from hub.trading.decimals import EXACT, text
+from hub.trading.market.bars import BarBuilder
+from hub.trading.market.consolidation import Rules, SourceQuote, consolidate, outliers_of
+from hub.trading.market.source_view import STATUS_CHANNEL, book_message
 from hub.trading.outgoing import Outgoing
-from hub.trading.source_view import STATUS_CHANNEL, book_message
 from protocol.trading import Level, PriceTick, Quality, SourceStatus, Trade
 
 SIMULATED = {"simulated": True}

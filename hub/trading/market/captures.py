@@ -14,7 +14,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from hub.trading.events import BookSnapshot, BookUpdate, Candle, Event, Quote, TradePrint
+from hub.trading.market.events import BookSnapshot, BookUpdate, Candle, Event, Quote, TradePrint
 from protocol.fields import Quantity
 from protocol.trading import Bar, Level
 

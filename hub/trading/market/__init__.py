@@ -1,0 +1,1 @@
+"""Prices, trades and books: from exchanges in, one market out."""
