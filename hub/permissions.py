@@ -21,6 +21,7 @@ from protocol.messages import (
     Presence,
     Publish,
     Refresh,
+    Replay,
     Search,
     Subscribe,
     Unsubscribe,
@@ -43,6 +44,7 @@ COMMANDS: Mapping[type, Need] = {
     Unsubscribe: Need.SIGN_IN,
     Publish: Need.CHANNEL,
     History: Need.CHANNEL,
+    Replay: Need.CHANNEL,
     Presence: Need.CHANNEL,
     Search: Need.CHANNEL,
     Call: Need.SIGN_IN,  # and what METHODS says

@@ -109,6 +109,18 @@ class History(Command, frozen=True, tag="history"):
     reverse: bool = False
 
 
+class Replay(Command, frozen=True, tag="replay"):
+    """Stored messages once more, in the order of their time. Without `to` the channels are joined at the end.
+
+    `speed` 1 is the pace at which they were published, 0 as fast as the reader takes them.
+    """
+
+    channels: Annotated[list[ChannelName], Meta(min_length=1, max_length=16)]
+    from_: Millis = msgspec.field(name="from")
+    to: Millis | None = None
+    speed: Annotated[float, Meta(ge=0, le=1000)] = 1.0
+
+
 class Search(Command, frozen=True, tag="search"):
     query: Annotated[str, Meta(min_length=1, max_length=2000)]
     channel: ChannelName | None = None
@@ -133,7 +145,7 @@ class Pong(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="t
     time: Millis
 
 
-AnyCommand = Connect | Subscribe | Unsubscribe | Presence | Publish | History | Search | Call | Refresh | Pong
+AnyCommand = Connect | Subscribe | Unsubscribe | Presence | Publish | History | Replay | Search | Call | Refresh | Pong
 
 
 class ErrorBody(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -237,6 +249,14 @@ class HistoryResult(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     offset: int
     messages: list[msgspec.Raw]
     more: bool
+
+
+class ReplayResult(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Sent at the end. `subscriptions`, of a replay without `to`, are as in Connected and continue what was replayed;
+    a channel that was left meanwhile is not among them."""
+
+    replayed: int
+    subscriptions: dict[str, Any] = {}
 
 
 class PresenceResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,12 +13,14 @@ from hub.bootstrap.room import Room
 from hub.channels.access import Access
 from hub.channels.history import ChannelReader
 from hub.channels.publishing import Amplification, Publisher
+from hub.channels.replaying import Replays, replay_cost
+from hub.channels.stored import StoredMessages
 from hub.channels.subscriptions import Subscriptions
 from hub.guard.limits import SEARCH_COST, history_cost
 from hub.namespaces import Namespaces
 from hub.observe.metrics import counters
 from protocol.errors import ErrorCode, HubError
-from protocol.messages import History, Presence, Publish, Search
+from protocol.messages import History, Presence, Publish, Replay, Search
 
 
 class Channels(Room, frozen=True, kw_only=True):
@@ -52,6 +54,7 @@ def open_channels(ground: Ground, delivery: Delivery, connections: Connections, 
         loop=asyncio.get_running_loop(),
         max_subscriptions=settings.limits.subscriptions,
     )
+    replays = Replays(subscriptions, StoredMessages(delivery.broker, delivery.durable), clock=clock)
     reader = ChannelReader(delivery.broker, delivery.durable, presence, access=access)
     return Channels(
         access=access,
@@ -59,6 +62,7 @@ def open_channels(ground: Ground, delivery: Delivery, connections: Connections, 
         handlers={
             Publish: publisher.publish,
             History: limits.guarded("read", reader.history, cost=history_cost),
+            Replay: limits.guarded("read", replays.replay, cost=replay_cost),
             Presence: limits.guarded("read", reader.presence),
             Search: limits.guarded("read", _search, cost=lambda _: SEARCH_COST),
         },

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 
 import msgspec
 
-from hub.brokers.base import Broker, Recovered
+from hub.brokers.base import Broker
 from hub.caller import Caller
 from hub.channels.access import Access
 from hub.channels.durable import DurableChannels
+from hub.channels.stored import StoredMessages
 from hub.presence.service import PresenceService
 from protocol.codec import JSON, Codec
 from protocol.errors import ErrorCode, HubError
@@ -33,6 +33,7 @@ class ChannelReader:
     ) -> None:
         self._broker = broker
         self._durable = durable
+        self._stored = StoredMessages(broker, durable)
         self._presence = presence
         self._access = access
         self._reading = asyncio.Semaphore(MAX_READING)
@@ -45,14 +46,9 @@ class ChannelReader:
     async def _page(self, command: History, caller: Caller, codec: Codec) -> HistoryResult:
         namespace = self._access.require(caller, "subscribe", command.channel)
         after = command.since.offset if command.since else 0
-        found: Recovered | Awaitable[Recovered]
-        if namespace.durable:
-            found = self._durable.history(command.channel, after=after, limit=command.limit, reverse=command.reverse)
-        else:
-            found = self._broker.history(
-                command.channel, namespace, after=after, limit=command.limit, reverse=command.reverse
-            )
-        recovered = found if isinstance(found, Recovered) else await found
+        recovered = await self._stored.read(
+            command.channel, namespace, after=after, limit=command.limit, reverse=command.reverse
+        )
         self._access.require(caller.now, "subscribe", command.channel)  # rights may have been taken while we read
         messages, size = [], 0
         for publication in recovered.messages:

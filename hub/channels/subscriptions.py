@@ -7,8 +7,10 @@ live. On one node with the history in memory all of this happens within one turn
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import msgspec
 
@@ -18,6 +20,7 @@ from hub.channels.access import Access
 from hub.channels.durable import DurableChannels
 from hub.channels.fanout import Fanout, Listener
 from hub.channels.shaping import Shaper, passes
+from hub.channels.stored import StoredMessages
 from hub.clock import Clock
 from hub.connections.outbox import Outbox
 from hub.namespaces import Namespace
@@ -25,8 +28,10 @@ from hub.presence.service import PresenceService
 from hub.publication import Publication
 from protocol.close_codes import CloseCode
 from protocol.errors import ErrorCode, HubError
-from protocol.messages import Member, SubscribeOptions, SubscribeResult
+from protocol.messages import ErrorBody, Member, SubscribeOptions, SubscribeResult
 from protocol.positions import Gap, merge_recovered
+
+logger = logging.getLogger("krin.subscriptions")
 
 MAX_RECOVERED = 10_000  # messages per channel and subscribe
 MAX_RECOVERED_BYTES = 16 * 1024 * 1024
@@ -135,6 +140,40 @@ def _left() -> HubError:
     return HubError(ErrorCode.NOT_AVAILABLE, "unsubscribed before the subscription was complete")
 
 
+Join = Joining | ErrorBody
+"""One of several channels that are joined together. One that may not be joined must not keep the others away."""
+
+
+async def prepare_all(joins: Mapping[str, Join]) -> dict[str, Join]:
+    """Read what was missed in each."""
+    waiting = {channel: each for channel, each in joins.items() if isinstance(each, Joining) and not each.ready}
+    outcomes = await asyncio.gather(*(each.prepare() for each in waiting.values()), return_exceptions=True)
+    failed: dict[str, Join] = {}
+    for channel, outcome in zip(waiting, outcomes, strict=True):
+        if isinstance(outcome, HubError):
+            failed[channel] = ErrorBody.of(outcome)
+        elif isinstance(outcome, Exception):
+            logger.error("joining a channel failed", exc_info=outcome)
+            failed[channel] = ErrorBody.of(HubError(ErrorCode.INTERNAL, "internal error"))
+    return {**joins, **failed}
+
+
+def finish_all(joins: Mapping[str, Join]) -> dict[str, Any]:
+    """The result of each, or {error}, to be sent within the same turn in one reply. All must be ready."""
+    results: dict[str, Any] = {}
+    room_bytes = MAX_REPLY_BYTES  # for all channels together
+    for channel, each in joins.items():
+        try:
+            if isinstance(each, ErrorBody):
+                results[channel] = {"error": each}
+            else:
+                results[channel] = result = each.finish(room_bytes)
+                room_bytes -= sum(len(memoryview(message)) for message in result.messages)
+        except HubError as error:  # left again while others were being prepared
+            results[channel] = {"error": ErrorBody.of(error)}
+    return results
+
+
 async def _shared(future: asyncio.Future[None]) -> None:
     """Wait for something others wait for too: their giving up, or ours, must not cancel it for the rest."""
     await asyncio.wait([future])
@@ -159,6 +198,7 @@ class Subscriptions:
         self._fanout = fanout
         self._broker = broker
         self._durable = durable
+        self._stored = StoredMessages(broker, durable)
         self._presence = presence
         self._access = access
         self._clock = clock
@@ -171,13 +211,7 @@ class Subscriptions:
 
         Raises HubError(permission_denied, already_subscribed, limit_exceeded, unknown_channel, bad_request).
         """
-        namespace = self._access.require(caller, "subscribe", channel)
-        if channel in subscriber.subscriptions:
-            raise HubError(ErrorCode.ALREADY_SUBSCRIBED, "already subscribed to this channel", path="$.channel")
-        if len(subscriber.subscriptions) >= self._max_subscriptions:
-            raise HubError(
-                ErrorCode.LIMIT_EXCEEDED, f"a connection has at most {self._max_subscriptions} subscriptions"
-            )
+        namespace = self._admit(subscriber, caller, channel)
         _check(options, namespace)
         subscription = Subscription(Listener(subscriber.outbox, self._shaper(subscriber, options)), options)
         subscriber.subscriptions[channel] = subscription
@@ -194,6 +228,37 @@ class Subscriptions:
             joining.abandon()
             raise
         return joining
+
+    def join_all(
+        self, subscriber: Subscriber, caller: Caller, channels: Mapping[str, SubscribeOptions]
+    ) -> dict[str, Join]:
+        """Begin to join several channels; `prepare_all` and `finish_all` are what follows."""
+        joins: dict[str, Join] = {}
+        for channel, options in channels.items():
+            try:
+                joins[channel] = self.join(subscriber, caller, channel, options)
+            except HubError as error:
+                joins[channel] = ErrorBody.of(error)
+        return joins
+
+    def reserve(self, subscriber: Subscriber, caller: Caller, channel: str) -> tuple[Namespace, Subscription]:
+        """Take a channel's place among the subscriptions without listening to it, for somebody who brings its messages
+        from elsewhere. It is left like any other. Raises what `join` raises.
+        """
+        namespace = self._admit(subscriber, caller, channel)
+        subscription = Subscription(Listener(subscriber.outbox), SubscribeOptions())
+        subscriber.subscriptions[channel] = subscription
+        return namespace, subscription
+
+    def _admit(self, subscriber: Subscriber, caller: Caller, channel: str) -> Namespace:
+        namespace = self._access.require(caller, "subscribe", channel)
+        if channel in subscriber.subscriptions:
+            raise HubError(ErrorCode.ALREADY_SUBSCRIBED, "already subscribed to this channel", path="$.channel")
+        if len(subscriber.subscriptions) >= self._max_subscriptions:
+            raise HubError(
+                ErrorCode.LIMIT_EXCEEDED, f"a connection has at most {self._max_subscriptions} subscriptions"
+            )
+        return namespace
 
     def unsubscribe(self, subscriber: Subscriber, channel: str) -> bool:
         """Leave a channel; nothing of it follows. False when there was no subscription."""
@@ -238,11 +303,7 @@ class Subscriptions:
     async def _rewind(self, channel: str, namespace: Namespace, rewind: int | str) -> Recovered:
         limit = rewind if isinstance(rewind, int) else MAX_RECOVERED
         oldest = self._clock.now_ms() - _duration_ms(rewind) if isinstance(rewind, str) else 0
-        if namespace.durable:
-            found = await self._durable.history(channel, after=0, limit=limit, reverse=True)
-        else:
-            history = self._broker.history(channel, namespace, after=0, limit=limit, reverse=True)
-            found = history if isinstance(history, Recovered) else await history
+        found = await self._stored.read(channel, namespace, after=0, limit=limit, reverse=True)
         messages = [publication for publication in reversed(found.messages) if publication.timestamp >= oldest]
         return Recovered(found.epoch, found.offset, messages, False, "not_requested")
 

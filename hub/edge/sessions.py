@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import secrets
 from collections.abc import Awaitable, Set
 from typing import Any
@@ -15,7 +13,7 @@ from hub.auth.assurance import mfa_required, two_factors
 from hub.auth.service import Authentication, caller_of
 from hub.auth.tokens import Claims
 from hub.caller import Caller
-from hub.channels.subscriptions import MAX_REPLY_BYTES, Joining, Subscriptions
+from hub.channels.subscriptions import Join, Joining, Subscriptions, finish_all, prepare_all
 from hub.clock import Clock
 from hub.connections.connection import MAX_IN_FLIGHT, Connection, ConnectionLimits
 from hub.connections.registry import Registry
@@ -37,8 +35,6 @@ from protocol.messages import (
     Unsubscribed,
 )
 from storage.revocations import Kind, erased_mark
-
-logger = logging.getLogger("krin.sessions")
 
 SIGNED_OUT = "signed out"
 
@@ -118,13 +114,10 @@ class Sessions:
             earlier.close(CloseCode.REPLACED)
         if not command.subscriptions:
             return self._connected(connection, {})
-        joining = {
-            channel: self._join(connection, caller, channel, options)
-            for channel, options in command.subscriptions.items()
-        }
-        if all(isinstance(each, ErrorBody) or each.ready for each in joining.values()):
-            return self._connected(connection, joining)
-        return self._join_all(connection, joining)
+        joins = self._subscriptions.join_all(connection, caller, command.subscriptions)
+        if all(isinstance(each, ErrorBody) or each.ready for each in joins.values()):
+            return self._connected(connection, joins)
+        return self._connected_once_joined(connection, joins)
 
     def _admit(self, caller: Caller) -> None:
         """Raises HubError(rate_limited, mfa_required) for somebody who is a threat at the moment."""
@@ -201,36 +194,10 @@ class Sessions:
             raise HubError(ErrorCode.BAD_REQUEST, "not subscribed to this channel", path="$.channel")
         return Empty()
 
-    def _join(self, connection: Connection, caller: Caller, channel: str, options: Any) -> Joining | ErrorBody:
-        """One channel that may not be joined must not keep the others away."""
-        try:
-            return self._subscriptions.join(connection, caller, channel, options)
-        except HubError as error:
-            return ErrorBody.of(error)
+    async def _connected_once_joined(self, connection: Connection, joins: dict[str, Join]) -> Connected:
+        return self._connected(connection, await prepare_all(joins))
 
-    async def _join_all(self, connection: Connection, joining: dict[str, Joining | ErrorBody]) -> Connected:
-        waiting = {channel: each for channel, each in joining.items() if isinstance(each, Joining) and not each.ready}
-        outcomes = await asyncio.gather(*(each.prepare() for each in waiting.values()), return_exceptions=True)
-        for channel, outcome in zip(waiting, outcomes, strict=True):
-            if isinstance(outcome, HubError):
-                joining[channel] = ErrorBody.of(outcome)
-            elif isinstance(outcome, Exception):
-                logger.error("joining a channel failed", exc_info=outcome)
-                joining[channel] = ErrorBody.of(HubError(ErrorCode.INTERNAL, "internal error"))
-        return self._connected(connection, joining)
-
-    def _connected(self, connection: Connection, joining: dict[str, Joining | ErrorBody]) -> Connected:
-        subscriptions: dict[str, Any] = {}
-        room_bytes = MAX_REPLY_BYTES  # for all channels together
-        for channel, each in joining.items():
-            try:
-                if isinstance(each, ErrorBody):
-                    subscriptions[channel] = {"error": each}
-                else:
-                    subscriptions[channel] = result = each.finish(room_bytes)
-                    room_bytes -= sum(len(memoryview(message)) for message in result.messages)
-            except HubError as error:  # left again while others were being prepared
-                subscriptions[channel] = {"error": ErrorBody.of(error)}
+    def _connected(self, connection: Connection, joins: dict[str, Join]) -> Connected:
         return Connected(
             client=connection.id,
             session=connection.session,
@@ -241,7 +208,7 @@ class Sessions:
             ping_interval_ms=int(self._limits.ping_interval_s * 1000),
             limits=self._user_limits.advertise(self._advertised, connection.address),
             server_time=self._clock.now_ms(),
-            subscriptions=subscriptions,
+            subscriptions=finish_all(joins),
         )
 
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from hub.trading.decimals import EXACT, ratio, text
 from hub.trading.orders.order import Order
-from protocol.trading import Balance, ExecType, Position, Side
+from protocol.trading import Balance, ExecType, Position
 
 DAY_US = 86_400_000_000
 COST_PLACES = 18  # of the cost that a partial close releases
@@ -50,8 +50,10 @@ class UnknownExecution(LookupError):
 
 
 class Fill(msgspec.Struct, frozen=True, kw_only=True):
-    """One execution that counts. `qty` is signed: what was sold is negative."""
+    """One execution that counts. `qty` is signed: what was sold is negative. An account that trades with itself has
+    the same trade twice, once for each order."""
 
+    order_id: str
     trade_id: str
     qty: Decimal
     price: Decimal
@@ -139,41 +141,43 @@ def apply_execution(account: Account, order: Order, report: Execution) -> Accoun
     if report.trade_id is None:
         raise ValueError(f"a {report.exec_type} of {order.symbol} without a trade id")
     holding = account.positions.get(order.symbol, Holding())
-    place = _find(holding.fills, report.trade_id)
+    place = _find(holding.fills, order.order_id, report.trade_id)
     if report.exec_type == "TRADE":
         if place is not None:
             return account
-        return _changed(account, order.symbol, _added(holding, order.symbol, _fill(order.side, report)), report)
+        return _changed(account, order.symbol, _added(holding, order.symbol, _fill(order, report)), report)
     if place is None:
         raise UnknownExecution(f"{report.trade_id} of {order.symbol}")
     survives: tuple[Fill, ...] = ()
     if report.exec_type == "TRADE_CORRECT":
-        survives = (_corrected(holding.fills[place], order.side, report),)
+        survives = (_corrected(holding.fills[place], order, report),)
     fills = (*holding.fills[:place], *survives, *holding.fills[place + 1 :])
     recomputed = Holding(_standing(holding.before, order.symbol, fills), fills, holding.before)
     return _changed(account, order.symbol, recomputed, report)
 
 
-def _find(fills: tuple[Fill, ...], trade_id: str) -> int | None:
-    return next((place for place, fill in enumerate(fills) if fill.trade_id == trade_id), None)
+def _find(fills: tuple[Fill, ...], order_id: str, trade_id: str) -> int | None:
+    named = (order_id, trade_id)
+    return next((place for place, fill in enumerate(fills) if (fill.order_id, fill.trade_id) == named), None)
 
 
-def _fill(side: Side, report: Execution) -> Fill:
+def _fill(order: Order, report: Execution) -> Fill:
     qty, price = report.last_qty, report.last_px
     if report.trade_id is None or qty is None or price is None:
         raise ValueError("a trade needs a trade id, a quantity and a price")
     return Fill(
+        order_id=order.order_id,
         trade_id=report.trade_id,
-        qty=qty if side == "BUY" else -qty,
+        qty=qty if order.side == "BUY" else -qty,
         price=price,
         commission=report.commission or ZERO,
         commission_asset=report.commission_asset,
     )
 
 
-def _corrected(fill: Fill, side: Side, report: Execution) -> Fill:
+def _corrected(fill: Fill, order: Order, report: Execution) -> Fill:
     """A correction that does not speak of the commission leaves it as it was."""
-    corrected = _fill(side, report)
+    corrected = _fill(order, report)
     if report.commission is None:
         return replace(corrected, commission=fill.commission, commission_asset=fill.commission_asset)
     return corrected

@@ -11,7 +11,18 @@ import msgspec
 import pytest
 from sockets import BINARY, Peer, RawSocket, peer, unique
 
-from protocol.messages import Call, Connect, History, Presence, Publish, Refresh, Search, Subscribe, Unsubscribe
+from protocol.messages import (
+    Call,
+    Connect,
+    History,
+    Presence,
+    Publish,
+    Refresh,
+    Replay,
+    Search,
+    Subscribe,
+    Unsubscribe,
+)
 
 BIG = 2**53
 
@@ -140,6 +151,7 @@ COMMANDS: dict[str, tuple[type, dict[str, Any]]] = {
     "presence": (Presence, {"channel": "custom:a"}),
     "publish": (Publish, {"channel": "custom:a", "message": {"type": "NOTE", "data": {}}}),
     "history": (History, {"channel": "custom:a"}),
+    "replay": (Replay, {"channels": ["custom:a"], "from": 0}),
     "search": (Search, {"query": "x"}),
     "call": (Call, {"method": "hub.time"}),
     "refresh": (Refresh, {"token": "t"}),

@@ -42,6 +42,7 @@ COMMANDS: list[dict[str, Any]] = [
     {"type": "publish", "channel": "prices:X", "message": {"type": "PRICE_TICK", "data": {"symbol": "X", "bid": "1"}}},
     {"type": "publish", "channel": "team:t", "message": {"type": "ALERT", "data": {}}, "idempotency_key": "i"},
     {"type": "history", "channel": "custom:a", "since": {"epoch": "e", "offset": 1}, "limit": 5, "reverse": True},
+    {"type": "replay", "channels": ["custom:a", "team:t"], "from": 0, "to": 9, "speed": 0.5},
     {"type": "call", "method": "channels.list", "params": {}},
     {"type": "search", "query": "q", "mode": "text"},
     {"type": "refresh", "token": "x.y.z"},

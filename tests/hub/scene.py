@@ -26,6 +26,8 @@ from hub.channels.durable import DurableChannels
 from hub.channels.fanout import Fanout
 from hub.channels.history import ChannelReader
 from hub.channels.publishing import Publisher
+from hub.channels.replaying import Replays
+from hub.channels.stored import StoredMessages
 from hub.channels.subscriptions import Subscriptions
 from hub.clock import Clock
 from hub.config import LOOPBACK, LimitSettings
@@ -41,7 +43,7 @@ from hub.namespaces import DEFAULTS, Namespace, Namespaces
 from hub.permissions import Permissions
 from hub.presence.service import PresenceService
 from protocol.codec import JSON, Codec
-from protocol.messages import Connect, History, Presence, Publish, Refresh, Subscribe, Unsubscribe
+from protocol.messages import Connect, History, Presence, Publish, Refresh, Replay, Subscribe, Unsubscribe
 from storage.api_keys import ApiKeyTable
 from storage.database import Database
 from storage.messages import MessageLog
@@ -113,6 +115,8 @@ class Scene:
             loop=loop,
             max_subscriptions=50,
         )
+        stored = StoredMessages(self.broker, self.durable)
+        self.replays = Replays(self.subscriptions, stored, clock=self.clock)
         self.reader = ChannelReader(self.broker, self.durable, self.presence, access=self.access)
         self.limits = ConnectionLimits(outbox_bytes=1 << 20, ping_interval_s=25.0, publishes_per_s=100_000)
         self.api_keys = ApiKeys(ApiKeyTable(database), clock=self.clock)
@@ -159,6 +163,7 @@ class Scene:
                 Unsubscribe: sessions.unsubscribe,
                 Publish: self.publisher.publish,
                 History: self.reader.history,
+                Replay: self.replays.replay,
                 Presence: self.reader.presence,
             },
             {},

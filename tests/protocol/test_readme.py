@@ -35,6 +35,7 @@ RESULTS: dict[str, Any] = {
         messages.SubscribeResult,
         messages.Published,
         messages.HistoryResult,
+        messages.ReplayResult,
         messages.PresenceResult,
     )
 }
@@ -229,6 +230,7 @@ def test_every_field_of_a_command_is_in_its_table(command: Any) -> None:
         ("### subscribe", messages.SubscribeResult),
         ("### publish", messages.Published),
         ("### history", messages.HistoryResult),
+        ("### replay", messages.ReplayResult),
         ("### presence", messages.Member),
         ("## 8 Publications", messages.Publication),
         ("## 14 Errors", messages.ErrorBody),

@@ -46,8 +46,8 @@ trades = st.lists(
 
 def order(side: Side, symbol: str = "BTC-USD", **fields: object) -> Order:
     qty = Decimal(1)
-    given = {"order_type": "LIMIT", "qty": qty, "leaves_qty": qty, **fields}
-    return Order(order_id="o", account="desk", client_order_id="c", symbol=symbol, side=side, **given)  # type: ignore[arg-type]  # the fields of a test
+    given = {"order_id": "o", "order_type": "LIMIT", "qty": qty, "leaves_qty": qty, **fields}
+    return Order(account="desk", client_order_id="c", symbol=symbol, side=side, **given)  # type: ignore[arg-type]  # the fields of a test
 
 
 def report(trade: Trade, trade_id: str, *, kind: str = "TRADE", at_us: int = NOON) -> VenueReport:
@@ -195,6 +195,16 @@ def test_a_correction_that_is_silent_about_the_commission_leaves_it() -> None:
     account = apply_execution(after([bought]), order("BUY"), true)
 
     assert account.balances["USD"] == START["USD"] - 99 - Decimal("0.5")
+
+
+def test_an_account_that_trades_with_itself_has_both_sides_of_the_trade() -> None:
+    bought, sold = simple("BUY", "1", "100"), simple("SELL", "1", "100")
+    account = apply_execution(Account(name="desk"), order("BUY", order_id="maker"), report(bought, "same"))
+
+    account = apply_execution(account, order("SELL", order_id="taker"), report(sold, "same"))
+
+    assert account.positions["BTC-USD"].qty == 0
+    assert len(account.positions["BTC-USD"].fills) == 2
 
 
 def test_reports_of_other_kinds_change_nothing() -> None:
