@@ -6,9 +6,10 @@ health (is it getting anywhere). Task states are those of A2A 1.0.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from protocol.fields import Count, DecimalString, Fraction, Micros, Name, Text
 
@@ -156,3 +157,215 @@ class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     detail: Text | None = None
     ts_event: Micros | None = None
     ext: dict[str, Any] | None = None
+
+
+Hours = Annotated[float, Meta(ge=0, le=100_000, description="hours")]
+Money = Annotated[str, Meta(pattern=r"^[0-9]{1,15}(\.[0-9]{1,9})?\Z", description="US dollars")]
+
+
+class Skill(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """What a specialist can do. `speed` 2: twice as fast as planned; `quality` is measured, 0 to 1."""
+
+    id: Name
+    level: Fraction = 1.0
+    speed: Annotated[float, Meta(gt=0, le=100)] = 1.0
+    quality: Fraction = 1.0
+
+
+class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """When a specialist is available: [start, end)."""
+
+    start: Micros
+    end: Micros
+
+
+class Specialist(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """A specialist's entry in the registry. `card` is its A2A agent card, verbatim, where it has one."""
+
+    specialist_id: Name
+    specialist_type: Name = "agent"
+    team: Name
+    owner: Name | None = None
+    version: Text = ""
+    name: Text = ""
+    description: Text = ""
+    skills: Annotated[list[Skill], Meta(max_length=100)] = []
+    max_concurrent: Annotated[int, Meta(ge=1, le=1000)] = 1
+    hours: Hours | None = None
+    usd_per_hour: Money = "0"
+    usd_per_mtok_in: Money = "0"
+    usd_per_mtok_out: Money = "0"
+    usd_per_day: Money | None = None
+    tokens_per_day: Count | None = None
+    availability: Annotated[list[Window], Meta(max_length=100)] = []
+    heartbeat_s: Annotated[float, Meta(ge=1, le=300)] = 10.0
+    card: dict[str, Any] | None = None
+    ext: dict[str, Any] | None = None
+
+
+class SpecialistStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Derived, never asserted: each axis with its reason."""
+
+    specialist_id: Name
+    presence: Presence
+    presence_because: Text
+    activity: Activity
+    activity_because: Text
+    health: Health
+    health_because: Text
+    tasks: list[Name] = []
+    last_heartbeat: Micros | None = None
+
+
+GateKind = Literal["AUTOMATED", "AGENT_REVIEW", "HUMAN_REVIEW"]
+GateResult = Literal["PENDING", "PASS", "FAIL", "WAIVED", "ERROR"]
+
+
+class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """What a result must pass. `metric op threshold` decides an automated one; ERROR counts as not passed."""
+
+    gate_id: Name
+    name: Text = ""
+    kind: GateKind = "AUTOMATED"
+    required: bool = True
+    metric: Name | None = None
+    op: Literal["<", "<=", "==", ">=", ">"] | None = None
+    threshold: float | None = None
+
+
+class TaskSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """A task as it is planned. `effort_h` is for a specialist of speed 1."""
+
+    task_id: Name
+    title: Text = ""
+    description: Text = ""
+    effort_h: Hours = 1.0
+    required_skills: Annotated[list[Name], Meta(max_length=32)] = []
+    min_quality: Fraction = 0.0
+    priority: Annotated[int, Meta(ge=0, le=100)] = 50
+    deadline: Micros | None = None
+    depends_on: Annotated[list[Name], Meta(max_length=256)] = []
+    gates: Annotated[list[Gate], Meta(max_length=32)] = []
+    reviewer: Name | None = None
+    review_of: Name | None = None
+    est_tokens: Count = 0
+    pinned: Name | None = None
+    reference_task_ids: list[Name] = []
+    ext: dict[str, Any] | None = None
+
+
+class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the plan minimises: hours, dollars, missing quality, switches between contexts, lateness."""
+
+    time: float = 1.0
+    cost: float = 0.1
+    quality: float = 2.0
+    switch: float = 0.1
+    late: float = 5.0
+
+
+class ProjectConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    project_id: Name
+    title: Text = ""
+    start: Micros | None = None
+    deadline: Micros | None = None
+    budget_usd: Money | None = None
+    budget_tokens: Count | None = None
+    tasks: Annotated[list[TaskSpec], Meta(max_length=10_000)] = []
+    gates: Annotated[list[Gate], Meta(max_length=32)] = []
+    weights: Weights = Weights()
+    ext: dict[str, Any] | None = None
+
+
+class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """`runner_up` and `override_cost`: who would have been next, and how much the objective grows with them."""
+
+    task_id: Name
+    specialist_id: Name
+    start_h: Hours
+    finish_h: Hours
+    cost_usd: Money
+    score: float
+    reasons: list[Text] = []
+    runner_up: Name | None = None
+    override_cost: float | None = None
+
+
+class Unassigned(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    task_id: Name
+    reason: Text
+
+
+class Complexity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """0 to 100, and what it is made of."""
+
+    score: Annotated[float, Meta(ge=0, le=100)]
+    size: Count
+    dependency_depth: Count
+    critical_path_h: Hours
+    fan_in: Count
+    skill_breadth: Count
+    uncertainty: Fraction
+    risk_flags: list[Text] = []
+    drivers: dict[Name, float] = {}
+    method: Literal["rules", "llm+rules"] = "rules"
+
+
+class Solver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    name: Name
+    status: Literal["OPTIMAL", "FEASIBLE", "HEURISTIC"]
+    objective: float
+    gap: float = 0.0
+    ms: float = 0.0
+
+
+class TeamPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Who does what, when, and why. Hours count from the project's start."""
+
+    plan_id: Name
+    project_id: Name
+    assignments: list[Assignment]
+    unassigned: list[Unassigned] = []
+    critical_path: list[Name] = []
+    slack_h: dict[Name, float] = {}
+    makespan_h: Hours = 0.0
+    deadline: Micros | None = None
+    deadline_feasible: bool = True
+    utilisation: dict[Name, float] = {}
+    bottlenecks: list[Text] = []
+    gates: dict[Name, list[Name]] = {}
+    budget_used_usd: Money = "0"
+    budget_limit_usd: Money | None = None
+    complexity: Complexity | None = None
+    registry_version: Count = 0
+    solver: Solver
+    supersedes: Name | None = None
+    created: Micros | None = None
+
+
+class Suggestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    action: Literal["REASSIGN", "UNBLOCK", "ESCALATE", "SPLIT", "START", "NUDGE"]
+    target: Name
+    why: Text
+    expected_gain_h: float = 0.0
+
+
+class AtRisk(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    task_id: Name
+    slack_h: float
+    reason: Text
+
+
+class NextSteps(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """What a team should do now: the `coordination` of every SPECIALIST_UPDATE. Lists hold at most 50 entries."""
+
+    ready: list[Name] = []
+    blocked: dict[Name, list[Name]] = {}
+    waiting_human: list[Name] = []
+    at_risk: list[AtRisk] = []
+    critical_path: list[Name] = []
+    critical_path_h: float = 0.0
+    critical_path_delta_h: float = 0.0
+    stuck: list[Name] = []
+    suggestions: list[Suggestion] = []
+    computed_in_us: Count = 0

@@ -1,0 +1,1 @@
+"""Teams of specialists: who is there, who does what, and what comes next."""
