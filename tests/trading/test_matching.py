@@ -440,7 +440,7 @@ def test_restored_orders_are_served_in_the_order_of_their_age_and_go_on_where_th
         == []
     )
     assert market.quote("98", "98.5", size="2") == ["old: TRADE 1 @ 99 MAKER", "young: TRADE 1 @ 99 MAKER"]
-    assert [each.exec_id for each in market.said] == ["paper-old-5", "paper-young-4"]
+    assert [each.exec_id for each in market.said] == ["paper-old-4-1", "paper-young-3-1"]
 
 
 def test_restoring_ends_what_lived_for_the_moment_only() -> None:

@@ -372,7 +372,7 @@ class Matcher:
         self._report(
             live,
             "TRADE",
-            trade_id=f"{live.venue_order_id}-t{live.said + 1}",
+            trade_id=live.next_exec_id,
             last_qty=qty,
             last_px=price,
             liquidity=liquidity,
@@ -419,11 +419,10 @@ class Matcher:
             del self._orders[self._closed.popleft()]
 
     def _report(self, live: LiveOrder, exec_type: ExecType, **facts: Any) -> None:
-        live.said += 1
         report = VenueReport(
             order_id=live.order.order_id,
             exec_type=exec_type,
-            exec_id=f"{live.venue_order_id}-{live.said}",
+            exec_id=live.next_exec_id,
             ts_event=self._now_us,
             venue_order_id=live.venue_order_id,
             **facts,

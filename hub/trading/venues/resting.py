@@ -40,7 +40,6 @@ class LiveOrder:
     trail: Decimal | None
     cum: Decimal
     waits: bool  # a stop that has not been triggered
-    said: int  # how many reports there were: in their ids
     arrival: int = 0
     open: bool = True
     suspended: bool = False
@@ -56,13 +55,18 @@ class LiveOrder:
             trail=order.trail,
             cum=order.cum_qty,
             waits=order.order_type in STOPS and not order.working,
-            # The order's count of its events is not below that of its reports: the ids go on where nobody has seen one.
-            said=order.version,
         )
 
     @property
     def venue_order_id(self) -> str:
         return venue_order_id(self.order.order_id)
+
+    @property
+    def next_exec_id(self) -> str:
+        """Holds the version that the order came with: what is said after a restart must not repeat an id from before.
+        With the same version nothing that was said in between has been seen by anybody.
+        """
+        return f"{self.venue_order_id}-{self.order.version}-{len(self.reports) + 1}"
 
     @property
     def side(self) -> Side:
