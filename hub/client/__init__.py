@@ -25,7 +25,7 @@ Orders are placed, changed and canceled by `krin.orders`, whose reports come onc
 
     async with krin.orders.reports() as reports:
         order = await krin.orders.submit("BTC-USD", "BUY", "0.01", price="64000")
-        print(await reports.until(order.client_order_id, "FILLED", "DENIED"))
+        print(await reports.until(order, "FILLED", "EXPIRED"))
 
 Errors: HubError is a command the hub refused (`code`, `message`, `path`, `retry_after_ms`; `code.temporary`);
 Disconnected is the end of the connection for good, raised in everything that waits.

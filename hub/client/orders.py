@@ -79,14 +79,13 @@ class Reports:
         """Store it with the effect of the last report, and go on from there with `recover`."""
         return self._subscription.position
 
-    async def until(self, client_order_id: str, *statuses: OrdStatus) -> ExecutionReport:
-        """The next report after which the order has one of these statuses; those before it are dropped.
-
-        Raises StopAsyncIteration when the subscription ends first.
+    async def until(self, order: ExecutionReport, *statuses: OrdStatus) -> ExecutionReport:
+        """The next report that leaves the order, known by any report of it, in one of these statuses; those before it
+        are dropped. Raises StopAsyncIteration when the subscription ends first.
         """
         while True:
             report = await anext(self)
-            if report.client_order_id == client_order_id and report.ord_status in statuses:
+            if report.order_id == order.order_id and report.ord_status in statuses:
                 return report
 
     async def aclose(self) -> None:
@@ -140,8 +139,8 @@ class Orders:
         return msgspec.convert(decision, RiskDecision)
 
     async def replace(self, order: str, /, **changes: Unpack[Changes]) -> ExecutionReport:
-        """Change an open order, named by its `client_order_id`. What is not named stays; `qty` is the new total. From
-        then on the order has another `client_order_id`, which the report names.
+        """Change an open order, named by its `client_order_id`. What is not named stays; `qty` is the new total. Once
+        it is REPLACED the order has the new `client_order_id`, and answers to the old one too.
         """
         wish = self._params(changes, orig_client_order_id=order)
         wish.setdefault("client_order_id", new_id())

@@ -20,7 +20,7 @@ OVERLOADED = 1019
 
 
 def report(**fields: Any) -> dict[str, Any]:
-    common = {"account": "ada", "client_order_id": "c1", "symbol": "BTC-USD", "side": "BUY"}
+    common = {"account": "ada", "client_order_id": "c1", "order_id": "o1", "symbol": "BTC-USD", "side": "BUY"}
     return {**common, "exec_type": "PENDING_NEW", "ord_status": "PENDING_NEW", **fields}
 
 
@@ -145,8 +145,9 @@ async def test_reports_go_on_where_they_were_and_nothing_else_is_among_them(fake
         await soon(entering)
         filled = report(exec_type="TRADE", ord_status="FILLED", avg_px="64000")
         await peer.send(publication(9, "orders:ada", type="EXECUTION_REPORT", data=filled))
-        assert (await soon(anext(reports))).ord_status == "NEW"
-        assert (await soon(reports.until("c1", "FILLED", "DENIED"))).avg_px == "64000"
+        accepted = await soon(anext(reports))
+        assert accepted.ord_status == "NEW"
+        assert (await soon(reports.until(accepted, "FILLED", "EXPIRED"))).avg_px == "64000"
         assert reports.position == Position("e1", 9)
 
 
