@@ -1,0 +1,1 @@
+"""Trading by rule: what a strategy is, two of them, and who runs them."""
