@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -29,6 +29,10 @@ PAGE = 10_000
 
 LOCK = 0x72766B65  # "rvke"
 COLUMNS = "number, kind, subject, before_ms, rights::text, spared, expires_at"
+HISTORY = """
+SELECT pg_postmaster_start_time(), (SELECT oid FROM pg_database WHERE datname = current_database()),
+    pg_relation_filenode('revocations')
+"""
 
 
 class Revocation(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +46,15 @@ class Revocation(msgspec.Struct, frozen=True, kw_only=True):
     rights: dict[str, Any] | None = None
     spared: str = ""
     expires_at: datetime
+
+
+class History(NamedTuple):
+    """What a number means something within. Whoever puts an older state of the table back restarts the server, makes
+    the database anew, or gives the table another file; then numbers may be given out again."""
+
+    server_started_at: datetime
+    database: int
+    file: int
 
 
 async def hold(connection: Any) -> None:
@@ -71,6 +84,10 @@ async def record(connection: Any, revocation: Revocation) -> int:
 class Revocations:
     def __init__(self, db: Database) -> None:
         self._db = db
+
+    async def history(self) -> History:
+        [row] = await self._db.fetch(HISTORY)
+        return History(*row)
 
     async def after(self, number: int, *, now: datetime) -> list[Revocation]:
         """Those that came after `number` and still matter, in order; a page of them."""

@@ -19,7 +19,7 @@ from hub.caller import Caller, Grant, Tenant
 from hub.clock import Clock
 from protocol.errors import ErrorCode, HubError
 from storage.errors import StorageError
-from storage.revocations import LONGEST_TOKEN, PAGE, Kind, Revocation, Revocations, erased_mark
+from storage.revocations import LONGEST_TOKEN, PAGE, History, Kind, Revocation, Revocations, erased_mark
 
 logger = logging.getLogger("krin.revocations")
 
@@ -66,6 +66,11 @@ class Revoked:
             touched.add(about)
             self._any_erased |= each.kind == "erased"
         return touched
+
+    def begin_again(self) -> None:
+        """Take over everything anew: numbers are given out again. What is known stays until the table says otherwise,
+        for a revocation that a restored table has lost was meant all the same."""
+        self.number = 0
 
     def forget(self, now: datetime) -> None:
         """Drop what no token can be meant by any more."""
@@ -145,9 +150,16 @@ class RevocationWatch:
         self._clock = clock
         self._rung = asyncio.Event()
         self._behind = False
+        self._history: History | None = None
 
     async def look(self) -> None:
-        """Read what is new. Raises StorageError."""
+        """Read what is new; after a restart or a restore of the database, everything. Raises StorageError."""
+        history = await self._stored.history()
+        if history != self._history:
+            if self._history is not None:
+                logger.info("the database restarted or was restored: all revocations are read again")
+            self._history = history
+            self._revoked.begin_again()
         while True:
             page = await self._stored.after(self._revoked.number, now=self._now())
             if touched := self._revoked.apply(page):

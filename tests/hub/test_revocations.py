@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,9 @@ from hub.auth.tokens import Claims
 from hub.caller import Grant
 from protocol.errors import ErrorCode, HubError
 from storage.database import Database
-from storage.revocations import ALWAYS_MS, LONGEST_TOKEN, Kind, Revocation
+from storage.embedded import EmbeddedPostgres
+from storage.migrate import migrate
+from storage.revocations import ALWAYS_MS, LONGEST_TOKEN, Kind, Revocation, Revocations
 from storage.users import Users
 
 NOW_S = 1_732_330_000
@@ -246,6 +249,45 @@ async def test_c44_a_node_that_starts_later_knows_what_was_taken_before(database
     for _ in range(2):
         assert (await second.socket().ask("connect", token=second.token(ann)))["error"]["name"] == "token_invalid"
         second.clock.advance(1)
+
+
+async def test_c44_numbers_that_a_restored_table_gives_out_again_are_not_taken_for_old_ones(
+    database: Database, scene: Scene
+) -> None:
+    ann, bob = somebody(), somebody()
+    for _ in range(3):
+        await scene.revocations.end_user(bob, now=now(scene))
+    await learn(scene)
+    scene.clock.advance(0.01)
+    client, token = await scene.client(ann, "agent"), scene.token(bob)
+    await database.execute("TRUNCATE revocations RESTART IDENTITY")  # what a restore begins with; here nothing follows
+
+    await scene.revocations.end_user(ann, now=now(scene))
+    await scene.tick(LOOK_S)
+
+    await client.until(lambda each: each["type"] == "disconnect")
+    assert scene.revoked.number == 1
+    assert (await scene.socket().ask("connect", token=token)).get("error") is None
+    assert "result" not in await scene.socket().ask("connect", token=scene.token(ann))
+
+
+async def test_a_history_goes_on_until_the_table_gets_another_file(database: Database) -> None:
+    revocations = Revocations(database)
+    before = await revocations.history()
+    await revocations.end_user(somebody(), now=datetime.now(UTC))
+    assert await revocations.history() == before
+    await database.execute("TRUNCATE revocations RESTART IDENTITY")
+    assert await revocations.history() != before
+
+
+async def test_a_server_that_was_restarted_begins_another_history(tmp_path: Path) -> None:
+    """So a cold copy of a data folder put back is noticed: nothing else tells it from what was there."""
+    histories = []
+    for _ in range(2):
+        async with EmbeddedPostgres(tmp_path) as address, Database.open(address) as database:
+            await migrate(database)
+            histories.append(await Revocations(database).history())
+    assert histories[0] != histories[1]
 
 
 async def test_c62_changed_roles_end_what_is_no_longer_allowed_and_leave_the_rest(scene: Scene) -> None:
