@@ -11,7 +11,7 @@ import msgspec
 
 from hub.caller import SYSTEM, Caller
 from hub.permissions import Permissions
-from protocol.codec import JSON, Codec, check_shape, decode_error
+from protocol.codec import JSON, Codec, check_shape, decode_error, refuse_nul
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import Call, Publish, Published
 
@@ -95,6 +95,7 @@ class Dispatcher:
             raise HubError(ErrorCode.UNKNOWN_TYPE, "no such method", path="$.method")
         self._permissions.require_method(command.method, caller)
         check_shape(command.params, "$.params")
+        refuse_nul(msgspec.json.encode(command.params), "$.params")
         return method(command.params, caller)
 
 

@@ -205,9 +205,15 @@ def encode_body(message: Message, *, key: str | None, publisher: str | None) -> 
         body += b',"publisher":' + orjson.dumps(publisher)
     if message.trace is not None:
         body += b',"trace":' + orjson.dumps(message.trace)
-    if b"\\u0000" in body and _NUL.search(body):
-        raise HubError(ErrorCode.BAD_REQUEST, "text must not contain NUL", path="$.message")
+    if b"\\u0000" in body:
+        refuse_nul(body, "$.message")
     return body
+
+
+def refuse_nul(encoded: bytes, path: str) -> None:
+    """JSON can say NUL, and Postgres cannot keep it. Raises HubError."""
+    if _NUL.search(encoded):
+        raise HubError(ErrorCode.BAD_REQUEST, "text must not contain NUL", path=path)
 
 
 def head(type_name: str, channel: str, offset: int, timestamp: int) -> bytes:

@@ -142,6 +142,24 @@ async def test_c30_lone_surrogates_and_nul_are_bad_requests(hub: Any, text: str,
         assert json.loads(payload)["error"]["name"] == "bad_request"
 
 
+@pytest.mark.parametrize("text", [r"\ud800", r"\udc00\ud800", r"\u0000", r"a\u0000b"])
+@pytest.mark.parametrize("params", ['{"t":"%s"}', '{"%s":1}', '{"t":[{"u":"%s"}]}'])
+async def test_c30_lone_surrogates_and_nul_are_bad_requests_in_the_parameters_of_a_call(
+    hub: Any, text: str, params: str
+) -> None:
+    async with RawSocket.upgraded(hub, token=hub.token("ann")) as raw:
+        raw.send(f'{{"type":"call","id":2,"method":"hub.time","params":{params.replace("%s", text)}}}'.encode())
+        _, payload = await raw.frame()
+        assert json.loads(payload)["error"]["name"] == "bad_request"
+
+
+async def test_a_backslash_before_u0000_is_text_and_not_nul(hub: Any) -> None:
+    async with RawSocket.upgraded(hub, token=hub.token("ann")) as raw:
+        raw.send(rb'{"type":"call","id":2,"method":"hub.time","params":{"t":"\\u0000"}}')
+        _, payload = await raw.frame()
+        assert "result" in json.loads(payload)
+
+
 # --- C31 and C63: fields
 
 COMMANDS: dict[str, tuple[type, dict[str, Any]]] = {
