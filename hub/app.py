@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib import resources
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 from hub.bootstrap import Hub
 from hub.edge.envelope import OrjsonResponse
 from hub.edge.openapi import describe
-from hub.edge.perimeter import Perimeter
+from hub.edge.perimeter import API, Perimeter
 from hub.edge.websocket import UnknownPath
 from hub.guard.addresses import networks
 
@@ -74,10 +75,16 @@ def create_app(hub: Hub, *, demo_token: Callable[[], str] | None = None) -> Star
         WebSocketRoute("/{path:path}", UnknownPath()),
     ]
     hub.permissions.govern_routes(name for route in routes for name in names_of(route))
+
+    async def unrouted(request: Request, failure: Exception) -> Response:
+        if isinstance(failure, HTTPException) and f"{request.scope['path']}/".startswith(API):
+            return await hub.rest.answer_unrouted(request, failure)
+        return await _plain_error(request, failure)
+
     app = Starlette(
         routes=routes,
         middleware=[perimeter],
-        exception_handlers={404: _plain_error, 405: _plain_error, 500: _plain_error},
+        exception_handlers={404: unrouted, 405: unrouted, 500: _plain_error},
     )
     app.router.redirect_slashes = False  # a redirect would repeat the Host header of whoever asks
     return app

@@ -11,6 +11,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 import orjson
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -51,6 +52,8 @@ HTTP_STATUS = {
     ErrorCode.MFA_REQUIRED: 403,
     ErrorCode.NOT_FOUND: 404,
 }
+
+UNROUTED = {404: (ErrorCode.NOT_FOUND, "not found"), 405: (ErrorCode.BAD_REQUEST, "method not allowed")}
 
 
 class RevolutionaryResponse(msgspec.Struct, Generic[T], kw_only=True):
@@ -119,7 +122,10 @@ class KrinAPIService:
 
         async def endpoint(request: Request) -> Response:
             started = self._clock.monotonic()
-            validation = await self._security.validate_request(request, needs_token=security_level != "basic")
+            signing_in = security_level == "basic"
+            validation = await self._security.validate_request(
+                request, needs_token=not signing_in, limit="login" if signing_in else "request"
+            )
             audit = validation.audit
             try:
                 if validation.refused is not None:
@@ -134,6 +140,20 @@ class KrinAPIService:
             return self._respond(request, data, error, audit, started)
 
         return endpoint
+
+    async def answer_unrouted(self, request: Request, failure: HTTPException) -> Response:
+        """What no route answers: the path, or its method, does not exist. Nobody needs a token to be told so."""
+        started = self._clock.monotonic()
+        validation = await self._security.validate_request(request, needs_token=False)
+        if validation.refused is not None:
+            error = self._dispatcher.as_hub_error(validation.refused)
+            return self._respond(request, None, error, validation.audit, started)
+        code, text = UNROUTED[failure.status_code]
+        error = self._dispatcher.as_hub_error(HubError(code, text))
+        response = self._respond(request, None, error, validation.audit, started)
+        response.status_code = failure.status_code
+        response.headers.update(failure.headers or {})
+        return response
 
     def _respond(
         self,

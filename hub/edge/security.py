@@ -59,10 +59,10 @@ class RevolutionarySecurityService:
         self._threats = threats
         self._clock = clock
 
-    async def validate_request(self, request: Request, *, needs_token: bool) -> Validation:
+    async def validate_request(self, request: Request, *, needs_token: bool, limit: Kind = "request") -> Validation:
         """Check everything, and say everything: a limit is counted also for a token that is no good."""
         address = request.client.host if request.client else ""
-        rate_limit, refused = self._check_rate_limit(address, signing_in=not needs_token)
+        rate_limit, refused = self._check_rate_limit(address, limit)
         stranger = Caller(user="", roles=frozenset(), transport="rest", address=address)
         if refused is None and request.scope.get(FOREIGN_ORIGIN):
             refused = HubError(ErrorCode.PERMISSION_DENIED, "pages of this origin may not ask")
@@ -107,8 +107,7 @@ class RevolutionarySecurityService:
         caller = caller_of(claims, transport="rest", address=stranger.address)
         return caller, TokenCheck(valid=True, subject=caller.user, scopes=tuple(sorted(caller.roles))), None
 
-    def _check_rate_limit(self, address: str, *, signing_in: bool) -> tuple[Usage, HubError | None]:
-        kind: Kind = "login" if signing_in else "request"
+    def _check_rate_limit(self, address: str, kind: Kind) -> tuple[Usage, HubError | None]:
         refused = None
         try:
             self._limits.spend_address(kind, address)

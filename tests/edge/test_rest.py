@@ -626,9 +626,25 @@ async def test_a_method_a_route_does_not_know_is_405_with_the_ones_it_knows(
 
     assert response.status_code == 405
     assert "POST" in response.headers["allow"]
+    assert response.json()["meta"]["error"]["name"] == "bad_request"
 
 
-@pytest.mark.parametrize("path", ["/nope", "/v1", "/v1/", "/v1/nope", "/static/nope", "/%00"])  # fmt: skip
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/nope", "/v1/publish/", "/v1/%00"])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+async def test_an_unknown_path_of_the_api_is_404_in_the_envelope_with_or_without_a_token(
+    hub: Any, http: httpx.AsyncClient, admin: dict[str, str], path: str, method: str
+) -> None:
+    for headers in ({}, admin, {"authorization": "Bearer x.y.z"}):
+        response = await http.request(method, path, headers=headers)
+        told = response.json()
+
+        assert response.status_code == 404
+        assert told["data"] is None
+        assert (told["meta"]["status"], told["meta"]["error"]["name"]) == ("error", "not_found")
+        assert told["security_audit"]["token"]["reason"] == "not_needed"
+
+
+@pytest.mark.parametrize("path", ["/nope", "/static/nope", "/%00"])
 async def test_an_unknown_path_is_404_and_says_nothing_more(hub: Any, http: httpx.AsyncClient, path: str) -> None:
     response = await http.get(path)
 
