@@ -39,6 +39,7 @@ STRIKES_FORGOTTEN_S = 10.0
 SENT_AWAY_MS = 10_000
 REFUSALS_A_STRIKE = 10  # also for those who wait each time, and never slow down
 MAX_IN_FLIGHT = 256
+TOO_LARGE = 1009  # RFC 6455 7.4.1
 # A `connect` that failed for one of these is answered, then the connection ends.
 REFUSALS = {
     ErrorCode.UNAUTHORIZED: CloseCode.UNAUTHORIZED,
@@ -354,6 +355,13 @@ class Connection:
         self.outbox.unblock(self._clock.monotonic())
         if self.outbox.blocked:
             self.blocked()
+
+    def violated(self, code: int) -> None:
+        """The peer broke the WebSocket protocol; its socket says goodbye with this code by itself."""
+        if code == TOO_LARGE:  # a mistake that honest programs make
+            self._tell("input_validation_fail", ErrorCode.PAYLOAD_TOO_LARGE.wire_name)
+        else:
+            self._tell("malicious_extraneous", f"websocket {code}")
 
     def _overflow(self) -> None:
         # From inside the fan-out, where nobody may change who listens: close in a moment.

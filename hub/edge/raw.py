@@ -51,6 +51,8 @@ class Receiver(Protocol):
 
     def unblocked(self) -> None: ...
 
+    def violated(self, code: int) -> None: ...
+
     def lost(self) -> None: ...
 
 
@@ -191,6 +193,8 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
             self.conn.data_to_send()
             payload = b"" if goodbye.code == NO_CODE else goodbye.serialize()
             self.transport.write(Frame(Opcode.CLOSE, payload).serialize(mask=False))
+        elif self.conn.close_sent is not None:
+            self._tell(self.conn.close_sent.code)
         super().handle_parser_exception()
         self._detach()
         self._cut_after(CUT_S)
@@ -244,7 +248,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
     def _give_up(self) -> None:
         self._rest = None
         if self.transport.is_reading():
-            self._fail(1008, "a message took too long")
+            self._end(1008, "a message took too long")  # and no violation: lines break down
         else:  # it is we who keep it waiting
             self._rest = self.loop.call_later(self.message_s, self._give_up)
 
@@ -255,6 +259,14 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def _fail(self, code: int, reason: str) -> None:
         """End a connection whose peer broke the WebSocket protocol."""
+        self._tell(code)
+        self._end(code, reason)
+
+    def _tell(self, code: int) -> None:
+        if self.receiver is not None and not self.close_sent:
+            self.receiver.violated(code)
+
+    def _end(self, code: int, reason: str) -> None:
         if self.close_sent:
             return
         self.conn.fail(code, reason)

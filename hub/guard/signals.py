@@ -8,9 +8,8 @@ same minute (after a change of keys, say), are slowed down at worst.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from collections.abc import Callable, Collection, Iterable
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -18,7 +17,7 @@ from hub.guard.addresses import neighbourhood, party
 from hub.guard.events import SecurityEvent
 from hub.guard.security_audit import Action
 
-Subject = Literal["address", "network", "user"]
+Subject = Literal["address", "network", "user", "hub"]
 Measure = Literal["events", "users", "targets", "networks", "share_denied"]
 
 MAX_WINDOWS = 10_000  # per rule; beyond it the one unused for longest is forgotten
@@ -30,14 +29,15 @@ BLOCK_SCORE = 85
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """At least `threshold` of what is measured, within `window_s`, around one subject.
 
-    share_denied measures events, and fires when four in five of at least `threshold` were denied. `tells` is the event
-    that a finding becomes.
+    share_denied measures events, and fires when four in five of at least `threshold` were denied. With `opens` only
+    what follows an event of that name counts. `tells` is the event that a finding becomes.
     """
 
     pattern: str
     events: frozenset[str]
     by: Subject
     measure: Measure = "events"
+    opens: str = ""
     threshold: int
     window_s: float = 60.0
     score: int
@@ -67,6 +67,7 @@ def _rules(
     levels: Iterable[tuple[int, int, float]],
     measure: Measure = "events",
     window_s: float = 60.0,
+    opens: str = "",
 ) -> list[Rule]:
     """One rule for each level of (threshold, score, seconds it lasts)."""
     return [
@@ -75,6 +76,7 @@ def _rules(
             events=frozenset(events.split()),
             by=by,
             measure=measure,
+            opens=opens,
             threshold=threshold,
             window_s=window_s,
             score=score,
@@ -85,7 +87,8 @@ def _rules(
     ]
 
 
-SLOW, CHALLENGE, BLOCK = 40, 65, 90
+# ALERT is told, and changes nothing for anybody.
+ALERT, SLOW, CHALLENGE, BLOCK = 20, 40, 65, 90
 
 RULES: tuple[Rule, ...] = (
     *_rules("credential_stuffing", "authn_login_fail", "network", "authn_login_fail_max",
@@ -95,10 +98,14 @@ RULES: tuple[Rule, ...] = (
     *_rules("token_reuse", "authn_token_reuse", "user", "authn_token_reuse", [(1, CHALLENGE, 900)]),
     *_rules("forged_tokens", "authn_token_invalid", "address", "authn_token_invalid",
             [(5, SLOW, 300), (60, BLOCK, 600)]),
+    # A page with an old layout asks for the same channels again and again, a prober for ever new ones.
+    *_rules("enumeration", "authz_fail", "user", "malicious_direct_reference", [(10, SLOW, 600)], "targets"),
     *_rules("enumeration", "authz_fail", "user", "malicious_direct_reference",
-            [(10, CHALLENGE, 600), (30, BLOCK, 600)], "targets"),
+            [(60, CHALLENGE, 600), (100, BLOCK, 600)], "targets", 600),
     *_rules("malformed_input", "input_validation_fail", "address", "input_validation_fail",
             [(15, SLOW, 300), (150, BLOCK, 600)]),
+    *_rules("protocol_abuse", "malicious_extraneous", "address", "malicious_extraneous",
+            [(3, SLOW, 600), (10, BLOCK, 600)]),
     *_rules("attack_tool", "malicious_attack_tool", "address", "malicious_attack_tool", [(1, BLOCK, 3600)]),
     *_rules("not_found_storm", "resource_not_found", "address", "malicious_excess_404", [(20, BLOCK, 600)], "targets"),
     *_rules("flood", "excess_rate_limit_exceeded", "address", "excess_rate_limit_exceeded",
@@ -106,21 +113,49 @@ RULES: tuple[Rule, ...] = (
     *_rules("flood", "excess_rate_limit_exceeded", "user", "excess_rate_limit_exceeded", [(3, SLOW, 300)]),
     *_rules("session_moved", "session_seen", "user", "authn_impossible_travel", [(4, CHALLENGE, 900)], "networks", 300),
     *_rules("replay", "sequence_fail", "user", "sequence_fail", [(3, SLOW, 600)]),
+    *_rules("mass_read", "bulk_read", "user", "sensitive_read", [(100, SLOW, 300), (400, CHALLENGE, 600)]),
+    *_rules("mass_read", "sensitive_read", "user", "sensitive_read", [(5, ALERT, 600)], "targets", 600),
+    *_rules("privilege_used", "privilege_permissions_changed authz_admin", "user", "privilege_permissions_changed",
+            [(1, ALERT, 600)], opens="privilege_permissions_changed"),
+    *_rules("audit_broken", "sys_audit_broken", "hub", "sys_audit_broken", [(1, BLOCK, 3600)]),
 )  # fmt: skip
 
 
 class _Window:
-    """What happened around one subject lately: at most as much as the rule can need."""
+    """What happened around one subject lately: at most as much as the rule can need.
 
-    __slots__ = ("entries", "fired")
+    By what is counted, and else by a running number: who repeats one thing cannot push others out.
+    """
 
-    def __init__(self, size: int) -> None:
-        self.entries: deque[tuple[float, str, bool]] = deque(maxlen=size)
-        self.fired = False
+    __slots__ = ("count", "entries", "fired_at")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.entries: dict[str | int, _Entry] = {}  # the latest stands last
+        self.fired_at: float | None = None
+
+    def forget(self, before: float) -> None:
+        while self.entries and self.entries[key := next(iter(self.entries))].at <= before:
+            del self.entries[key]
+
+    def add(self, value: str | None, entry: _Entry, *, size: int) -> None:
+        self.count += 1
+        key = self.count if value is None else value
+        self.entries.pop(key, None)
+        if len(self.entries) >= size:
+            del self.entries[next(iter(self.entries))]
+        self.entries[key] = entry
+
+
+class _Entry(NamedTuple):
+    at: float
+    name: str
+    allowed: bool
 
 
 class Detector:
-    """One rule at work. Fires once, and again only after the window has calmed down below its threshold."""
+    """One rule at work. Fires once, and again when the window has calmed down below its threshold in between, or when
+    it still has not by the time the finding ends."""
 
     def __init__(self, rule: Rule, *, size: int = MAX_WINDOWS) -> None:
         self.rule = rule
@@ -136,19 +171,19 @@ class Detector:
         if window is None:
             if len(self._windows) >= self._size:
                 del self._windows[next(iter(self._windows))]
-            window = _Window(4 * rule.threshold)
+            window = _Window()
         self._windows[subject] = window
-        entries = window.entries
-        entries.append((now, _value(event, rule.measure), event.allowed))
-        while entries[0][0] <= now - rule.window_s:
-            entries.popleft()
-        measured = _measured(rule.measure, entries)
+        window.forget(now - rule.window_s)
+        if not window.entries or (window.fired_at is not None and now - window.fired_at >= rule.lasts_s):
+            window.fired_at = None
+        window.add(_value(event, rule.measure), _Entry(now, event.name, event.allowed), size=4 * rule.threshold)
+        measured = _measured(rule, window.entries.values())
         if measured < rule.threshold:
-            window.fired = False
+            window.fired_at = None
             return None
-        if window.fired:
+        if window.fired_at is not None:
             return None
-        window.fired = True
+        window.fired_at = now
         return Finding(
             pattern=rule.pattern,
             by=rule.by,
@@ -185,10 +220,12 @@ _SUBJECTS: dict[Subject, Callable[[SecurityEvent], str]] = {
     "address": lambda event: party(event.address),
     "network": lambda event: neighbourhood(event.address),
     "user": lambda event: event.user,
+    "hub": lambda event: "hub",
 }
 
 
-def _value(event: SecurityEvent, measure: Measure) -> str:
+def _value(event: SecurityEvent, measure: Measure) -> str | None:
+    """What different ones are counted of; None: every event counts."""
     match measure:
         case "users":
             return event.user
@@ -197,13 +234,14 @@ def _value(event: SecurityEvent, measure: Measure) -> str:
         case "networks":
             return neighbourhood(event.address)
         case _:
-            return ""
+            return None
 
 
-def _measured(measure: Measure, entries: Sequence[tuple[float, str, bool]]) -> int:
-    if measure == "events":
-        return len(entries)
-    if measure == "share_denied":
-        denied = sum(not allowed for _, _, allowed in entries)
+def _measured(rule: Rule, entries: Collection[_Entry]) -> int:
+    if rule.opens:
+        names = [entry.name for entry in entries]
+        return len(names) - 1 - names.index(rule.opens) if rule.opens in names else 0
+    if rule.measure == "share_denied":
+        denied = sum(not entry.allowed for entry in entries)
         return len(entries) if 5 * denied > 4 * len(entries) else 0
-    return len({value for _, value, _ in entries})
+    return len(entries)

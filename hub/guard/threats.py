@@ -17,7 +17,7 @@ from hub.clock import Clock
 from hub.guard.addresses import Network, neighbourhood, party, within
 from hub.guard.events import Report, SecurityEvent
 from hub.guard.security_audit import Action, Threat
-from hub.guard.signals import RULES, Detector, Finding, Rule, Subject, action_of, combined
+from hub.guard.signals import BLOCK_SCORE, RULES, Detector, Finding, Rule, Subject, action_of, combined
 from protocol.errors import HubError
 
 logger = logging.getLogger("krin.threats")
@@ -118,7 +118,10 @@ class Threats:
 
     def _found(self, finding: Finding, event: SecurityEvent) -> None:
         self._remember(finding)
-        threat = self.assess(event.address, event.user if finding.by == "user" else "")
+        if finding.by == "hub":  # nobody to act against, and the worst of news
+            threat = Threat(score=finding.score, patterns=(finding.pattern,))
+        else:
+            threat = self.assess(event.address, event.user if finding.by == "user" else "")
         self.detected[finding.pattern] = self.detected.get(finding.pattern, 0) + 1
         evidence = {
             "measured": finding.measured,
@@ -148,7 +151,7 @@ class Threats:
                 address=event.address,
                 target=OURS + finding.pattern,
                 allowed=threat.action != "BLOCK",
-                severity="CRITICAL" if threat.action == "BLOCK" else "WARN",
+                severity="CRITICAL" if threat.score >= BLOCK_SCORE else "WARN",
                 detail={"score": threat.score, "action": threat.action, **evidence},
             )
         )

@@ -67,6 +67,8 @@ class RawEcho:
     def unblocked(self) -> None:
         self._outbox.unblock(0.0)
 
+    def violated(self, code: int) -> None: ...
+
     def lost(self) -> None:
         self._outbox.close()
 

@@ -72,6 +72,7 @@ class Sender:
         self.loop = Loop()
         self.transport = Transport()
         self.received: list[bytes | str] = []
+        self.violations: list[int] = []
         config = uvicorn.Config(self._attach, interface="asgi3", lifespan="off", log_config=None, ws_ping_interval=None)
         config.load()
         self.protocol = RawWebSocketProtocol(config, ServerState(), {}, self.loop)  # type: ignore[arg-type]
@@ -94,6 +95,9 @@ class Sender:
     def blocked(self) -> None: ...
 
     def unblocked(self) -> None: ...
+
+    def violated(self, code: int) -> None:
+        self.violations.append(code)
 
     def lost(self) -> None: ...
 
@@ -214,6 +218,44 @@ async def test_a_goodbye_within_a_fragmented_message_after_ours_is_answered_no_m
     assert sender.transport.closing
 
 
+@pytest.mark.parametrize(
+    ("sent", "violations"),
+    [
+        ([frame(b"{}", opcode=3)], [1002]),
+        ([b"\x81\x02{}"], [1002]),  # not masked
+        ([PART, frame(b"x")], [1002]),
+        ([frame(b"\x03", opcode=8)], [1002]),
+        ([frame(b"\xff\xfe")], [1007]),
+        ([frame(code(1000) + b"\xff", opcode=8)], [1007]),
+        ([struct.pack("!BBQI", 0x81, 0xFF, 1 << 40, 0)], [1009]),
+        ([PART, *[frame(b"", opcode=0, fin=False)] * 64], [1008]),
+        ([frame(b"", opcode=9) * 20], [1008]),
+        ([frame(b"good")], []),
+        ([frame(code(1000), opcode=8)], []),
+        ([PART, frame(code(1000), opcode=8)], []),
+    ],
+    ids=range(12),
+)
+async def test_a_broken_frame_is_told_once_and_a_good_one_never(
+    sender: Sender, sent: list[bytes], violations: list[int]
+) -> None:
+    sender.send(*sent)
+
+    assert sender.violations == violations
+
+
+async def test_a_message_that_never_ends_or_comes_after_our_goodbye_is_no_violation(sender: Sender) -> None:
+    sender.send(PART)
+    sender.loop.pass_time(10.0)
+    assert sender.transport.closing
+    late = Sender()
+    await late.upgrade()
+    late.protocol.close(4200, "draining")
+    late.send(frame(b"{}", opcode=3))
+
+    assert sender.violations == late.violations == []
+
+
 class Keeper:
     """A receiver that only knows when the end has come."""
 
@@ -225,6 +267,8 @@ class Keeper:
     def blocked(self) -> None: ...
 
     def unblocked(self) -> None: ...
+
+    def violated(self, code: int) -> None: ...
 
     def lost(self) -> None:
         self.ended.set()

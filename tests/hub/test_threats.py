@@ -14,7 +14,7 @@ from clock import ManualClock
 from hypothesis import given
 from hypothesis import strategies as st
 from scene import Scene
-from threat_scenarios import HOSTILE, Session, honest, hostile, mishap
+from threat_scenarios import HOSTILE, Session, honest, hostile, mishap, stale_page
 
 from hub.guard.addresses import networks
 from hub.guard.events import SecurityEvent, SecurityEvents, denied
@@ -25,7 +25,8 @@ from storage.database import Database
 
 HONEST_SESSIONS = 20_000
 MISHAPS = 60  # of 30 sessions each
-HOSTILE_SESSIONS = 200  # of each of the ten classes
+STALE_PAGES = 500
+HOSTILE_SESSIONS = 200  # of each of the thirteen classes
 MALLORY = "198.51.100.66"
 
 
@@ -83,11 +84,12 @@ def test_hostile_sessions_are_found_and_honest_ones_are_left_alone(capsys: pytes
     chance = random.Random(312)
     sessions = [honest(chance, number) for number in range(HONEST_SESSIONS)]
     sessions += [session for number in range(MISHAPS) for session in mishap(chance, number)]
+    sessions += [stale_page(chance, number) for number in range(STALE_PAGES)]
     sessions += [hostile(chance, label, number) for label in HOSTILE for number in range(HOSTILE_SESSIONS)]
     found, totals, blocked = replay(sessions)
 
     with capsys.disabled():
-        print(f"\n{HONEST_SESSIONS + 30 * MISHAPS} honest sessions: {blocked} blocked. Recall per class:")
+        print(f"\n{HONEST_SESSIONS + 30 * MISHAPS + STALE_PAGES} honest sessions: {blocked} blocked. Recall per class:")
         print(", ".join(f"{label} {found[label] / total:.1%}" for label, total in totals.items()))
     assert {label for label, total in totals.items() if found[label] < 0.95 * total} == set()
     assert blocked <= HONEST_SESSIONS / 10_000
@@ -99,8 +101,14 @@ def test_hostile_sessions_are_found_and_honest_ones_are_left_alone(capsys: pytes
         ("authn_token_reuse", 1, "token_reuse", "CHALLENGE"),
         ("authn_token_invalid", 5, "forged_tokens", "SLOW"),
         ("authn_token_invalid", 60, "forged_tokens", "BLOCK"),
-        ("authz_fail", 10, "enumeration", "CHALLENGE"),
-        ("authz_fail", 30, "enumeration", "BLOCK"),
+        ("authz_fail", 10, "enumeration", "SLOW"),
+        ("authz_fail", 60, "enumeration", "CHALLENGE"),
+        ("authz_fail", 100, "enumeration", "BLOCK"),
+        ("malicious_extraneous", 3, "protocol_abuse", "SLOW"),
+        ("malicious_extraneous", 10, "protocol_abuse", "BLOCK"),
+        ("bulk_read", 100, "mass_read", "SLOW"),
+        ("bulk_read", 400, "mass_read", "CHALLENGE"),
+        ("sequence_fail", 3, "replay", "SLOW"),
         ("input_validation_fail", 15, "malformed_input", "SLOW"),
         ("input_validation_fail", 150, "malformed_input", "BLOCK"),
         ("malicious_attack_tool", 1, "attack_tool", "BLOCK"),
@@ -119,6 +127,76 @@ def test_each_signal_leads_to_its_action_at_its_number_and_not_before(
     assert before.action() != action
     assert at.action() == action
     assert pattern in at.threats.assess(MALLORY, "mallory").patterns
+
+
+def test_a_page_with_an_old_layout_is_slowed_down_at_worst_and_a_slow_prober_is_not_spared() -> None:
+    page, prober = Watch(), Watch()
+    for _ in range(30):  # ten minutes of reconnecting
+        page.see("authz_fail", 40)
+        page.clock.advance(20)
+        assert page.action() in ("ALLOW", "SLOW")
+    for number in range(100):
+        for target in (f"orders:{number}", *["orders:mine"] * 5):  # repeats between do not hide it
+            prober.threats.hear(denied("authz_fail", MALLORY, target, user="mallory"))
+        prober.clock.advance(5)
+    assert prober.action() == "BLOCK"
+
+
+def test_reading_out_many_people_is_told_and_stops_nobody() -> None:
+    watch = Watch()
+    watch.see("sensitive_read", 5)
+    assert watch.action() == "ALLOW"
+    [told] = watch.reported
+    assert (told.name, told.target, told.detail["measured"]) == ("sensitive_read", "threat:mass_read", 5)
+    again = Watch()
+    for _ in range(50):
+        again.threats.hear(SecurityEvent(name="sensitive_read", user="root", target="ann"))
+    assert again.reported == []
+
+
+@pytest.mark.parametrize(
+    ("happened", "told"),
+    [
+        ("changed 59 used", True),
+        ("changed 60 used", False),
+        ("used 1 changed", False),
+        ("used 1 used 1 used 1 used 1 changed 1 used", True),
+    ],
+)
+def test_rights_that_are_used_within_a_minute_of_their_change_are_told(happened: str, told: bool) -> None:
+    watch = Watch()
+    names = {"changed": "privilege_permissions_changed", "used": "authz_admin"}
+    for word in happened.split():
+        if word.isdigit():
+            watch.clock.advance(int(word))
+        else:
+            watch.threats.hear(SecurityEvent(name=names[word], user="ann", target="ann"))
+    assert [event.target for event in watch.reported] == (["threat:privilege_used"] if told else [])
+    assert watch.action(user="ann") == "ALLOW"
+
+
+def test_a_broken_audit_log_is_the_worst_of_news_and_nobodys_fault() -> None:
+    watch = Watch()
+    watch.threats.hear(SecurityEvent(name="sys_audit_broken", severity="CRITICAL"))
+    [told] = watch.reported
+    assert (told.name, told.target, told.severity, told.detail["score"]) == (
+        "sys_audit_broken", "threat:audit_broken", "CRITICAL", 90,
+    )  # fmt: skip
+    assert watch.action() == "ALLOW"
+
+
+def test_whoever_begins_anew_is_found_anew_and_whoever_goes_on_stays_found() -> None:
+    watch = Watch()
+    for _ in range(2):
+        watch.see("malicious_attack_tool")
+        assert watch.action() == "BLOCK"
+        watch.clock.advance(3600)
+        assert watch.action() == "ALLOW"
+    for _ in range(300):
+        watch.see("malicious_attack_tool")
+        assert watch.action() == "BLOCK"
+        watch.clock.advance(30)
+    assert len(watch.reported) == 2 + 3
 
 
 def test_what_is_spread_over_a_longer_time_than_the_window_is_no_signal() -> None:
@@ -221,6 +299,7 @@ def test_however_many_addresses_there_are_a_detector_remembers_so_many_of_them()
 def test_the_rules_never_block_an_account_for_what_can_be_done_in_its_name() -> None:
     """Only events that need the account's own credentials may be counted by user."""
     proven = {"authz_fail", "authn_token_reuse", "excess_rate_limit_exceeded", "session_seen", "sequence_fail"}
+    proven |= {"bulk_read", "sensitive_read", "authz_admin", "privilege_permissions_changed"}
 
     def names(rule: Rule) -> frozenset[str]:
         return rule.events
@@ -238,7 +317,7 @@ async def scene(database: Database) -> AsyncIterator[Scene]:
 
 
 async def test_a_blocked_user_cannot_connect_and_is_told_when_to_ask_again(scene: Scene) -> None:
-    for number in range(30):
+    for number in range(100):
         scene.threats.hear(denied("authz_fail", "203.0.113.1", f"orders:{number}", user="mallory"))
     client = scene.socket()
     reply = await client.ask("connect", token=scene.token("mallory"))

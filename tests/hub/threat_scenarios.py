@@ -52,6 +52,14 @@ def honest(chance: random.Random, number: int) -> Session:
             (t, denied("input_validation_fail", address, "schema_invalid", user=user))
             for t in _times(chance, chance.randint(1, 4), 60)
         ]
+    if chance.random() < 0.03:  # catches up on what it missed, in large pages
+        events += [
+            (t, SecurityEvent(name="bulk_read", user=user, address=address, target="team:a"))
+            for t in _times(chance, chance.randint(1, 40), 30)
+        ]
+    if chance.random() < 0.01:  # a message that is too long, once or twice, or a proxy that cuts one in two
+        name = chance.choice(["input_validation_fail", "malicious_extraneous"])
+        events += [(t, denied(name, address, "websocket", user=user)) for t in _times(chance, 2, 60)]
     if chance.random() < 0.05:  # a burst too much
         events += [
             (t, denied("excess_rate_limit_exceeded", address, "connection", user=user))
@@ -93,6 +101,19 @@ def mishap(chance: random.Random, number: int) -> list[Session]:
         )
         for each in range(30)
     ]  # fmt: skip
+
+
+def stale_page(chance: random.Random, number: int) -> Session:
+    """A dashboard whose layout names channels that its role has lost; it asks for all of them whenever it reconnects."""
+    address, user = f"100.65.{number // 250}.{1 + number % 250}", f"viewer{number}"
+    channels = [f"team:{each}" for each in range(chance.randint(6, 50))]
+    events: list[Timed] = []
+    at = 0.0
+    for _ in range(chance.randint(1, 12)):
+        events.append((at, SecurityEvent(name="session_seen", user=user, address=address)))
+        events += [(at + 0.01, denied("authz_fail", address, channel, user=user)) for channel in channels]
+        at += chance.uniform(5, 60)
+    return Session("", chance.uniform(0, 6 * 3600), events, address, user)
 
 
 def _address(chance: random.Random) -> str:
@@ -141,6 +162,19 @@ def _flooding(chance: random.Random, address: str, user: str) -> list[Timed]:
     return [(t, denied("excess_rate_limit_exceeded", address, "publish", user=user)) for t in _times(chance, chance.randint(4, 55), 55)]  # fmt: skip
 
 
+def _breaking(chance: random.Random, address: str, user: str) -> list[Timed]:
+    return [(t, denied("malicious_extraneous", address, "websocket 1002")) for t in _times(chance, chance.randint(4, 60), 55)]  # fmt: skip
+
+
+def _draining(chance: random.Random, address: str, user: str) -> list[Timed]:
+    """Everything there is, page after page, as fast as the limit on reading lets it."""
+    return [(t, SecurityEvent(name="bulk_read", user=user, address=address, target=f"team:{n % 9}")) for n, t in enumerate(_times(chance, chance.randint(150, 600), 55))]  # fmt: skip
+
+
+def _replaying(chance: random.Random, address: str, user: str) -> list[Timed]:
+    return [(t, denied("sequence_fail", address, user, user=user)) for t in _times(chance, chance.randint(3, 5), 55)]  # fmt: skip
+
+
 def _moving(chance: random.Random, address: str, user: str) -> list[Timed]:
     return [(t, SecurityEvent(name="session_seen", user=user, address=_address(chance))) for t in _times(chance, chance.randint(5, 12), 250)]  # fmt: skip
 
@@ -156,6 +190,9 @@ HOSTILE: dict[str, Callable[[random.Random, str, str], list[Timed]]] = {
     "not_found_storm": _scanning,
     "flood": _flooding,
     "session_moved": _moving,
+    "protocol_abuse": _breaking,
+    "mass_read": _draining,
+    "replay": _replaying,
 }
 
 
