@@ -78,7 +78,7 @@ def create_app(hub: Hub, *, demo_token: Callable[[], str] | None = None) -> Star
 
     async def unrouted(request: Request, failure: Exception) -> Response:
         if isinstance(failure, HTTPException) and f"{request.scope['path']}/".startswith(API):
-            return await hub.rest.answer_unrouted(request, failure)
+            return await hub.answer_unrouted(request, failure)
         return await _plain_error(request, failure)
 
     app = Starlette(

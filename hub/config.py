@@ -58,6 +58,7 @@ class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     requests_per_s: Positive = 100
     subscribes_per_s: Positive = 100
     reads_per_s: Positive = 100
+    exports_per_min: Positive = 5
     user_publishes_per_s: Positive = 100_000
     exempt_networks: tuple[str, ...] = LOOPBACK
 

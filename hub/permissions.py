@@ -12,7 +12,7 @@ from enum import Enum
 from hub.auth.assurance import require_two_factors
 from hub.caller import Caller
 from hub.clock import Clock
-from hub.guard.events import Report, not_permitted
+from hub.guard.events import Report, SecurityEvent, not_permitted
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import (
     Call,
@@ -133,13 +133,16 @@ class Permissions:
         self,
         *,
         report: Report,
+        signal: Report,
         clock: Clock,
         commands: Mapping[type, Need] = COMMANDS,
         methods: Mapping[str, Need] = METHODS,
         routes: Mapping[str, Need] = ROUTES,
         second_factor: Mapping[str, float] = SECOND_FACTOR,
     ) -> None:
+        """`signal` hears of every use of an administrator's right."""
         self._report = report
+        self._signal = signal
         self._clock = clock
         self._commands = commands
         self._methods = methods
@@ -175,6 +178,8 @@ class Permissions:
         except HubError:
             self._report(not_permitted(caller, target))
             raise
+        if need is Need.ADMIN:
+            self._signal(SecurityEvent(name="authz_admin", user=caller.user, address=caller.address, target=target))
 
 
 def _complain(missing: list[str]) -> None:

@@ -126,7 +126,8 @@ class Parts:
             max_subscriptions=1024,
             clock=self.clock,
         )
-        self.dispatcher = Dispatcher(permissions=Permissions(report=lambda event: None, clock=self.clock))
+        permissions = Permissions(report=lambda event: None, signal=lambda event: None, clock=self.clock)
+        self.dispatcher = Dispatcher(permissions=permissions)
         self.dispatcher.add({Connect: sessions.connect, Publish: publisher.publish}, {})
 
     def flush(self) -> None:

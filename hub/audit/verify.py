@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from hub.audit.heads import heads_in, is_signed, key_id
 from hub.config import ConfigError
+from hub.guard.events import Report, SecurityEvent
 from protocol.audit import AuditHead, AuditRow, ChainVerifier, Fault, from_json, in_order
 from protocol.errors import ErrorCode, HubError
 from storage.audit import CHUNK, AuditTable
@@ -102,10 +103,11 @@ def _checked(lines: Iterable[str], file: Path, known: dict[str, Ed25519PublicKey
 class AuditVerification:
     """`audit.verify` as a call: one at a time, because it reads the whole log."""
 
-    def __init__(self, table: AuditTable, *, file: Path, key: Ed25519PublicKey) -> None:
+    def __init__(self, table: AuditTable, *, file: Path, key: Ed25519PublicKey, report: Report) -> None:
         self._table = table
         self._file = file
         self._key = key
+        self._report = report
         self._turn = asyncio.Lock()
 
     async def call(self) -> Verdict:
@@ -113,13 +115,19 @@ class AuditVerification:
         if self._turn.locked():
             raise HubError(ErrorCode.OVERLOADED, "the audit log is being verified", retry_after_ms=1000)
         async with self._turn:
-            with ExitStack() as stack:
-                files = [self._file] if self._file.exists() else []
-                try:
-                    return await verify_log(self._table, signed_heads(stack, files, [self._key]))
-                except HeadUnusable as failure:
-                    return Verdict(ok=False, rows=0, signed=0, fault=Fault(0, str(failure)))
-                except StorageError:
-                    raise HubError(
-                        ErrorCode.NOT_AVAILABLE, "the audit log cannot be read right now", retry_after_ms=1000
-                    ) from None
+            verdict = await self._verify()
+        if not verdict.ok:
+            self._report(SecurityEvent(name="sys_audit_broken", severity="CRITICAL"))
+        return verdict
+
+    async def _verify(self) -> Verdict:
+        with ExitStack() as stack:
+            files = [self._file] if self._file.exists() else []
+            try:
+                return await verify_log(self._table, signed_heads(stack, files, [self._key]))
+            except HeadUnusable as failure:
+                return Verdict(ok=False, rows=0, signed=0, fault=Fault(0, str(failure)))
+            except StorageError:
+                raise HubError(
+                    ErrorCode.NOT_AVAILABLE, "the audit log cannot be read right now", retry_after_ms=1000
+                ) from None

@@ -10,12 +10,12 @@ import msgspec
 
 from hub.auth.assurance import mfa_required, two_factors
 from hub.auth.lockout import Attempt, Lockout
-from hub.auth.multi_factor import MfaStatus, MultiFactor
+from hub.auth.multi_factor import MfaStatus, MultiFactor, OtpReused
 from hub.auth.passwords import MAX_LENGTH, Passwords, weakness
 from hub.auth.service import Authentication, TokenPair
 from hub.caller import Caller
 from hub.clock import Clock
-from hub.guard.events import Report, SecurityEvent, Severity
+from hub.guard.events import Report, SecurityEvent, Severity, denied
 from protocol.errors import ErrorCode, HubError
 from storage.errors import NotFound, StorageError
 from storage.users import User, Users
@@ -166,6 +166,8 @@ class Accounts:
         except HubError as error:
             if error.code is ErrorCode.UNAUTHORIZED:
                 attempt.failed()
+            if isinstance(error, OtpReused):
+                self._report(denied("sequence_fail", address, "otp", user=user.name))
             raise
 
     def _tell(self, name: str, user: User, address: str, *, severity: Severity = "INFO", **detail: object) -> None:

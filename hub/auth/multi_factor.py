@@ -34,6 +34,13 @@ class MfaStatus(msgspec.Struct, frozen=True):
     recovery_codes_left: int
 
 
+class OtpReused(HubError):
+    """The code is right, and somebody has used it."""
+
+    def __init__(self) -> None:
+        super().__init__(ErrorCode.UNAUTHORIZED, "otp_reused: this code was used already, wait for the next one")
+
+
 def judge(factor: SecondFactor, secret: bytes, given: str, *, now: datetime) -> tuple[SecondFactor, HubError | None]:
     """What a code makes of the factor, and why it is refused; None: it is right."""
     if not factor.tries or now - factor.tries_since >= TRIES_WINDOW:
@@ -45,8 +52,8 @@ def judge(factor: SecondFactor, secret: bytes, given: str, *, now: datetime) -> 
     step = totp.matching_step(secret, given, now_s=now.timestamp())
     if step is not None and step > factor.last_step:
         return msgspec.structs.replace(factor, last_step=step, tries=0), None
-    text = "the code is not valid" if step is None else "otp_reused: this code was used already, wait for the next one"
-    return msgspec.structs.replace(factor, tries=factor.tries + 1), HubError(ErrorCode.UNAUTHORIZED, text)
+    refusal = HubError(ErrorCode.UNAUTHORIZED, "the code is not valid") if step is None else OtpReused()
+    return msgspec.structs.replace(factor, tries=factor.tries + 1), refusal
 
 
 class MultiFactor:

@@ -17,6 +17,7 @@ import msgspec
 from hub.auth.tokens import Claims
 from hub.caller import Caller, Grant, Tenant
 from hub.clock import Clock
+from hub.guard.events import Report, SecurityEvent
 from protocol.errors import ErrorCode, HubError
 from storage.errors import StorageError
 from storage.revocations import LONGEST_TOKEN, PAGE, History, Kind, Revocation, Revocations, erased_mark
@@ -26,6 +27,7 @@ logger = logging.getLogger("krin.revocations")
 TOPIC = "revocations"
 LOOK_S = 0.5
 SWEEP_S = 3600.0
+RECENT_MS = 10_000
 LONGEST_TOKEN_MS = int(LONGEST_TOKEN.total_seconds() * 1000)
 
 
@@ -141,12 +143,15 @@ class RevocationWatch:
         *,
         announce: Callable[[str, bytes], None],
         review: Callable[[set[tuple[Kind, str]]], None],
+        signal: Report,
         clock: Clock,
     ) -> None:
+        """`signal` hears of rights that have just changed, on whichever node."""
         self._revoked = revoked
         self._stored = stored
         self._announce = announce
         self._review = review
+        self._signal = signal
         self._clock = clock
         self._rung = asyncio.Event()
         self._behind = False
@@ -164,8 +169,15 @@ class RevocationWatch:
             page = await self._stored.after(self._revoked.number, now=self._now())
             if touched := self._revoked.apply(page):
                 self._review(touched)
+                self._tell_of_rights(page)
             if len(page) < PAGE:
                 return
+
+    def _tell_of_rights(self, page: Iterable[Revocation]) -> None:
+        recent = self._clock.now_ms() - RECENT_MS
+        for each in page:
+            if each.rights is not None and each.before_ms >= recent:
+                self._signal(SecurityEvent(name="privilege_permissions_changed", user=each.subject))
 
     def ring(self) -> None:
         """Something was written: let every node look at once."""

@@ -35,7 +35,7 @@ def open_audit(ground: Ground, key: AuditKey) -> Room:
         report=events.report,
         clock=clock,
     )
-    verification = AuditVerification(table, file=settings.checkpoint_file, key=key.public)
+    verification = AuditVerification(table, file=settings.checkpoint_file, key=key.public, report=events.report)
     return Room(
         methods={"audit.verify": lambda params, caller: verification.call()},
         metrics=lambda: _measure(log),

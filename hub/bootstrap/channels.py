@@ -55,7 +55,7 @@ def open_channels(ground: Ground, delivery: Delivery, connections: Connections, 
         max_subscriptions=settings.limits.subscriptions,
     )
     replays = Replays(subscriptions, StoredMessages(delivery.broker, delivery.durable), clock=clock)
-    reader = ChannelReader(delivery.broker, delivery.durable, presence, access=access)
+    reader = ChannelReader(delivery.broker, delivery.durable, presence, access=access, signal=ground.signals.report)
     return Channels(
         access=access,
         subscriptions=subscriptions,

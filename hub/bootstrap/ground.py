@@ -25,10 +25,13 @@ logger = logging.getLogger("krin")
 
 
 class Ground(Room, frozen=True, kw_only=True):
+    """`signals` are for whoever looks for threats, and too common to be written down like `events`."""
+
     settings: Settings
     clock: Clock
     database: Database
     events: SecurityEvents
+    signals: SecurityEvents
     permissions: Permissions
     dispatcher: Dispatcher
 
@@ -55,13 +58,15 @@ async def open_database(settings: Settings) -> AsyncIterator[tuple[Database, Emb
 async def open_ground(settings: Settings, clock: Clock) -> AsyncIterator[Ground]:
     async with open_database(settings) as (database, embedded):
         events = SecurityEvents()
-        permissions = Permissions(report=events.report, clock=clock)
+        signals = SecurityEvents()
+        permissions = Permissions(report=events.report, signal=signals.report, clock=clock)
         dispatcher = Dispatcher(permissions=permissions)
         yield Ground(
             settings=settings,
             clock=clock,
             database=database,
             events=events,
+            signals=signals,
             permissions=permissions,
             dispatcher=dispatcher,
             methods={"hub.time": lambda params, caller: {"time": clock.now_ms()}},

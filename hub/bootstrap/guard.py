@@ -44,6 +44,7 @@ async def open_guard(ground: Ground, delivery: Delivery, connections: Connection
         clock=clock,
     )
     ground.events.listen(threats.hear)
+    ground.signals.listen(threats.hear)
     delivery.broker.listen(TOPIC, threats.hear_node)
     limits.slow_by(threats.slowness)
     tasks: dict[str, Task] = {

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from hub import __version__
@@ -58,6 +61,7 @@ class Hub(msgspec.Struct, frozen=True, kw_only=True):
     permissions: Permissions
     websocket: WebSocketEndpoint
     routes: Sequence[BaseRoute]
+    answer_unrouted: Callable[[Request, HTTPException], Awaitable[Response]]
     metrics: Metrics
 
     def health(self) -> dict[str, Any]:
@@ -116,7 +120,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
         watch = await open_watch(ground, delivery, auth, sockets)
         rest = open_rest(ground, auth, guard)
         accounts = open_accounts(ground, auth, connections, channels, watch, rest, sealer)
-        privacy = open_privacy(ground, watch, rest)
+        privacy = open_privacy(ground, guard, watch, rest)
         rooms = (
             *(ground, audit, auth, delivery, connections, guard, channels),
             *(sockets, watch, rest, accounts, privacy),
@@ -136,6 +140,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             permissions=ground.permissions,
             websocket=sockets.endpoint,
             routes=[route for room in rooms for route in room.routes],
+            answer_unrouted=rest.service.answer_unrouted,
             metrics=Metrics(room.metrics for room in rooms),
         )
         async with asyncio.TaskGroup() as group:

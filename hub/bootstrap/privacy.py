@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from prometheus_client.core import Metric
 
 from hub.bootstrap.ground import Ground
+from hub.bootstrap.guard import Guard
 from hub.bootstrap.keys import load_erased_key, make_sealer
 from hub.bootstrap.rest import Rest
 from hub.bootstrap.room import Room
@@ -26,7 +27,7 @@ from storage.privacy import Privacy
 from storage.retention import Retention
 
 
-def open_privacy(ground: Ground, watch: Watch, rest: Rest) -> Room:
+def open_privacy(ground: Ground, guard: Guard, watch: Watch, rest: Rest) -> Room:
     settings, clock, database = ground.settings, ground.clock, ground.database
     retention = RetentionJob(stored_retention(settings, database), stored_privacy(settings, database), clock=clock)
     rights = PrivacyRoutes(
@@ -35,6 +36,8 @@ def open_privacy(ground: Ground, watch: Watch, rest: Rest) -> Room:
         Consents(database),
         AuditTable(database),
         permissions=ground.permissions,
+        limits=guard.limits,
+        signal=ground.signals.report,
         max_body_bytes=settings.limits.message_bytes,
         clock=clock,
     )

@@ -38,6 +38,7 @@ async def open_watch(ground: Ground, delivery: Delivery, auth: Auth, sockets: So
         Revocations(ground.database),
         announce=delivery.broker.announce,
         review=review,
+        signal=ground.signals.report,
         clock=ground.clock,
     )
     delivery.broker.listen(TOPIC, watch.hear)

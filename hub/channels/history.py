@@ -11,12 +11,14 @@ from hub.caller import Caller
 from hub.channels.access import Access
 from hub.channels.durable import DurableChannels
 from hub.channels.stored import StoredMessages
+from hub.guard.events import Report, SecurityEvent
 from hub.presence.service import PresenceService
 from protocol.codec import JSON, Codec
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import History, HistoryResult, Presence, PresenceResult
 
 MAX_PAGE_BYTES = 256 * 1024  # a page of history is full after so many rows or so many bytes
+BULK_ROWS = 500  # a page of as many is a step of somebody who reads everything
 MAX_READING = 4  # pages under way at once: each may hold a thousand long messages until it is cut
 
 
@@ -30,12 +32,15 @@ class ChannelReader:
         presence: PresenceService,
         *,
         access: Access,
+        signal: Report,
     ) -> None:
+        """`signal` hears of large pages."""
         self._broker = broker
         self._durable = durable
         self._stored = StoredMessages(broker, durable)
         self._presence = presence
         self._access = access
+        self._signal = signal
         self._reading = asyncio.Semaphore(MAX_READING)
 
     async def history(self, command: History, caller: Caller, codec: Codec = JSON) -> HistoryResult:
@@ -59,6 +64,10 @@ class ChannelReader:
         if command.since is not None and command.since.epoch not in ("", recovered.epoch):
             raise HubError(
                 ErrorCode.UNRECOVERABLE_POSITION, "the channel's history has another epoch", path="$.since.epoch"
+            )
+        if len(messages) >= BULK_ROWS:
+            self._signal(
+                SecurityEvent(name="bulk_read", user=caller.user, address=caller.address, target=command.channel)
             )
         return HistoryResult(
             channel=command.channel,

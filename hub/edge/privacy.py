@@ -15,6 +15,8 @@ from hub.caller import Caller
 from hub.clock import Clock
 from hub.edge.body import read_struct
 from hub.edge.envelope import Answer, KrinAPIService
+from hub.guard.events import Report, SecurityEvent
+from hub.guard.limits import Limits
 from hub.permissions import Need, Permissions
 from hub.privacy.service import PrivacyService
 from protocol.audit import as_json
@@ -51,13 +53,18 @@ class PrivacyRoutes:
         audit: AuditTable,
         *,
         permissions: Permissions,
+        limits: Limits,
+        signal: Report,
         max_body_bytes: int,
         clock: Clock,
     ) -> None:
+        """`signal` hears whose data is read."""
         self._privacy = privacy
         self._consents = consents
         self._audit = audit
         self._permissions = permissions
+        self._limits = limits
+        self._signal = signal
         self._max_body_bytes = max_body_bytes
         self._clock = clock
         self.routes = [
@@ -83,6 +90,8 @@ class PrivacyRoutes:
     async def _export(self, request: Request, caller: Caller) -> Any:
         """The document itself, streamed, and no envelope: it may be long."""
         person = self._allowed(request.query_params.get("person", caller.user), caller, "GET /v1/privacy/export")
+        self._limits.spend("export", caller.user, address=caller.address, user=caller.user)
+        self._signal(SecurityEvent(name="sensitive_read", user=caller.user, address=caller.address, target=person))
         pieces: AsyncIterator[bytes] = self._privacy.export(person, by=caller.user)
         first = await anext(pieces)  # what fails at once still gets an error in the envelope
 

@@ -38,7 +38,6 @@ class RestRoutes:
     ) -> None:
         self._dispatcher = dispatcher
         self._max_body_bytes = max_body_bytes
-        self.answer_unrouted = service.answer_unrouted
         self.routes = [
             service.route("POST /v1/publish", self._publish),
             service.route("GET /v1/channels", self._channels),

@@ -21,7 +21,7 @@ from hub.guard.events import Report, denied
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import Limits as ClientLimits
 
-Kind = Literal["connect", "login", "request", "subscribe", "read", "publish", "channel"]
+Kind = Literal["connect", "login", "request", "subscribe", "read", "publish", "channel", "export"]
 
 SPREAD_S = 5.0  # many strangers refused at once come back spread over this
 TELL_INTERVAL_S = 1.0  # a burst of refusals is one fact
@@ -186,6 +186,7 @@ def table_of(settings: LimitSettings) -> dict[Kind, Limit]:
         "subscribe": Limit(settings.subscribes_per_s, settings.subscribes_per_s + settings.subscriptions),
         "read": Limit(settings.reads_per_s, 10 * settings.reads_per_s),
         "publish": Limit(settings.user_publishes_per_s, settings.user_publishes_per_s),
+        "export": Limit(settings.exports_per_min / 60, settings.exports_per_min),
         "channel": Limit(1, 1),  # each namespace has its own
     }
 

@@ -100,6 +100,16 @@ async def test_c68_pages_of_history_have_a_budget_at_both_doors(limited: HubProc
     assert answer.json()["meta"]["error"]["code"] == ErrorCode.RATE_LIMITED
 
 
+async def test_c68_exports_have_a_budget_of_their_own(limited: HubProcess) -> None:
+    async with httpx.AsyncClient(base_url=limited.url) as http:
+        for number, name in enumerate(("reader-1", "reader-2")):
+            headers = {"authorization": f"Bearer {limited.token(name, 'trader')}"}
+            headers |= coming_from(f"198.51.102.{number + 10}")
+            answers = [await http.get("/v1/privacy/export", headers=headers) for _ in range(10)]
+            assert [each.status_code for each in answers] == [200] * 5 + [429] * 5
+            assert all(int(each.headers["retry-after"]) >= 1 for each in answers[5:])
+
+
 @pytest.mark.parametrize("path", ["/oauth/token", "/v1/auth/login"])
 async def test_c67_sign_ins_of_one_address_are_few_and_of_others_are_not(limited: HubProcess, path: str) -> None:
     here = "203.0.113.5" if path.startswith("/v1") else "203.0.113.6"

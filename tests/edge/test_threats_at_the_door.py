@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from processes import HubProcess, running
-from sockets import RawSocket, peer, unique
+from sockets import RawSocket, frame, peer, unique
 
 CONFIG = """
 [security]
@@ -99,6 +99,35 @@ async def test_forged_tokens_are_noticed_at_every_door(watched: HubProcess) -> N
         )
     assert (threat["data"]["pattern"], threat["data"]["action"]) == ("forged_tokens", "SLOW")
     assert "eyJhbGciOiJub25l" not in json.dumps(guard.messages)
+
+
+async def test_frames_that_no_library_sends_are_told_after_three_and_blocked_after_ten(watched: HubProcess) -> None:
+    address, other = "198.51.100.40", "198.51.100.41"
+
+    async def break_off(address: str, *sent: bytes, code: int) -> None:
+        async with RawSocket.open(watched) as raw:
+            assert (await raw.upgrade(headers={**coming_from(address)}))[0] == 101
+            for each in sent:
+                raw.writer.write(each)
+            assert await raw.close_code() == code
+
+    async with peer(watched, watched.token("guard", "security")) as guard:
+        await guard.ask("subscribe", channel="security:threats")
+        for _ in range(4):
+            await break_off(other, frame(b"", declared=1 << 40), code=1009)  # too long a message is an honest mistake
+        for _ in range(5):
+            await break_off(address, frame(b"{}", rsv=4), code=1002)
+            await break_off(address, frame(b"\xff"), code=1007)
+        await guard.until(lambda each: each["type"] == "THREAT_DETECTED" and each["data"]["action"] == "BLOCK")
+        found = [each["data"] for each in guard.messages if each.get("type") == "THREAT_DETECTED"]
+    assert [(each["pattern"], each["subject"], each["action"]) for each in found] == [
+        ("protocol_abuse", address, "SLOW"),
+        ("protocol_abuse", address, "BLOCK"),
+    ]
+    async with RawSocket.open(watched) as raw:
+        assert (await raw.upgrade(headers={**coming_from(address)}))[0] == 429
+    async with RawSocket.open(watched) as raw:
+        assert (await raw.upgrade(headers={**coming_from(other)}))[0] == 101
 
 
 async def test_only_admins_and_the_security_role_may_watch(watched: HubProcess) -> None:

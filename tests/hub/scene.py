@@ -89,6 +89,7 @@ class Scene:
         self.presence = PresenceService(loop, node="n1", announce=self.broker.announce, clock=self.clock)
         self.registry = Registry(clock=self.clock, max_connections=1_000)
         self.events: list[SecurityEvent] = []
+        self.signals: list[SecurityEvent] = []
         self.access = Access(Namespaces(DEFAULTS | (namespaces or {})), report=self.events.append)
         self.user_limits = unlimited(self.clock)
         self.threats = Threats(
@@ -117,7 +118,9 @@ class Scene:
         )
         stored = StoredMessages(self.broker, self.durable)
         self.replays = Replays(self.subscriptions, stored, clock=self.clock)
-        self.reader = ChannelReader(self.broker, self.durable, self.presence, access=self.access)
+        self.reader = ChannelReader(
+            self.broker, self.durable, self.presence, access=self.access, signal=self.signals.append
+        )
         self.limits = ConnectionLimits(outbox_bytes=1 << 20, ping_interval_s=25.0, publishes_per_s=100_000)
         self.api_keys = ApiKeys(ApiKeyTable(database), clock=self.clock)
         self.revoked = Revoked()
@@ -151,10 +154,13 @@ class Scene:
             self.revocations,
             announce=self.broker.announce,
             review=sessions.review,
+            signal=self.signals.append,
             clock=self.clock,
         )
         self.broker.listen(REVOCATIONS, self.watch.hear)
-        self.dispatcher = Dispatcher(permissions=Permissions(report=self.events.append, clock=self.clock))
+        self.dispatcher = Dispatcher(
+            permissions=Permissions(report=self.events.append, signal=self.signals.append, clock=self.clock)
+        )
         self.dispatcher.add(
             {
                 Connect: sessions.connect,

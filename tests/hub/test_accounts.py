@@ -213,6 +213,8 @@ async def test_c49_a_code_works_once_on_all_nodes_together(desk: Desk, database:
     assert len(refusals) == 3
     assert {each.code for each in refusals} == {ErrorCode.UNAUTHORIZED}
     assert all(each.message.startswith("otp_reused") for each in refusals)
+    reported = [(event.name, event.user, event.allowed) for event in (*desk.events, *other.events)]
+    assert reported.count(("sequence_fail", desk.name, False)) == 3
 
 
 @pytest.mark.parametrize(("away", "right"), [(-2, False), (-1, True), (0, True), (1, False)])

@@ -102,6 +102,7 @@ def test_c51_a_method_that_needs_a_second_factor_is_not_even_begun_without(age_s
     methods = {name: lambda params, caller, name=name: begun.append(name) for name in ("desk.halt", "desk.look")}
     permissions = Permissions(
         report=reported.append,
+        signal=reported.append,
         clock=ManualClock(now_ms=(NOW + age_s) * 1000),
         methods=dict.fromkeys(methods, Need.SIGN_IN),
         second_factor={"desk.halt": max_age_s},
@@ -121,7 +122,7 @@ def test_c51_a_method_that_needs_a_second_factor_is_not_even_begun_without(age_s
 
 
 def test_c51_whatever_needs_an_admin_needs_a_second_factor() -> None:
-    permissions = Permissions(report=lambda event: None, clock=ManualClock())
+    permissions = Permissions(report=lambda event: None, signal=lambda event: None, clock=ManualClock())
     admin = msgspec.structs.replace(SINGLE, roles=frozenset({"admin"}))
 
     assert refusal(permissions.require, Need.ADMIN, admin, target="x") is ErrorCode.MFA_REQUIRED

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from hub.audit.heads import AuditKey, Checkpoint, Checkpoints, is_signed
 from hub.audit.log import MAX_WAITING, ROWS_PER_ADDRESS, ROWS_PER_NAME, AuditLog, FloodFilter
-from hub.audit.verify import HeadUnusable, Verdict, signed_heads, verify_log
+from hub.audit.verify import AuditVerification, HeadUnusable, Verdict, signed_heads, verify_log
 from hub.guard.events import SecurityEvent
 from protocol.audit import AuditHead, is_consistent
 from storage.audit import AuditEntry, AuditTable
@@ -205,6 +205,9 @@ class Witness:
             report=self.reported.append,
             clock=self.clock,
         )
+
+    def verification(self) -> AuditVerification:
+        return AuditVerification(self.table, file=self.file, key=self.key.public, report=self.reported.append)
 
     async def append(self, count: int) -> None:
         await self.table.append_all([AuditEntry(event="work", target=str(number)) for number in range(count)])
@@ -398,6 +401,9 @@ async def test_c79_t26_a_table_rolled_back_and_written_on_is_found_by_the_file_a
         verdict = await witness.verdict()
         assert verdict.fault is not None
         assert verdict.fault.problem.startswith("rewritten between rows")
+        assert await witness.verification().call() == verdict
+        assert [(event.name, event.severity) for event in witness.reported] == [("sys_audit_broken", "CRITICAL")]
+        witness.reported.clear()
         assert verdict.fault.sequence <= away + 1
         signed = len(witness.lines())
         async with running(witness.checkpoints()):

@@ -28,7 +28,8 @@ def raising(failure: BaseException) -> Any:
 
 
 def dispatcher_of(handlers: dict[type, Any], methods: dict[str, Any]) -> Dispatcher:
-    dispatcher = Dispatcher(permissions=Permissions(report=lambda event: None, clock=SystemClock()))
+    permissions = Permissions(report=lambda event: None, signal=lambda event: None, clock=SystemClock())
+    dispatcher = Dispatcher(permissions=permissions)
     dispatcher.add(handlers, methods)
     return dispatcher
 
@@ -83,6 +84,15 @@ def test_a_command_without_a_handler_is_an_error_and_not_a_crash() -> None:
         dispatcher_of({}, {}).handle(Presence(id=1, channel="custom:x"), caller("ann"))
 
     assert caught.value.code in (ErrorCode.INTERNAL, ErrorCode.UNKNOWN_TYPE)
+
+
+@pytest.mark.parametrize("params", [{"t": "a\0b"}, {"\0": 1}, {"t": [{"u": "\0"}]}])
+def test_c30_nul_in_the_parameters_of_a_call_never_reaches_a_method(params: dict[str, Any]) -> None:
+    dispatcher = dispatcher_of({}, {"hub.time": lambda params, caller: pytest.fail("it was called")})
+    with pytest.raises(HubError) as caught:
+        dispatcher.handle(Call(id=1, method="hub.time", params=params), caller("ann"))
+
+    assert (caught.value.code, caught.value.path) == (ErrorCode.BAD_REQUEST, "$.params")
 
 
 def test_an_unknown_method_is_an_unknown_type_at_its_path() -> None:
@@ -148,7 +158,13 @@ def test_c59_every_command_of_the_protocol_has_a_permission() -> None:
 
 def test_c59_a_method_for_admins_is_refused_to_everybody_else_and_the_attempt_is_reported() -> None:
     reported: list[SecurityEvent] = []
-    permissions = Permissions(report=reported.append, clock=SystemClock(), methods=METHODS | {"hub.secret": Need.ADMIN})
+    used: list[SecurityEvent] = []
+    permissions = Permissions(
+        report=reported.append,
+        signal=used.append,
+        clock=SystemClock(),
+        methods=METHODS | {"hub.secret": Need.ADMIN},
+    )
     dispatcher = Dispatcher(permissions=permissions)
     dispatcher.add({}, {"hub.secret": lambda params, caller: 42})
     command = Call(id=1, method="hub.secret")
@@ -160,4 +176,6 @@ def test_c59_a_method_for_admins_is_refused_to_everybody_else_and_the_attempt_is
     assert [(each.name, each.user, each.target, each.allowed) for each in reported] == [
         ("authz_fail", "ann", "hub.secret", False)
     ]
+    assert used == []
     assert dispatcher.handle(command, caller("root", "admin")) == 42
+    assert [(each.name, each.user, each.target) for each in used] == [("authz_admin", "root", "hub.secret")]

@@ -19,6 +19,7 @@ from scene import Scene
 from hub.auth.revocations import LOOK_S, Revoked
 from hub.auth.tokens import Claims
 from hub.caller import Grant
+from hub.guard.events import SecurityEvent
 from protocol.errors import ErrorCode, HubError
 from storage.database import Database
 from storage.embedded import EmbeddedPostgres
@@ -310,6 +311,24 @@ async def test_c62_changed_roles_end_what_is_no_longer_allowed_and_leave_the_res
     assert refused["error"]["name"] == "permission_denied"
     again = await client.ask("subscribe", channel=f"orders:{ann}")
     assert again["error"]["name"] == "permission_denied"
+
+
+async def test_c62_every_node_hears_of_rights_that_have_just_changed_and_of_no_old_ones(
+    database: Database, scene: Scene
+) -> None:
+    ann = somebody()
+    await scene.revocations.end_user(ann, now=now(scene))
+    await scene.revocations.change_rights(ann, {"roles": ["admin"]}, now=now(scene))
+    await learn(scene)
+    late = Scene(database, clock=scene.clock)
+    scene.clock.advance(3600)
+    await late.watch.look()
+
+    def heard(signals: list[SecurityEvent]) -> list[str]:
+        return [each.name for each in signals if each.user == ann]
+
+    assert heard(scene.signals) == ["privilege_permissions_changed"]
+    assert heard(late.signals) == []
 
 
 async def test_c62_a_page_of_history_that_was_being_read_is_not_handed_out_afterwards(scene: Scene) -> None:

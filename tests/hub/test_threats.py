@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scene import Scene
 from threat_scenarios import HOSTILE, Session, honest, hostile, mishap, stale_page
 
+from hub.channels.history import BULK_ROWS
 from hub.guard.addresses import networks
 from hub.guard.events import SecurityEvent, SecurityEvents, denied
 from hub.guard.signals import RULES, Detector, Rule, action_of, combined
@@ -349,6 +350,35 @@ async def test_malformed_messages_forged_tokens_and_strikes_are_reported_from_wh
     assert heard.count("authn_token_invalid") == 1
     assert heard.count("input_validation_fail") == 1
     assert set(heard) <= {"authn_token_invalid", "input_validation_fail", "session_seen"}
+
+
+async def test_a_large_page_of_history_is_noticed_and_a_small_one_is_not(scene: Scene) -> None:
+    client = await scene.client("ann", "agent")
+    for _ in range(BULK_ROWS):
+        await client.publish("custom:large")
+    await client.ask("history", channel="custom:large", limit=BULK_ROWS - 1)
+    assert scene.signals == []
+    await client.ask("history", channel="custom:large", limit=BULK_ROWS)
+
+    assert [(each.name, each.user, each.target) for each in scene.signals] == [("bulk_read", "ann", "custom:large")]
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "target"),
+    [
+        (1002, "malicious_extraneous", "websocket 1002"),
+        (1007, "malicious_extraneous", "websocket 1007"),
+        (1008, "malicious_extraneous", "websocket 1008"),
+        (1009, "input_validation_fail", "payload_too_large"),
+    ],
+)
+async def test_a_broken_frame_is_reported_with_who_sent_it(scene: Scene, code: int, name: str, target: str) -> None:
+    heard: list[SecurityEvent] = []
+    scene.threats.hear = heard.append  # type: ignore[method-assign]  # to listen in
+    client = await scene.client("ann")
+    client.connection.violated(code)
+    [told] = [each for each in heard if each.name != "session_seen"]
+    assert (told.name, told.user, told.target, told.allowed) == (name, "ann", target, False)
 
 
 async def test_findings_are_told_to_whoever_watches_and_the_blocked_are_sent_away() -> None:
