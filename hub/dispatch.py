@@ -70,6 +70,9 @@ class Dispatcher:
         self.commands[name] = self.commands.get(name, 0) + 1
         try:
             return self._handlers[kind](command, caller, codec)
+        except HubError as error:
+            self._count(error)
+            raise  # not from itself: a circle keeps the frames, and with them the message, until the collector comes
         except Exception as failure:
             raise self.as_hub_error(failure) from failure
 
@@ -83,11 +86,14 @@ class Dispatcher:
             incident = secrets.token_hex(4)
             logger.error("incident %s: a handler failed", incident, exc_info=failure)
             error = HubError(ErrorCode.INTERNAL, f"internal error, incident {incident}")
+        self._count(error)
+        return error
+
+    def _count(self, error: HubError) -> None:
         if not error.counted:  # it may pass here on its way out of `handle` and again at the door
             error.counted = True
             name = error.code.wire_name
             self.errors[name] = self.errors.get(name, 0) + 1
-        return error
 
     def _call(self, command: Call, caller: Caller, codec: Codec) -> Any | Awaitable[Any]:
         method = self._methods.get(command.method)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import logging
+import sys
 from typing import Any, get_args
 
 import pytest
@@ -70,6 +73,24 @@ def test_an_unexpected_failure_is_internal_with_an_incident_that_stands_in_the_l
     assert SECRET not in error.message
     incident = error.message.rsplit(" ", 1)[-1]
     assert incident in caplog.text
+
+
+def test_what_failed_is_free_with_its_error_and_without_the_collector() -> None:
+    def refuse(*_: object) -> None:
+        raise HubError(ErrorCode.NOT_FOUND, "no")
+
+    dispatcher = dispatcher_of({History: refuse}, {})
+    command = History(id=1, channel="custom:x")
+    gc.collect()
+    gc.disable()
+    try:
+        before = sys.getrefcount(command)
+        for _ in range(3):
+            with contextlib.suppress(HubError):
+                dispatcher.handle(command, caller("ann"))
+        assert sys.getrefcount(command) == before
+    finally:
+        gc.enable()
 
 
 def test_a_timeout_says_when_to_try_again() -> None:
