@@ -22,7 +22,7 @@ from hub.guard.addresses import networks
 from hub.guard.origins import ORIGIN
 from hub.namespaces import DEFAULTS, QUALIFIERS, Namespace
 from protocol.channels import NAMESPACE_NAME
-from protocol.fields import Name
+from protocol.fields import DecimalString, Name, Quantity
 
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 Positive = Annotated[int, Meta(ge=1)]
@@ -147,6 +147,18 @@ class RedisSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     bell_key_file: str | None = None
 
 
+class TradingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The paper venue. A command travels for latency_ms and up to jitter_ms more, by dice of the seed. maker_bps and
+    taker_bps: what a trade costs, of its amount (below zero: a rebate). balance: what a new account starts with."""
+
+    paper_latency_ms: Annotated[float, Meta(ge=0, le=60_000)] = 5.0
+    paper_jitter_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0.0
+    paper_seed: int = 1
+    paper_maker_bps: DecimalString = "0"
+    paper_taker_bps: DecimalString = "0"
+    paper_balance: dict[Name, Quantity] = msgspec.field(default_factory=lambda: {"USD": "1000000"})
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
@@ -165,6 +177,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     audit: AuditSettings = AuditSettings()
     retention: RetentionSettings = RetentionSettings()
     redis: RedisSettings = RedisSettings()
+    trading: TradingSettings = TradingSettings()
     namespaces: dict[str, Namespace] = msgspec.field(default_factory=lambda: dict(DEFAULTS))
 
     def __repr__(self) -> str:
