@@ -19,7 +19,7 @@ def make_paper_venue(
     position: Callable[[str, str], Decimal],
     clock: Clock,
 ) -> PaperVenue:
-    """`position(account, symbol)` is asked before the first trade there: what the log says. Let it `hear` the market."""
+    """`position(account, symbol)` is asked before the first trade of a symbol there. Let it `hear` the market."""
     fees = Fees(maker_bps=Decimal(settings.paper_maker_bps), taker_bps=Decimal(settings.paper_taker_bps))
     latency = Latency(least_ms=settings.paper_latency_ms, jitter_ms=settings.paper_jitter_ms)
     matcher = Matcher(instrument=instrument, position=position, fees=fees)

@@ -1,32 +1,26 @@
 """What we missed of an order, by comparing our record of it with the venue's.
 
-`reconcile` is pure, and safe to repeat: the ids of what is inferred depend only on the facts, so that neither a second
-comparison nor a restart counts anything twice. `Reconciler` does it for every order, at start and from time to time.
+Pure, and safe to repeat: the ids of what is inferred depend only on the facts, so that neither a second comparison nor
+a restart counts anything twice.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence, Set
 from decimal import Decimal
-from typing import NoReturn, Protocol
 
 import msgspec
 
-from hub.clock import Clock
 from hub.trading.decimals import EXACT, ratio
 from hub.trading.orders.order import CLOSED, OPEN, Order
 from hub.trading.reasons import Reason
-from hub.trading.venues.base import Venue, VenueOrder, VenueReport, VenueUnreachable
+from hub.trading.venues.base import VenueOrder, VenueReport
 from protocol.trading import ExecType
 
-PERIOD_S = 10.0
 IN_FLIGHT_US = 5_000_000  # so long a command or its answer may be on its way; as Nautilus has it
 INFERRED_PLACES = 12
 ENDINGS: frozenset[ExecType] = frozenset({"CANCELED", "EXPIRED", "REJECTED"})
 CORRECTIONS: frozenset[ExecType] = frozenset({"TRADE_CANCEL", "TRADE_CORRECT"})
-
-logger = logging.getLogger("krin.trading")
 
 
 class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,62 +102,3 @@ def _inferred(ours: Order, exec_type: ExecType, fact: str, now_us: int, reason: 
         reason=reason,
         text="inferred by comparing with the venue",
     )
-
-
-class Records(Protocol):
-    """Our side, as the order manager keeps it."""
-
-    def at_venue(self) -> Sequence[Order]:
-        """The orders that may still trade there."""
-        ...
-
-    def order(self, order_id: str) -> Order:
-        """As it is now."""
-        ...
-
-    def seen(self, order_id: str) -> Set[str]:
-        """The `exec_id`s and `trade_id`s of what the venue said of it."""
-        ...
-
-    async def take(self, report: VenueReport) -> None:
-        """As if the venue had just said it."""
-        ...
-
-
-class Reconciler:
-    """Compares every order at a venue with the venue's record of it."""
-
-    def __init__(self, venue: Venue, records: Records, *, clock: Clock, period_s: float = PERIOD_S) -> None:
-        self._venue = venue
-        self._records = records
-        self._clock = clock
-        self._period_s = period_s
-
-    async def run(self) -> NoReturn:
-        while True:
-            await self.compare()
-            await self._clock.sleep(self._period_s)
-
-    async def compare(self) -> int:
-        """One round; answers how many reports had been missed. A venue that cannot be reached is asked next time."""
-        missed = 0
-        for order in self._records.at_venue():
-            try:
-                missed += await self._compare(order)
-            except VenueUnreachable:
-                logger.warning("%s cannot be asked about its orders", self._venue.name)
-                break
-        return missed
-
-    async def _compare(self, order: Order) -> int:
-        theirs = await self._venue.status(order)
-        ours = self._records.order(order.order_id)  # it may have gone on while the venue answered
-        found = reconcile(ours, theirs, seen=self._records.seen(ours.order_id), now_us=self._clock.now_us())
-        for report in found.reports:
-            logger.warning("%s: a %s of order %s was missed", self._venue.name, report.exec_type, ours.order_id)
-            await self._records.take(report)
-        if found.cancel_again:
-            await self._venue.cancel(ours)
-        if found.unexplained:
-            logger.error("%s: %s of order %s at no known price", self._venue.name, found.unexplained, ours.order_id)
-        return len(found.reports)

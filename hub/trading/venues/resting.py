@@ -95,9 +95,9 @@ class LiveOrder:
     def expire_at(self) -> int | None:
         """In microseconds; of a DAY order the end of its day, UTC."""
         order = self.order
-        if order.tif == "DAY" and order.expire_at is None:
+        if order.tif == "DAY":
             return (order.created_us // DAY_US + 1) * DAY_US
-        return order.expire_at if order.tif in ("GTD", "DAY") else None
+        return order.expire_at if order.tif == "GTD" else None
 
     def reaches(self, price: Decimal) -> bool:
         return self.limit is None or not beyond(self.side, price, self.limit)
