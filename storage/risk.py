@@ -1,6 +1,8 @@
-"""Risk limits and kill switches. Each change is audited in its transaction."""
+"""Risk limits and kill switches. Each change is audited in its transaction, and made by the one engine there is."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import msgspec
 
@@ -10,7 +12,10 @@ from storage import audit
 from storage.audit import HUB, AuditEntry
 from storage.database import Database
 from storage.errors import Conflict
+from storage.orders import Fenced
 
+# Shared: it waits for the engine's commits and lets no other engine take over before this is done.
+FENCE = "SELECT 1 FROM order_engine WHERE epoch = $1 FOR SHARE"
 RAISE = "UPDATE risk_head SET version = version + 1 WHERE $1::bigint IS NULL OR version = $1 RETURNING version"
 SET_LIMITS = """
 INSERT INTO risk_limits (scope, name, limits) VALUES ($1, $2, $3::text::jsonb)
@@ -32,6 +37,8 @@ class RiskRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RiskTable:
+    """`epoch` is that of the engine that asks. Changes of one that was replaced are refused with `Fenced`."""
+
     def __init__(self, db: Database) -> None:
         self._db = db
 
@@ -49,13 +56,16 @@ class RiskTable:
         ]
         return RiskRecord(version=version, layers=layers, states=[TradingState(**row) for row in states])
 
-    async def set_limits(self, layer: LimitLayer, *, expected_version: int | None = None, by: str = HUB) -> int:
+    async def set_limits(
+        self, layer: LimitLayer, *, epoch: int, expected_version: int | None = None, by: str = HUB
+    ) -> int:
         """What a scope says from now on, instead of everything it said before; answers the new version.
 
         Raises `Conflict` if the limits have another version than expected.
         """
         said = msgspec.json.encode(layer.limits).decode()
         async with self._db.connection() as connection, connection.transaction():
+            await _fence(connection, epoch)
             version: int | None = await connection.fetchval(RAISE, expected_version)
             if version is None:
                 raise Conflict(f"The limits have changed since version {expected_version}.")
@@ -70,8 +80,9 @@ class RiskTable:
             await audit.append(connection, entry)
             return version
 
-    async def set_state(self, state: TradingState, *, by: str = HUB) -> None:
+    async def set_state(self, state: TradingState, *, epoch: int, by: str = HUB) -> None:
         async with self._db.connection() as connection, connection.transaction():
+            await _fence(connection, epoch)
             if state.mode == "ACTIVE":
                 await connection.execute(
                     "DELETE FROM trading_states WHERE scope = $1 AND name = $2", state.scope, state.name
@@ -94,6 +105,11 @@ class RiskTable:
         """Write down what somebody answered."""
         async with self._db.connection() as connection, connection.transaction():
             await audit.append(connection, entry)
+
+
+async def _fence(connection: Any, epoch: int) -> None:
+    if await connection.fetchval(FENCE, epoch) is None:
+        raise Fenced("Another engine has taken over.")
 
 
 def _target(scoped: LimitLayer | TradingState) -> str:

@@ -21,6 +21,7 @@ from protocol.errors import ErrorCode, HubError
 from protocol.trading import TradingState
 from storage.database import Database
 from storage.errors import Unavailable
+from storage.orders import OrderLog
 from storage.risk import RiskTable
 
 
@@ -43,10 +44,10 @@ class FailingTable(RiskTable):
 
     away = False
 
-    async def set_state(self, state: TradingState, *, by: str = "krin") -> None:
+    async def set_state(self, state: TradingState, *, epoch: int, by: str = "krin") -> None:
         if self.away:
             raise Unavailable("The database cannot be reached.")
-        await super().set_state(state, by=by)
+        await super().set_state(state, epoch=epoch, by=by)
 
 
 class Room:
@@ -78,9 +79,12 @@ class Room:
         assert (channel, type) == ("trading:state", "TRADING_STATE")
         self.told.append((str(key), data.mode))
 
+    async def begin(self) -> None:
+        await self.service.load((await OrderLog(self.database).take_over("test")).epoch)
+
     async def restarted(self) -> Room:
         room = Room(self.database)
-        await room.service.load()
+        await room.begin()
         return room
 
     async def call(self, method: str, caller: Caller, **params: Any) -> Any:
@@ -98,7 +102,7 @@ async def room(database: Database) -> AsyncIterator[Room]:
     await database.execute("TRUNCATE risk_limits, trading_states")
     await database.execute("UPDATE risk_head SET version = 0")
     made = Room(database)
-    await made.service.load()
+    await made.begin()
     yield made
 
 
@@ -170,7 +174,7 @@ async def test_a_trader_halts_the_own_account_and_resumes_what_they_halted(room:
     await room.call("risk.halt", ANN, **ACCOUNT, reason="lunch")
     assert (await room.call("risk.resume", ANN, **ACCOUNT)).state.mode == "ACTIVE"
     assert room.told == [("ACCOUNT:ann", "HALTED"), ("ACCOUNT:ann", "ACTIVE")]
-    assert (await room.restarted()).desk.states == {}
+    assert (await room.table.load()).states == []
     await room.call("risk.halt", RITA, **ACCOUNT, reason="too wild")
     assert await room.refused("risk.resume", ANN, **ACCOUNT) == "permission_denied"
 
@@ -191,7 +195,7 @@ async def test_a_halt_holds_even_while_it_cannot_be_written_down_and_is_written_
     assert await room.refused("risk.resume", RITA, **ACCOUNT) == "not_available"
     assert room.desk.states["ACCOUNT", "ann"].mode == "HALTED", "what cannot be written down is not reset"
     await room.service.watch()
-    assert (await room.restarted()).desk.states == {}
+    assert (await room.table.load()).states == []
     room.table.away = False
     await room.service.watch()
     assert (await room.restarted()).desk.states["ACCOUNT", "ann"].mode == "HALTED"
@@ -226,6 +230,14 @@ async def test_a_strategy_halted_by_its_own_trades_has_its_orders_canceled(room:
     await room.service.watch()
     assert room.engine.canceled == [("STRATEGY", "s")]
     assert room.told == [("STRATEGY:s", "HALTED")]
+
+
+async def test_the_service_of_an_engine_that_was_replaced_halts_and_loosens_nothing_for_others(room: Room) -> None:
+    again = await room.restarted()
+    assert await room.refused("risk.set_limits", RITA, **ACCOUNT, limits={"max_qty": None}) == "not_available"
+    assert await room.refused("risk.halt", RITA, **ACCOUNT, reason="x") == "not_available"
+    assert (await again.call("risk.state", BOB)).states == []
+    assert (await room.table.load()).version == 0
 
 
 WAITING: Mapping[str, str] = {"account": "ann", "client_order_id": "c-1"}

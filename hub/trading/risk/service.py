@@ -58,6 +58,7 @@ class RiskService:
         self._approvals = Approvals(desk, table, orders, officers=self._officers, clock=clock)
         self._changing = asyncio.Lock()  # one change at a time, so that store, desk and channel agree on the last one
         self._untold: dict[Place, TradingState] = {}
+        self._epoch = 0
         self.methods: Mapping[str, Method] = {
             "risk.limits": self.limits,
             "risk.set_limits": self.set_limits,
@@ -68,8 +69,9 @@ class RiskService:
             "risk.decline": self._approvals.decline,
         }
 
-    async def load(self) -> None:
-        """Begin with what is stored; before the first order. Raises StorageError."""
+    async def load(self, epoch: int) -> None:
+        """Begin with what is stored; before the first order. `epoch` is the engine's. Raises StorageError."""
+        self._epoch = epoch
         record = await self._table.load()
         self._desk.restore(version=record.version, layers=record.layers, states=record.states)
         self._untold = {(state.scope, state.name): state for state in record.states}
@@ -108,7 +110,9 @@ class RiskService:
         layer = LimitLayer(scope=asked.scope, name=_named(asked.scope, asked.name), limits=asked.limits)
         async with self._changing:
             with stored():
-                version = await self._table.set_limits(layer, expected_version=asked.expected_version, by=caller.user)
+                version = await self._table.set_limits(
+                    layer, epoch=self._epoch, expected_version=asked.expected_version, by=caller.user
+                )
             self._desk.set_limits(layer, version)
         return self._in_force(
             layer.name if layer.scope == "ACCOUNT" else "*",
@@ -151,7 +155,7 @@ class RiskService:
             self._desk.set_state(state)  # once more: somebody may have resumed it meanwhile
             try:
                 with stored():
-                    await self._table.set_state(state, by=caller.user)
+                    await self._table.set_state(state, epoch=self._epoch, by=caller.user)
             except HubError:
                 self._desk.put_back(state)
                 raise
@@ -183,7 +187,7 @@ class RiskService:
                 ts_event=self._clock.now_us(),
             )
             with stored():
-                await self._table.set_state(state, by=caller.user)
+                await self._table.set_state(state, epoch=self._epoch, by=caller.user)
             self._desk.set_state(state)
             await self._tell(state)
         return StateChanged(state=state)
@@ -199,7 +203,7 @@ class RiskService:
             try:
                 if state.mode == "HALTED":
                     await self._orders.cancel_scope(*place, by=state.actor or "")
-                await self._table.set_state(state, by=state.actor or "")
+                await self._table.set_state(state, epoch=self._epoch, by=state.actor or "")
             except (HubError, StorageError) as failure:
                 logger.error("a halt holds, but is not written down yet: %s", failure)
                 self._desk.put_back(state)
