@@ -89,7 +89,7 @@ def validate(symbol: str, side: Side, qty: str, url: str, token_: str, **options
 @click.option("--account", help="default: the user's own")
 @hub_options
 def replace(client_order_id: str, url: str, token_: str, **changes: Any) -> None:
-    """Change an open order; what is not named stays. The line names the id that it has from then on."""
+    """Change an open order; what is not named stays. Exit code 1 when the change is refused."""
 
     async def change(krin: Client) -> None:
         _print(await krin.orders.replace(client_order_id, **_given(changes)))
@@ -164,7 +164,7 @@ async def _follow(reports: Reports, placed: ExecutionReport) -> None:
 
 def _print(report: ExecutionReport) -> None:
     click.echo(describe(report))
-    if report.ord_status in REFUSED:
+    if report.ord_status in REFUSED or report.exec_type == "REPLACE_REJECTED":
         raise SystemExit(1)
 
 

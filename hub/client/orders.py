@@ -140,7 +140,8 @@ class Orders:
 
     async def replace(self, order: str, /, **changes: Unpack[Changes]) -> ExecutionReport:
         """Change an open order, named by its `client_order_id`. What is not named stays; `qty` is the new total. Once
-        it is REPLACED the order has the new `client_order_id`, and answers to the old one too.
+        it is REPLACED the order has the new `client_order_id`, and answers to the old one too. What the risk checks
+        refuse is a report as well, REPLACE_REJECTED.
         """
         wish = self._params(changes, orig_client_order_id=order)
         wish.setdefault("client_order_id", new_id())

@@ -70,6 +70,15 @@ async def test_a_refused_order_is_exit_code_1_and_says_why(fake: FakeHub) -> Non
     assert result.output == "b1 BUY 0.10 BTC-USD LIMIT 64000 DENIED PRICE_OUTSIDE_COLLAR\n"
 
 
+async def test_a_refused_change_is_exit_code_1_though_the_order_lives(fake: FakeHub) -> None:
+    refused = REPORT | {"exec_type": "REPLACE_REJECTED", "ord_status": "NEW", "reject_reason": "PRICE_OUTSIDE_COLLAR"}
+    params, result = await asked(
+        fake, "order", "replace", "b1", "--price", "1", method="orders.replace", answer=refused
+    )
+    assert (params["orig_client_order_id"], params["price"]) == ("b1", "1")
+    assert (result.exit_code, result.output) == (1, "b1 BUY 0.10 BTC-USD LIMIT 64000 NEW PRICE_OUTSIDE_COLLAR\n")
+
+
 async def test_follow_prints_what_becomes_of_an_order_until_it_is_closed(fake: FakeHub) -> None:
     running = await krin(fake, "order", "submit", "BTC-USD", "BUY", "0.10", "--follow")
     peer = await fake.welcome()

@@ -137,6 +137,7 @@ class Matcher:
             market = self._market(order.symbol)
             live.suspended = "SUSPENDED" in (order.status, order.prev_status)
             market.halted = market.halted or live.suspended
+            market.turned = True
             market.enter(live)
             self._remember_expiry(live)
         return self._said()
@@ -151,7 +152,9 @@ class Matcher:
         if (instrument := self._instrument(tick.symbol)) is not None:
             market = self._market(tick.symbol)
             market.depth.quote(tick, Decimal(instrument.lot_size))
-            market.halted = tick.state == "HALTED" or (market.halted and not market.depth.tradable)
+            halted = tick.state == "HALTED" or (market.halted and not market.depth.tradable)
+            market.turned = market.turned or halted != market.halted
+            market.halted = halted
 
     def match(self, symbol: str, now_us: int) -> list[VenueReport]:
         """Serve whom the present price reaches."""
@@ -160,7 +163,8 @@ class Matcher:
             return []
         self._now_us = now_us
         self._expire()
-        self._halt_or_resume(market)
+        if market.turned:
+            self._halt_or_resume(market)
         if not market.halted:
             self._serve(market, "BUY")
             self._serve(market, "SELL")
@@ -325,6 +329,7 @@ class Matcher:
             stop.stop_price = level if stop.stop_price is None else min(stop.stop_price, level)
 
     def _halt_or_resume(self, market: Market) -> None:
+        market.turned = False
         for live in market.open_orders():
             if live.suspended != market.halted:
                 live.suspended = market.halted

@@ -115,6 +115,7 @@ class Market:
         self.resting: dict[Side, list[LiveOrder]] = {"BUY": [], "SELL": []}
         self.stops: list[LiveOrder] = []
         self.halted = False
+        self.turned = False  # halted or open again, and the orders have not been told
 
     def enter(self, live: LiveOrder) -> None:
         if live.waits:
