@@ -4,8 +4,24 @@ from __future__ import annotations
 
 import hashlib
 
+import msgspec
+
 from protocol import codec as codecs
 from protocol.codec import Codec
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What a message of the market says of itself: its `state`, and when it was made, in microseconds."""
+
+    state: str | None = None
+    ts_event: int | None = None
+
+
+class _Body(msgspec.Struct, frozen=True):
+    data: Standing
+
+
+_BODY = msgspec.json.Decoder(_Body)
 
 
 class Publication:
@@ -18,6 +34,7 @@ class Publication:
     __slots__ = (
         "_json",
         "_msgpack",
+        "_standing",
         "announces_epoch",
         "body",
         "channel",
@@ -56,10 +73,20 @@ class Publication:
         self.announces_epoch = False
         self._json: bytes | None = None
         self._msgpack: bytes | None = None
+        self._standing: Standing | None = None
 
     def place(self, epoch: str, offset: int) -> None:
         self.epoch = epoch
         self.offset = offset
+
+    def standing(self) -> Standing:
+        """Read once, however many subscribers ask. Empty for a message that says nothing of the kind."""
+        if self._standing is None:
+            try:
+                self._standing = _BODY.decode(b"{" + self.body + b"}").data
+            except msgspec.ValidationError:
+                self._standing = Standing()
+        return self._standing
 
     def body_hash(self) -> bytes:
         """Tells a repeated message from another one under the same idempotency key."""

@@ -32,6 +32,10 @@ Rewind = (
 )
 
 
+MaxAge = Annotated[int, Meta(ge=1, le=3_600_000, description="milliseconds")]
+MinQuality = Literal["LIVE", "DEGRADED", "DISPUTED"]
+
+
 class Filter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """Which messages of a channel a subscriber wants. Both lists must let a message pass; None lets all pass."""
 
@@ -45,6 +49,8 @@ class SubscribeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     recover: Position | None = None
     rewind: Rewind | None = None
     max_rate: Annotated[float, Meta(gt=0, le=1000, description="messages per second and key")] | None = None
+    max_age_ms: MaxAge | None = None
+    min_quality: MinQuality | None = None
     filter: Filter | None = None
     presence: bool = False
 
@@ -71,6 +77,8 @@ class Subscribe(Command, frozen=True, tag="subscribe"):
     recover: Position | None = None
     rewind: Rewind | None = None
     max_rate: Annotated[float, Meta(gt=0, le=1000)] | None = None
+    max_age_ms: MaxAge | None = None
+    min_quality: MinQuality | None = None
     filter: Filter | None = None
     presence: bool = False
 
@@ -79,6 +87,8 @@ class Subscribe(Command, frozen=True, tag="subscribe"):
             recover=self.recover,
             rewind=self.rewind,
             max_rate=self.max_rate,
+            max_age_ms=self.max_age_ms,
+            min_quality=self.min_quality,
             filter=self.filter,
             presence=self.presence,
         )

@@ -1,10 +1,12 @@
-"""Subscribers who want less than everything: a filter, or at most so many messages per second and key."""
+"""Subscribers who want less than everything: filtered, of some quality, or at most so often per key."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
+from hub.channels.quality import Demand
+from hub.clock import Clock
 from hub.publication import Publication
 from protocol.messages import Filter
 
@@ -18,9 +20,12 @@ def passes(wanted: Filter, publication: Publication) -> bool:
 
 
 class Shaper:
-    """Filters, then thins out by key: the newest value wins, and `skipped` tells how many it replaced."""
+    """Filters, then thins out by key: the newest value wins, and `skipped` tells how many it replaced.
 
-    __slots__ = ("_due", "_emit", "_filter", "_held", "_interval", "_loop", "_timer")
+    `demand` needs the `clock`.
+    """
+
+    __slots__ = ("_clock", "_demand", "_due", "_emit", "_filter", "_held", "_interval", "_loop", "_timer")
 
     def __init__(
         self,
@@ -29,9 +34,13 @@ class Shaper:
         loop: asyncio.AbstractEventLoop,
         wanted: Filter | None = None,
         max_rate: float | None = None,
+        demand: Demand | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._emit = emit
         self._filter = wanted
+        self._demand = demand
+        self._clock = clock
         self._interval = 1 / max_rate if max_rate else 0.0
         self._loop = loop
         self._due: dict[str, float] = {}  # when a key may be sent again
@@ -40,6 +49,8 @@ class Shaper:
 
     def offer(self, publication: Publication) -> None:
         if self._filter is not None and not passes(self._filter, publication):
+            return
+        if self._demand is not None and not self._demand.admits(publication, self._now_us()):
             return
         if not self._interval:
             self._emit(publication, 0)
@@ -63,6 +74,10 @@ class Shaper:
             self._timer.cancel()
             self._timer = None
 
+    def _now_us(self) -> int:
+        assert self._clock is not None
+        return self._clock.now_us()
+
     def _arm(self) -> None:
         if self._timer is None and self._held:
             self._timer = self._loop.call_at(min(self._due[key] for key in self._held), self._release)
@@ -74,6 +89,8 @@ class Shaper:
             if self._due[key] <= now:
                 del self._held[key]
                 if publication.expires_at is not None and publication.expires_at <= now:
+                    continue
+                if self._demand is not None and not self._demand.fresh(publication, self._now_us()):
                     continue
                 self._due[key] = now + self._interval
                 self._emit(publication, skipped)

@@ -19,6 +19,7 @@ from hub.caller import Caller
 from hub.channels.access import Access
 from hub.channels.durable import DurableChannels
 from hub.channels.fanout import Fanout, Listener
+from hub.channels.quality import Demand
 from hub.channels.shaping import Shaper, passes
 from hub.channels.stored import StoredMessages
 from hub.clock import Clock
@@ -389,20 +390,30 @@ class Subscriptions:
     def _wanted(
         self, messages: list[Publication], options: SubscribeOptions, namespace: Namespace
     ) -> list[Publication]:
-        """Without what the filter leaves out, and without latest values that have expired: others leave no hole."""
-        now = self._clock.monotonic()
+        """Without what the filter leaves out, and without latest values that are too old: others leave no hole."""
+        now, now_us = self._clock.monotonic(), self._clock.now_us()
+        demand = Demand(max_age_ms=options.max_age_ms)
         return [
             publication
             for publication in messages
             if (options.filter is None or passes(options.filter, publication))
             and not (namespace.latest and publication.expires_at is not None and publication.expires_at <= now)
+            and demand.fresh(publication, now_us)
         ]
 
     def _shaper(self, subscriber: Subscriber, options: SubscribeOptions) -> Shaper | None:
-        if options.filter is None and options.max_rate is None:
+        demand = None
+        if options.max_age_ms is not None or options.min_quality is not None:
+            demand = Demand(max_age_ms=options.max_age_ms, min_quality=options.min_quality)
+        if options.filter is None and options.max_rate is None and demand is None:
             return None
         return Shaper(
-            subscriber.outbox.push_publication, loop=self._loop, wanted=options.filter, max_rate=options.max_rate
+            subscriber.outbox.push_publication,
+            loop=self._loop,
+            wanted=options.filter,
+            max_rate=options.max_rate,
+            demand=demand,
+            clock=self._clock,
         )
 
 
@@ -417,12 +428,13 @@ def _split(publications: list[Publication], room_bytes: int) -> tuple[list[Publi
 
 
 def _check(options: SubscribeOptions, namespace: Namespace) -> None:
-    if options.max_rate is not None and not namespace.latest:
-        raise HubError(
-            ErrorCode.BAD_REQUEST,
-            "max_rate needs a namespace of the class latest: others never skip",
-            path="$.max_rate",
-        )
+    for name in ("max_rate", "max_age_ms", "min_quality"):
+        if getattr(options, name) is not None and not namespace.latest:
+            raise HubError(
+                ErrorCode.BAD_REQUEST,
+                f"{name} needs a namespace of the class latest: others never skip",
+                path=f"$.{name}",
+            )
     if options.presence and not namespace.presence:
         raise HubError(ErrorCode.BAD_REQUEST, "this namespace keeps no presence", path="$.presence")
 

@@ -25,6 +25,7 @@ from protocol.messages import (
     Kind,
     Limits,
     Member,
+    MinQuality,
     Presence,
     Publish,
     Published,
@@ -113,6 +114,8 @@ class Client:
         recover: Position | None = None,
         rewind: int | str | None = None,
         max_rate: float | None = None,
+        max_age_ms: int | None = None,
+        min_quality: MinQuality | None = None,
         filter: Filter | Mapping[str, list[str]] | None = None,
         presence: bool = False,
         buffer: int = BUFFER_MESSAGES,
@@ -122,7 +125,8 @@ class Client:
         """The messages of a channel from now on; see Subscription for when it begins and ends.
 
         recover: continue after this position, as `message.position` gave it. rewind: begin with that many messages, or
-        with what is as old as "30s". max_rate: messages per second and key. filter: keys and types to let pass.
+        with what is as old as "30s". max_rate: messages per second and key. max_age_ms, min_quality: how old and how
+        doubtful a price may be. filter: keys and types to let pass.
         buffer: messages to hold for an application that is busy; when it is full, nothing more is read from the
         connection until there is room, for any subscription: read all of them, or close those you do not.
 
@@ -135,6 +139,8 @@ class Client:
             recover=recover,
             rewind=rewind,
             max_rate=max_rate,
+            max_age_ms=max_age_ms,
+            min_quality=min_quality,
             filter=msgspec.convert(filter, Filter) if isinstance(filter, Mapping) else filter,
             presence=presence,
         )

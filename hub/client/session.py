@@ -197,6 +197,8 @@ class Session:
             recover=options.recover,
             rewind=options.rewind,
             max_rate=options.max_rate,
+            max_age_ms=options.max_age_ms,
+            min_quality=options.min_quality,
             filter=options.filter,
             presence=options.presence,
         )

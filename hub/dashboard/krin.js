@@ -58,6 +58,8 @@ const NO_OUTCOME = { code: 1000, name: "internal", message: "the hub left this c
  * @property {Position} [recover]  Continue from here instead of from now.
  * @property {number | string} [rewind]  At the first subscription: so many newest messages, or as old as "30s".
  * @property {number} [max_rate]  Messages per second and key; latest channels only.
+ * @property {number} [max_age_ms]  How old a price may be; latest channels only.
+ * @property {"LIVE" | "DEGRADED" | "DISPUTED"} [min_quality]  How doubtful a price may be; latest channels only.
  * @property {{keys?: string[], types?: string[]}} [filter]
  * @property {boolean} [presence]  Keep `members` up to date.
  * @property {(reason: string) => void} [onLost]  Messages are gone for good: reload what you derived from them.
@@ -249,12 +251,14 @@ export class Subscription {
 
   /** @internal The subscribe fields as they stand now. */
   fields() {
-    const { rewind, max_rate, filter, presence } = this.options;
+    const { rewind, max_rate, max_age_ms, min_quality, filter, presence } = this.options;
     const fields = {};
     const resume = this.track.resume;
     if (resume) fields.recover = resume;
     else if (rewind !== undefined && this.track.epoch === null) fields.rewind = rewind;
     if (max_rate !== undefined) fields.max_rate = max_rate;
+    if (max_age_ms !== undefined) fields.max_age_ms = max_age_ms;
+    if (min_quality !== undefined) fields.min_quality = min_quality;
     if (filter !== undefined) fields.filter = filter;
     if (presence) fields.presence = true;
     return fields;
