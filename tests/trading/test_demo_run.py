@@ -14,7 +14,7 @@ from protocol.errors import ErrorCode, HubError
 from .virtual_clock import VirtualClock
 from .wire import check_message
 
-TASKS = 3  # market, trader, team
+TASKS = 7  # four sources, the market's pulse, trader, team
 Message = tuple[str, str, Any, str | None, dict[str, Any] | None]
 
 
@@ -53,8 +53,11 @@ async def test_the_demo_publishes_market_orders_and_team_until_cancelled() -> No
     for channel, kind, data, _, coordination in hub.taken:
         check_message(channel, kind, data, coordination)
     namespaces = Counter(channel.partition(":")[0] for channel, *_ in hub.taken)
-    assert namespaces.keys() >= {"prices", "trades", "book", "bars", "status", "orders", "fills", "team", "tasks"}
-    assert 5 * 8 * 60 < namespaces["prices"] <= 5 * 10 * 60 + 5
+    assert namespaces.keys() >= {
+        *("prices", "trades", "book", "bars", "ticker", "instruments", "sources"),
+        *("orders", "fills", "team", "tasks"),
+    }
+    assert 5 * 8 * 60 < namespaces["prices"] < 5 * 15 * 60
 
 
 async def test_two_runs_with_one_seed_are_the_same() -> None:

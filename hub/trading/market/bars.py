@@ -1,12 +1,13 @@
 """Bars from trades: half-open intervals [start, end) aligned to UTC, keyed by start.
 
-Pure. An interval without a trade has no bar.
+Pure. An interval without a trade has no bar. A bar is closed when its interval is over; a trade that comes late, or is
+corrected or withdrawn, makes a new revision of it, but only within `grace_us` after its end.
 """
 
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from hub.trading.decimals import EXACT, ratio, text
 from protocol.trading import Bar, Trade
@@ -22,87 +23,192 @@ INTERVAL_US: dict[Interval, int] = {
     "1d": 86_400_000_000,
 }
 VWAP_EXTRA_PLACES = 4
+GRACE_US = 5_000_000
+MAX_TRADES = 20_000  # of one interval, kept to work it out anew; beyond, a correction changes its sums only
+
+
+class _Counted(NamedTuple):
+    at_us: int
+    trade_id: str | None
+    price: Decimal
+    size: Decimal
+    taker_buy: bool
+
+
+def _counted(trade: Trade) -> _Counted:
+    if trade.ts_event is None:
+        raise ValueError("a trade without time belongs to no bar")
+    price, size = Decimal(trade.price), Decimal(trade.size)
+    return _Counted(trade.ts_event, trade.trade_id, price, size, trade.aggressor_side == "BUYER")
+
+
+class _Making:
+    """One interval and what was traded in it."""
+
+    __slots__ = (
+        "changed",
+        "close",
+        "closed",
+        "count",
+        "high",
+        "low",
+        "open",
+        "quote_volume",
+        "revision",
+        "start_us",
+        "taker_buy",
+        "told",
+        "trades",
+        "volume",
+    )
+
+    def __init__(self, start_us: int) -> None:
+        self.start_us = start_us
+        self.trades: list[_Counted] = []
+        self.closed = False
+        self.changed = False  # since it was last told
+        self.told = False
+        self.revision = 0
+        self.open: _Counted | None = None
+        self.close: _Counted | None = None
+        self.high = self.low = Decimal(0)
+        self._empty()
+
+    def _empty(self) -> None:
+        """No trades; the prices stay, for a bar that was told must not vanish when they are all withdrawn."""
+        self.volume = self.quote_volume = self.taker_buy = Decimal(0)
+        self.count = 0
+
+    def add(self, trade: _Counted) -> None:
+        if len(self.trades) < MAX_TRADES:
+            self.trades.append(trade)
+        self._count(trade)
+        self.changed = True
+
+    def _count(self, trade: _Counted) -> None:
+        if self.open is None or not self.count or trade.at_us < self.open.at_us:
+            self.open = trade
+        if self.close is None or not self.count or trade.at_us >= self.close.at_us:
+            self.close = trade
+        self.high = max(self.high, trade.price) if self.count else trade.price
+        self.low = min(self.low, trade.price) if self.count else trade.price
+        self._sum(trade, 1)
+
+    def _sum(self, trade: _Counted, sign: int) -> None:
+        size = trade.size if sign > 0 else trade.size.copy_negate()
+        self.volume = EXACT.add(self.volume, size)
+        self.quote_volume = EXACT.add(self.quote_volume, EXACT.multiply(trade.price, size))
+        if trade.taker_buy:
+            self.taker_buy = EXACT.add(self.taker_buy, size)
+        self.count += sign
+
+    def amend(self, original: _Counted, corrected: _Counted | None) -> None:
+        """Take one trade back and put another in its place."""
+        at = next((n for n, each in enumerate(self.trades) if each.trade_id == original.trade_id), None)
+        self.changed = True
+        if at is None or len(self.trades) < self.count:
+            self._sum(original, -1)
+            if corrected is not None:
+                self._sum(corrected, 1)
+            return
+        self.trades[at : at + 1] = [corrected] if corrected is not None else []
+        self._empty()
+        for trade in self.trades:
+            self._count(trade)
 
 
 class BarBuilder:
-    """Builds the bars of one symbol and interval. Trades come in the order of their time; call `close` before `add`."""
+    """Builds the bars of one symbol and interval."""
 
-    def __init__(self, symbol: str, interval: Interval, *, source: str, ext: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        symbol: str,
+        interval: Interval,
+        *,
+        source: str,
+        ext: dict[str, Any] | None = None,
+        grace_us: int = GRACE_US,
+    ) -> None:
         self._symbol = symbol
         self._interval: Interval = interval
+        self._length_us = INTERVAL_US[interval]
         self._source = source
         self._ext = ext
-        self._prices: list[Decimal] = []  # open, high, low, close of the open interval; empty: no trade yet
-        self._start = 0
-        self._volume = self._quote_volume = self._taker_buy = Decimal(0)
-        self._trades = 0
-        self._revision = 0
-        self._changed = False
+        self._grace_us = grace_us
+        self._makings: dict[int, _Making] = {}  # those that may still change, by start
+        self._now_us = 0
 
-    def add(self, trade: Trade) -> None:
-        """Count a trade, whose `ts_event` must be known and inside the open interval."""
-        if trade.ts_event is None:
-            raise ValueError("a trade without time belongs to no bar")
-        price, size = Decimal(trade.price), Decimal(trade.size)
-        if not self._prices:
-            self._open(trade.ts_event, price)
-        elif trade.ts_event >= self._end:
-            raise ValueError("the interval of the bar is over: close it first")
-        _, high, low, _ = self._prices
-        self._prices[1:] = [max(high, price), min(low, price), price]
-        self._volume = EXACT.add(self._volume, size)
-        self._quote_volume = EXACT.add(self._quote_volume, EXACT.multiply(price, size))
-        if trade.aggressor_side == "BUYER":
-            self._taker_buy = EXACT.add(self._taker_buy, size)
-        self._trades += 1
-        self._changed = True
+    def add(self, trade: Trade) -> bool:
+        """Count a trade, whose `ts_event` must be known. False: it came too late, its bar stays as it is."""
+        counted = _counted(trade)
+        if (making := self._making(counted.at_us)) is None:
+            return False
+        making.add(counted)
+        return True
 
-    def close(self, now_us: int) -> Bar | None:
-        """The finished bar, once its interval is over."""
-        if not self._prices or now_us < self._end:
-            return None
-        bar = self._bar(closed=True)
-        self._prices.clear()
-        return bar
+    def amend(self, original: Trade, corrected: Trade | None) -> bool:
+        """Count another trade in place of one that was counted, or none. False: its bar can no longer change."""
+        counted = _counted(original)
+        making = self._makings.get(self._start_us(counted.at_us))
+        if making is None:
+            return False
+        making.amend(counted, _counted(corrected)._replace(at_us=counted.at_us) if corrected is not None else None)
+        return True
 
-    def update(self) -> Bar | None:
-        """The unfinished bar as it stands, if it changed since it was last asked for."""
-        if not self._prices or not self._changed:
-            return None
-        bar = self._bar(closed=False)
-        self._revision += 1
-        self._changed = False
-        return bar
+    def due(self, now_us: int) -> list[Bar]:
+        """Bars that are finished by now, and new revisions of those that were."""
+        self._now_us = max(self._now_us, now_us)
+        bars = []
+        for start_us, making in sorted(self._makings.items()):
+            if start_us + self._length_us > now_us:
+                continue
+            if not making.closed or making.changed:
+                making.closed = True
+                bars.append(self._tell(making))
+            if start_us + self._length_us + self._grace_us <= now_us:
+                del self._makings[start_us]
+        return bars
 
-    @property
-    def _end(self) -> int:
-        return self._start + INTERVAL_US[self._interval]
+    def update(self) -> list[Bar]:
+        """The unfinished bars as they stand, if they changed since they were last told."""
+        return [self._tell(each) for each in self._makings.values() if not each.closed and each.changed]
 
-    def _open(self, ts_event: int, price: Decimal) -> None:
-        self._start = ts_event - ts_event % INTERVAL_US[self._interval]
-        self._prices = [price] * 4
-        self._volume = self._quote_volume = self._taker_buy = Decimal(0)
-        self._trades = self._revision = 0
+    def _start_us(self, at_us: int) -> int:
+        return at_us - at_us % self._length_us
 
-    def _bar(self, *, closed: bool) -> Bar:
-        opened, high, low, last = (text(price) for price in self._prices)
+    def _making(self, at_us: int) -> _Making | None:
+        start_us = self._start_us(at_us)
+        making = self._makings.get(start_us)
+        if making is None:
+            if start_us + self._length_us + self._grace_us <= self._now_us:
+                return None
+            making = self._makings[start_us] = _Making(start_us)
+        return making
+
+    def _tell(self, making: _Making) -> Bar:
+        making.changed = False
+        assert making.open is not None and making.close is not None  # made for a trade
+        if making.told:
+            making.revision += 1
+        making.told = True
+        last = text(making.close.price)
         places = len(last.partition(".")[2]) + VWAP_EXTRA_PLACES
         return Bar(
             symbol=self._symbol,
             interval=self._interval,
-            start=self._start,
-            end=self._end,
-            open=opened,
-            high=high,
-            low=low,
+            start=making.start_us,
+            end=making.start_us + self._length_us,
+            open=text(making.open.price),
+            high=text(making.high),
+            low=text(making.low),
             close=last,
-            volume=text(self._volume),
-            quote_volume=text(self._quote_volume),
-            vwap=text(ratio(self._quote_volume, self._volume, places)) if self._volume else None,
-            taker_buy_volume=text(self._taker_buy),
-            trade_count=self._trades,
-            closed=closed,
-            revision=self._revision,
+            volume=text(making.volume),
+            quote_volume=text(making.quote_volume),
+            vwap=text(ratio(making.quote_volume, making.volume, places)) if making.volume else None,
+            taker_buy_volume=text(making.taker_buy),
+            trade_count=making.count,
+            closed=making.closed,
+            revision=making.revision,
             source=self._source,
             ext=self._ext,
         )

@@ -1,10 +1,10 @@
 """One price out of several sources' quotes. Pure: the result depends on nothing but the arguments.
 
-Rules, in order. A quote is usable if its source is connected, it is young enough, its bid is below its ask and its
-sizes are not zero. With three or more usable quotes, one whose mid is further than `outlier_bps` from the median is
-left out, and taken back below half of that. With two that far apart nobody can say which is wrong: DISPUTED, both stay.
-The best bid and ask of the rest are the price; where they cross, the mid is the median of the sources' mids, and
-nothing is swapped silently.
+Rules, in order. A quote is usable if its source is connected and its book complete, it is young enough, its bid is
+below its ask and its sizes are not zero. With three or more usable quotes, one whose mid is further than `outlier_bps`
+from the median is left out, and taken back below half of that. With two that far apart nobody can say which is wrong:
+DISPUTED, both stay. The best bid and ask of the rest are the price; where they cross, the mid is the median of the
+sources' mids, and nothing is swapped silently.
 """
 
 from __future__ import annotations
@@ -30,11 +30,15 @@ class SourceQuote(msgspec.Struct, frozen=True, kw_only=True):
     ts_event: int
     ts_recv: int
     connected: bool = True
+    complete: bool = True
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """`dwell_us`: how long a PRIMARY source must have been usable before SECONDARY ones stand back for it."""
+
     stale_after_us: int = 2_000_000
     outlier_bps: int = 50
+    dwell_us: int = 5_000_000
 
 
 class _Usable(msgspec.Struct, frozen=True):
@@ -52,21 +56,23 @@ def consolidate(
     rules: Rules,
     sources: Collection[str] = (),
     outliers: Collection[str] = (),
+    held_back: Collection[str] = (),
 ) -> PriceTick | None:
     """The consolidated tick, or None when no source is usable (the price is then STALE: the caller has the last one).
 
     `quotes` holds one entry per source that has quoted, `sources` names all that should, `outliers` those left out as
-    outliers last time. `seq` is the caller's.
+    outliers last time, `held_back` those that may not take part yet though they could. `seq` is the caller's.
     """
     usable: list[_Usable] = []
     heard = {quote.source for quote in quotes}
     excluded = [Exclusion(source, "NO_QUOTE") for source in sources if source not in heard]
     total = len(quotes) + len(excluded)
     for quote in quotes:
-        bid, ask = Decimal(quote.bid), Decimal(quote.ask)
-        if (reason := _unusable(quote, bid, ask, now_us=now_us, rules=rules)) is not None:
+        reason = fault(quote, now_us=now_us, rules=rules) or ("HELD_BACK" if quote.source in held_back else None)
+        if reason is not None:
             excluded.append(Exclusion(quote.source, reason))
         else:
+            bid, ask = Decimal(quote.bid), Decimal(quote.ask)
             usable.append(_Usable(quote, bid, ask, midpoint(bid, ask)))
     if not usable:
         return None
@@ -85,12 +91,16 @@ def outliers_of(tick: PriceTick) -> frozenset[str]:
     return frozenset(each.source for each in tick.quality.excluded if each.reason == "OUTLIER")
 
 
-def _unusable(quote: SourceQuote, bid: Decimal, ask: Decimal, *, now_us: int, rules: Rules) -> str | None:
+def fault(quote: SourceQuote, *, now_us: int, rules: Rules) -> str | None:
+    """Why a quote cannot be used, or None."""
     if not quote.connected:
         return "DISCONNECTED"
+    if not quote.complete:
+        return "GAP"
     if now_us - quote.ts_event > rules.stale_after_us:
         return "STALE"
-    if bid >= ask or bid <= 0:
+    bid = Decimal(quote.bid)
+    if bid >= Decimal(quote.ask) or bid <= 0:
         return "CROSSED"
     if not Decimal(quote.bid_size) or not Decimal(quote.ask_size):
         return "EMPTY"

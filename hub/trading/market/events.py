@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from protocol.trading import Bar, Level
+from protocol.trading import Bar, Instrument, Level
 
 
 class BookSnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,12 +55,15 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TradePrint(msgspec.Struct, frozen=True, kw_only=True):
-    """One trade. `repeated` marks one from before the subscription, which the source sends to close a gap."""
+    """One trade. `repeated` marks one from before the subscription, which the source sends to close a gap.
+
+    A numeric `trade_id` is larger for a later trade.
+    """
 
     symbol: str
     price: str
     size: str
-    trade_id: int
+    trade_id: int | str
     aggressor: Literal["BUYER", "SELLER"]
     repeated: bool = False
     ts_event: int | None = None
@@ -72,4 +75,23 @@ class Candle(msgspec.Struct, frozen=True):
     bar: Bar
 
 
-Event = BookSnapshot | BookUpdate | Quote | TradePrint | Candle
+class Amended(msgspec.Struct, frozen=True, kw_only=True):
+    """A trade was reported wrongly. Without a corrected price and size it never happened: a bust."""
+
+    symbol: str
+    trade_id: int | str
+    price: str
+    size: str
+    corrected_price: str | None = None
+    corrected_size: str | None = None
+    corrected_trade_id: int | str | None = None
+    ts_event: int | None = None
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """How a symbol trades from now on."""
+
+    instrument: Instrument
+
+
+Event = BookSnapshot | BookUpdate | Quote | TradePrint | Candle | Amended | Listed

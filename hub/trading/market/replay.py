@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
+
+from msgspec.structs import replace
 
 from hub.clock import Clock
 from hub.trading.market.captures import (
@@ -20,12 +22,17 @@ from hub.trading.market.captures import (
     recognise,
     split_line,
 )
-from hub.trading.market.events import Event
-from hub.trading.market.source_view import SourceView
+from hub.trading.market.consolidation import Rules
+from hub.trading.market.desk import DOWN_AFTER_US, MarketDesk
+from hub.trading.market.events import Candle, Event, Listed
+from hub.trading.market.source import Role, SourceLost
 from hub.trading.outgoing import Outgoing
 
 LINES_AT_A_TIME = 256
 MARKS = {"replayed": True}
+DRAIN_US = 50_000  # how finely time passes between two messages
+RULES = Rules(stale_after_us=60_000_000)  # thin markets, and a recording does not show that the line was alive
+BOOK_INTERVAL_US = 100_000
 
 
 async def replay(path: str | Path, speed: float, clock: Clock) -> AsyncGenerator[Outgoing]:
@@ -39,24 +46,74 @@ async def replay(path: str | Path, speed: float, clock: Clock) -> AsyncGenerator
     if not math.isfinite(speed) or speed < 0:
         raise ValueError("speed must be 0 (no pauses) or more")
     pace = _Pace(speed, clock)
-    view: SourceView | None = None
+    desk = MarketDesk(rules=RULES, book_interval_us=BOOK_INTERVAL_US, marks=MARKS)
+    joined: SourceName | None = None
     now_us = 0
     async with aclosing(_recorded(Path(path))) as recorded:
         async for source, received_us, events in recorded:
-            if view is None:
-                view = SourceView(source, marks=MARKS)
-            now_us = max(now_us, received_us)  # the recorder's clock may have been set back
-            while (due_us := view.next_due_us()) is not None and due_us <= now_us:
-                await pace.until(due_us)
-                for out in view.flush(due_us):
+            if joined is None:
+                joined, now_us = source, received_us
+                desk.join(source, role="PRIMARY", symbols=(), now_us=now_us)
+                desk.connected(source, now_us)
+            while now_us + DRAIN_US < received_us:
+                now_us += DRAIN_US
+                for out in await _told(desk, now_us, pace):
                     yield out
+            now_us = max(now_us, received_us)  # the recorder's clock may have been set back
             await pace.until(now_us)
             for event in events:
-                for out in view.on_event(event, now_us):
-                    yield out
-    if view is not None:
-        for out in view.finish(now_us, "end of the recording"):
+                desk.take(source, event, now_us)
+            for out in desk.drain(now_us):
+                yield out
+    if joined is not None:
+        for out in desk.drain(now_us + BOOK_INTERVAL_US):  # the books still held back
             yield out
+        desk.lost(joined, now_us, "end of the recording")
+        for out in desk.drain(now_us + DOWN_AFTER_US):
+            yield out
+
+
+async def _told(desk: MarketDesk, now_us: int, pace: _Pace) -> list[Outgoing]:
+    if out := desk.drain(now_us):
+        await pace.until(now_us)
+    return out
+
+
+class CaptureSource:
+    """A recording as a source among others: its times are moved to now, and after its end it begins again."""
+
+    marks = MARKS
+
+    def __init__(
+        self, name: str, path: str | Path, *, clock: Clock, speed: float = 1.0, role: Role = "PRIMARY"
+    ) -> None:
+        self.name = name
+        self.role: Role = role
+        self.symbols: Sequence[str] = ()
+        self._path = Path(path)
+        self._speed = speed
+        self._clock = clock
+
+    async def events(self) -> AsyncGenerator[Sequence[Event]]:
+        pace = _Pace(self._speed, self._clock)
+        try:
+            async with aclosing(_recorded(self._path)) as recorded:
+                async for _, received_us, events in recorded:
+                    await pace.until(received_us)
+                    later_us = self._clock.now_us() - received_us
+                    yield [_later(event, later_us) for event in events]
+        except (CaptureError, OSError) as failure:
+            raise SourceLost(str(failure)) from failure
+        raise SourceLost("end of the recording")
+
+    async def resync(self, symbol: str) -> None:
+        raise SourceLost("a recording has no other snapshot")
+
+
+def _later(event: Event, by_us: int) -> Event:
+    if isinstance(event, Candle | Listed) or event.ts_event is None:
+        return event
+    return replace(event, ts_event=event.ts_event + by_us)
 
 
 async def _recorded(path: Path) -> AsyncGenerator[tuple[SourceName, int, list[Event]]]:

@@ -1,0 +1,126 @@
+"""Runs the sources: connects and reconnects them, gives the desk what they say, and publishes what it makes of it.
+
+What is refused for the moment is dropped and counted: market data does not wait, the next is newer. A refusal for good
+ends the service. Publishing happens in one place and in order; while it takes long, prices that came meanwhile
+are put together once instead of each by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import NoReturn
+
+from hub.clock import Clock
+from hub.trading.market.desk import MarketDesk
+from hub.trading.market.events import Event
+from hub.trading.market.source import Source, SourceLost
+from hub.trading.outgoing import Outgoing, Publish
+from protocol.errors import HubError
+
+PULSE_S = 0.05  # how late at most what depends on the passing of time alone is noticed
+RETRY_S = (0.5, 20.0)  # before a source is connected again: at first, at most
+SETTLED_S = 30.0  # a connection that lasted this long was a good one: the next retry is soon
+MAX_AT_ONCE = 256  # publications under way
+
+logger = logging.getLogger("krin.market")
+
+
+class MarketFeed:
+    """`connected` and `published` are for the metrics. The seed makes the pauses between attempts repeatable."""
+
+    def __init__(
+        self, sources: Sequence[Source], desk: MarketDesk, publish: Publish, *, clock: Clock, seed: int | None = None
+    ) -> None:
+        """Raises ValueError for two sources of one name."""
+        self._sources = {source.name: source for source in sources}
+        if len(self._sources) < len(sources):
+            raise ValueError("each source has a name of its own")
+        self.desk = desk
+        self._publish = publish
+        self._clock = clock
+        self._random = random.Random(seed)
+        self._changed = asyncio.Event()
+        self._now_us = 0
+        self.published = 0
+        self.refused = 0
+
+    def now_us(self) -> int:
+        """The desk's time: it stands still while the system's clock goes back."""
+        self._now_us = max(self._now_us, self._clock.now_us())
+        return self._now_us
+
+    async def run(self) -> NoReturn:
+        for source in self._sources.values():
+            self.desk.join(source.name, role=source.role, symbols=source.symbols, now_us=self.now_us())
+        self._changed.set()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._send(), name="market publishing")
+            group.create_task(self._pulse(group), name="market pulse")
+            for source in self._sources.values():
+                group.create_task(self._follow(source), name=f"source {source.name}")
+        raise AssertionError("the feed's tasks never return")
+
+    async def _follow(self, source: Source) -> NoReturn:
+        """Keep one source connected."""
+        pause_s = RETRY_S[0]
+        while True:
+            began = self._clock.monotonic()
+            try:
+                async with aclosing(source.events()) as batches:
+                    await self._read(source, batches)
+                reason = "the source ended"
+            except SourceLost as lost:
+                reason = str(lost)
+            self.desk.lost(source.name, self.now_us(), reason)
+            self._changed.set()
+            pause_s = RETRY_S[0] if self._clock.monotonic() - began >= SETTLED_S else min(pause_s * 2, RETRY_S[1])
+            logger.info("source %s: %s", source.name, reason)
+            await self._clock.sleep(pause_s * self._random.uniform(0.5, 1))  # not all sources in step
+
+    async def _read(self, source: Source, batches: AsyncGenerator[Sequence[Event]]) -> None:
+        connected = False
+        async for events in batches:
+            now_us = self.now_us()
+            if not connected:
+                connected = True
+                self.desk.connected(source.name, now_us)
+            for event in events:
+                self.desk.take(source.name, event, now_us)
+            self._changed.set()
+
+    async def _pulse(self, group: asyncio.TaskGroup) -> NoReturn:
+        while True:
+            await self._clock.sleep(PULSE_S)
+            self._changed.set()
+            for name, symbol in self.desk.resyncs(self.now_us()):
+                group.create_task(self._resync(self._sources[name], symbol), name=f"resync {name} {symbol}")
+
+    async def _resync(self, source: Source, symbol: str) -> None:
+        try:
+            await source.resync(symbol)
+        except SourceLost as lost:
+            logger.info("source %s: no snapshot of %s: %s", source.name, symbol, lost)
+
+    async def _send(self) -> NoReturn:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            waiting = self.desk.drain(self.now_us())
+            for start in range(0, len(waiting), MAX_AT_ONCE):
+                # Begun in order, so published in order; where the answer must travel they travel together.
+                await asyncio.gather(*(self._offer(each) for each in waiting[start : start + MAX_AT_ONCE]))
+
+    async def _offer(self, message: Outgoing) -> None:
+        try:
+            await self._publish(*message)
+        except HubError as refused:
+            if not refused.code.temporary:
+                raise
+            self.refused += 1
+            logger.debug("dropped a %s: %s", message.type, refused)
+        else:
+            self.published += 1
