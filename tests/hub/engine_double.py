@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from hub.trading.orders.order import Order
 from hub.trading.reasons import Reason
 from hub.trading.risk.view import Override
+from protocol.errors import ErrorCode, HubError
 from protocol.trading import TradingScope
 
 
@@ -39,8 +40,11 @@ class EngineDouble:
         self.orders["ann", client_order_id] = order
         return order
 
-    def find(self, account: str, client_order_id: str) -> Order | None:
-        return self.orders.get((account, client_order_id))
+    async def find(self, account: str, client_order_id: str) -> Order:
+        try:
+            return self.orders[account, client_order_id]
+        except KeyError:
+            raise HubError(ErrorCode.NOT_FOUND, "no such order") from None
 
     def awaiting_approval(self) -> Iterable[Order]:
         return [order for order in self.orders.values() if order.status == "PENDING_APPROVAL"]

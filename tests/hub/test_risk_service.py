@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from decimal import Decimal
 from typing import Any
@@ -61,17 +62,23 @@ class Room:
         self.desk = RiskDesk(RiskChecks(clock=self.clock))
         self.told: list[tuple[str, str]] = []  # (key, mode)
         self.channel_away = False
+        self.leads = True
         self.events: list[SecurityEvent] = []
         self.service = RiskService(
             self.desk,
             self.table,
-            self.engine,
+            self.leading,
             may_see=lambda caller, account: caller.user == account or "risk" in caller.roles,
             may_command=lambda caller, account: caller.user == account,
             publish=self._publish,
             report=self.events.append,
             clock=self.clock,
         )
+
+    def leading(self) -> EngineDouble:
+        if not self.leads:
+            raise HubError(ErrorCode.NOT_AVAILABLE, "another node leads")
+        return self.engine
 
     async def _publish(self, channel: str, type: str, data: Any, key: str | None, coordination: Any = None) -> None:
         if self.channel_away:
@@ -238,6 +245,23 @@ async def test_the_service_of_an_engine_that_was_replaced_halts_and_loosens_noth
     assert await room.refused("risk.halt", RITA, **ACCOUNT, reason="x") == "not_available"
     assert (await again.call("risk.state", BOB)).states == []
     assert (await room.table.load()).version == 0
+
+
+async def test_a_node_that_does_not_lead_only_waits_until_it_does(room: Room) -> None:
+    await room.call("risk.set_limits", RITA, **ACCOUNT, limits={"max_daily_loss": "500"})
+    room.engine.results["ann"] = Decimal(-500)
+    room.leads = False
+    running = asyncio.create_task(room.service.run())
+    await room.clock.until_somebody_sleeps()
+    assert room.told == []
+    assert await room.refused("risk.approve", RITA, **WAITING) == "not_available"
+    room.leads = True
+    room.clock.advance(0.5)
+    async with asyncio.timeout(5):
+        while not room.told:
+            await asyncio.sleep(0.01)
+    assert room.told == [("ACCOUNT:ann", "REDUCING")]
+    running.cancel()
 
 
 WAITING: Mapping[str, str] = {"account": "ann", "client_order_id": "c-1"}

@@ -16,7 +16,7 @@ from hub.dispatch import convert
 from hub.trading.orders.order import Order
 from hub.trading.risk.desk import HUB, RiskDesk
 from hub.trading.risk.officers import Officers
-from hub.trading.risk.ports import Orders, stored
+from hub.trading.risk.ports import Engine, stored
 from hub.trading.risk.view import Override
 from protocol.errors import ErrorCode, HubError
 from protocol.risk import ApprovalAnswer, ApprovalState
@@ -28,10 +28,10 @@ logger = logging.getLogger("krin.risk")
 
 
 class Approvals:
-    def __init__(self, desk: RiskDesk, table: RiskTable, orders: Orders, *, officers: Officers, clock: Clock) -> None:
+    def __init__(self, desk: RiskDesk, table: RiskTable, engine: Engine, *, officers: Officers, clock: Clock) -> None:
         self._desk = desk
         self._table = table
-        self._orders = orders
+        self._engine = engine
         self._officers = officers
         self._clock = clock
         self._approvers: dict[str, set[str]] = {}  # order_id -> who has approved it
@@ -39,7 +39,7 @@ class Approvals:
     async def approve(self, params: Mapping[str, Any], caller: Caller) -> ApprovalState:
         """Raises HubError(permission_denied, not_found, illegal_transition, not_available)."""
         asked: ApprovalAnswer = convert(params, ApprovalAnswer)
-        order = self._waiting(asked, caller)
+        order = await self._waiting(asked, caller)
         expires_us = self._expires_us(order)
         if expires_us <= self._clock.now_us():
             raise HubError(ErrorCode.ILLEGAL_TRANSITION, "the time to approve this order has run out")
@@ -50,35 +50,35 @@ class Approvals:
         required = self._desk.limits_for(order).approvals_required
         if len(approvers) >= required:
             override = Override(order_id=order.order_id, approvers=frozenset(approvers), expires_us=expires_us)
-            await self._orders.approve(order, override)
+            await self._engine().approve(order, override)
         return _state(order, approvers, required)
 
     async def decline(self, params: Mapping[str, Any], caller: Caller) -> ApprovalState:
         """Raises HubError(permission_denied, not_found, not_available)."""
         asked: ApprovalAnswer = convert(params, ApprovalAnswer)
-        order = self._waiting(asked, caller)
+        order = await self._waiting(asked, caller)
         with stored():
             await self._table.note(_answered("order_declined", order, caller, asked))
-        await self._orders.deny(order, "APPROVAL_DECLINED", text=asked.reason or "declined", by=caller.user)
+        await self._engine().deny(order, "APPROVAL_DECLINED", text=asked.reason or "declined", by=caller.user)
         approvers = self._approvers.get(order.order_id, set())
         return _state(order, approvers, self._desk.limits_for(order).approvals_required, declined=True)
 
     async def expire(self) -> None:
         """Deny what nobody approved in time, and forget what does not wait any more."""
         now_us = self._clock.now_us()
-        waiting = list(self._orders.awaiting_approval())
+        waiting = list(self._engine().awaiting_approval())
         for order in waiting:
             if self._expires_us(order) <= now_us:
                 try:
-                    await self._orders.deny(order, "APPROVAL_EXPIRED", text="nobody approved in time", by=HUB)
+                    await self._engine().deny(order, "APPROVAL_EXPIRED", text="nobody approved in time", by=HUB)
                 except (HubError, StorageError) as failure:
                     logger.warning("order %s waits on, though its time has run out: %s", order.order_id, failure)
         known = {order.order_id for order in waiting}
         self._approvers = {order_id: who for order_id, who in self._approvers.items() if order_id in known}
 
-    def _waiting(self, asked: ApprovalAnswer, caller: Caller) -> Order:
+    async def _waiting(self, asked: ApprovalAnswer, caller: Caller) -> Order:
         """The order, if it waits and this caller may answer for it."""
-        order = self._orders.find(asked.account, asked.client_order_id)
+        order = await self._found(asked)
         target = f"orders:{asked.account}"
         role = self._desk.limits_for(order).approver_role if order is not None else None
         self._officers.require(caller, target, role=role)
@@ -88,6 +88,14 @@ class Approvals:
         if caller.user in (order.user, order.account):
             self._officers.refuse(caller, target, "somebody else must answer for this order")
         return order
+
+    async def _found(self, asked: ApprovalAnswer) -> Order | None:
+        try:
+            return await self._engine().find(asked.account, asked.client_order_id)
+        except HubError as failure:
+            if failure.code is not ErrorCode.NOT_FOUND:
+                raise
+            return None
 
     def _expires_us(self, order: Order) -> int:
         """It waits since its last event."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Protocol
@@ -16,9 +16,11 @@ from storage.errors import Conflict, Rejected, StorageError
 
 
 class Orders(Protocol):
-    """The engine. What it cannot do now it refuses with HubError(not_available)."""
+    """The engine. Everything that waits raises HubError(not_available) when it is over."""
 
-    def find(self, account: str, client_order_id: str) -> Order | None: ...
+    async def find(self, account: str, client_order_id: str) -> Order:
+        """Raises HubError(not_found)."""
+        ...
 
     def awaiting_approval(self) -> Iterable[Order]: ...
 
@@ -28,16 +30,23 @@ class Orders(Protocol):
         ...
 
     async def approve(self, order: Order, override: Override) -> None:
-        """Put an order that waits for approval to all checks once more, and let it go on or end accordingly."""
+        """Put an order that waits for approval to all checks once more, and let it go on or end accordingly.
+
+        Raises HubError(illegal_transition) if it waits no more.
+        """
         ...
 
     async def deny(self, order: Order, reason: Reason, *, text: str, by: str) -> None:
-        """End an order that waits for approval."""
+        """End an order that waits for approval. Raises HubError(illegal_transition) if it waits no more."""
         ...
 
     async def cancel_scope(self, scope: TradingScope, name: str, *, by: str) -> int:
         """Ask for the cancel of every order of a scope that may still trade; answers how many those are."""
         ...
+
+
+Engine = Callable[[], Orders]
+"""The engine of this node. Raises HubError(not_available) while the node does not lead."""
 
 
 @contextmanager

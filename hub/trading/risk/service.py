@@ -1,4 +1,4 @@
-"""The `risk.*` methods, and what the desk must do by the clock. It lives on the node that has the engine.
+"""The `risk.*` methods, and what the desk must do by the clock, on the node that has the engine.
 
 Rule: a switch is thrown before it is written down, and written down before it is reset. Whatever fails, trading is
 halted rather than not.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from hub.caller import Caller
@@ -20,7 +21,7 @@ from hub.trading.risk.approvals import Approvals
 from hub.trading.risk.desk import Place, RiskDesk
 from hub.trading.risk.limits import in_words
 from hub.trading.risk.officers import Officers
-from hub.trading.risk.ports import Orders, stored
+from hub.trading.risk.ports import Engine, stored
 from protocol.errors import ErrorCode, HubError
 from protocol.risk import Halt, LimitLayer, LimitsInForce, LimitsOf, Resume, RiskState, SetLimits, StateChanged
 from protocol.trading import TradingScope, TradingState
@@ -38,7 +39,7 @@ class RiskService:
         self,
         desk: RiskDesk,
         table: RiskTable,
-        orders: Orders,
+        engine: Engine,
         *,
         may_see: Callable[[Caller, str], bool],
         may_command: Callable[[Caller, str], bool],
@@ -49,13 +50,13 @@ class RiskService:
         """`may_see` and `may_command` are about an account, by its channels."""
         self._desk = desk
         self._table = table
-        self._orders = orders
+        self._engine = engine
         self._may_see = may_see
         self._may_command = may_command
         self._publish = publish
         self._clock = clock
         self._officers = Officers(report=report)
-        self._approvals = Approvals(desk, table, orders, officers=self._officers, clock=clock)
+        self._approvals = Approvals(desk, table, engine, officers=self._officers, clock=clock)
         self._changing = asyncio.Lock()  # one change at a time, so that store, desk and channel agree on the last one
         self._untold: dict[Place, TradingState] = {}
         self._epoch = 0
@@ -77,14 +78,16 @@ class RiskService:
         self._untold = {(state.scope, state.name): state for state in record.states}
 
     async def run(self) -> None:
+        """As long as the node lives; it does something only while the node leads."""
         while True:
-            await self.watch()
+            with suppress(HubError):  # not_available: another node has the engine
+                await self.watch()
             await self._clock.sleep(WATCH_INTERVAL_S)
 
     async def watch(self) -> None:
         """Look at results and at approvals that have run out; write down and tell what was thrown."""
         now_us = self._clock.now_us()
-        for account, result in self._orders.daily_results():
+        for account, result in self._engine().daily_results():
             self._desk.profit(account, result, now_us=now_us)
         for state in self._desk.take_changes():
             await self._keep_thrown(state)
@@ -150,7 +153,7 @@ class RiskService:
             ts_event=self._clock.now_us(),
         )
         self._desk.set_state(state)
-        canceled = await self._orders.cancel_scope(asked.scope, name, by=caller.user) if asked.cancel else 0
+        canceled = await self._engine().cancel_scope(asked.scope, name, by=caller.user) if asked.cancel else 0
         async with self._changing:
             self._desk.set_state(state)  # once more: somebody may have resumed it meanwhile
             try:
@@ -202,7 +205,7 @@ class RiskService:
             logger.warning("trading of %s %s is %s: %s", *place, state.mode, state.reason)
             try:
                 if state.mode == "HALTED":
-                    await self._orders.cancel_scope(*place, by=state.actor or "")
+                    await self._engine().cancel_scope(*place, by=state.actor or "")
                 await self._table.set_state(state, epoch=self._epoch, by=state.actor or "")
             except (HubError, StorageError) as failure:
                 logger.error("a halt holds, but is not written down yet: %s", failure)
