@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Protocol
 
 from hub.trading.orders.order import Order
 from hub.trading.risk.view import Facts
 from protocol.trading import Instrument, MarketReference
+
+NOT_YET = ("INITIALIZED", "PENDING_APPROVAL")
 
 
 class Market(Protocol):
@@ -38,9 +40,11 @@ class Account(Protocol):
     def daily_pnl(self, marks: Mapping[str, Decimal]) -> Decimal: ...
 
 
-def gather(order: Order, *, market: Market, account: Account, open_orders: Sequence[Order], now_us: int) -> Facts:
-    """`open_orders` are the account's orders that may still trade, without this one. What is held and has no price yet,
-    as after a restart, counts as worth what it cost."""
+def gather(order: Order, *, market: Market, account: Account, open_orders: Iterable[Order], now_us: int) -> Facts:
+    """`open_orders` are the account's orders that have not ended, without this one. Those that wait for approval do not
+    count: if they get it, they meet all checks once more. What is held and has no price yet, as after a restart, counts
+    as worth what it cost."""
+    open_orders = [other for other in open_orders if other.status not in NOT_YET]
     held = {symbol: holding for symbol, holding in account.positions.items() if holding.qty}
     symbols = {order.symbol, *held, *(other.symbol for other in open_orders)}
     marks = {symbol: price for symbol, holding in held.items() if (price := holding.avg_px_open) is not None}

@@ -47,8 +47,10 @@ class AccountDouble:
 
 
 def test_the_facts_are_those_of_the_symbols_concerned() -> None:
-    resting = order(order_id="r", client_order_id="r", symbol="DOGE-USD")
-    found = gather(order(), market=MarketDouble(), account=AccountDouble(), open_orders=[resting], now_us=NOW_US)
+    resting = order(order_id="r", client_order_id="r", symbol="DOGE-USD", status="NEW")
+    waiting = order(order_id="w", client_order_id="w", status="PENDING_APPROVAL")
+    others = [resting, waiting]
+    found = gather(order(), market=MarketDouble(), account=AccountDouble(), open_orders=others, now_us=NOW_US)
     assert found.instruments == {"BTC-USD": BTC, "ETH-USD": ETH}
     assert found.positions == {"ETH-USD": Decimal(-3), "XRP-USD": Decimal(7)}
     assert found.marks == {"BTC-USD": Decimal(100), "ETH-USD": Decimal(10), "XRP-USD": Decimal(2)}
