@@ -303,6 +303,47 @@ class CancelAllAfter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
     timeout_ms: Annotated[int, Meta(ge=0, le=3_600_000)]
 
 
+class SwitchState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Result of `orders.cancel_all_after`: when the switch will fire; absent: it is disarmed."""
+
+    account: Name
+    fires_at: Micros | None = None
+
+
+class CancelOnDisconnect(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Parameters of `orders.cancel_on_disconnect`: of the orders placed over this connection from now on."""
+
+    account: Name
+    enabled: bool = True
+
+
+class OrderList(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Parameters of `orders.list`: an account's orders, the newest first. `open`: only those that may still trade.
+
+    `before` is the `next` of the page before.
+    """
+
+    account: Name
+    open: bool = False
+    symbol: Symbol | None = None
+    limit: Annotated[int, Meta(ge=1, le=500)] = 100
+    before: Count | None = None
+
+
+class OrderPage(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Result of `orders.list`. `next` is there if there may be more."""
+
+    orders: list[ExecutionReport]
+    next: Count | None = None
+
+
+class Canceled(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of `orders.cancel_all`: how many orders are being canceled."""
+
+    account: Name
+    count: Count
+
+
 class RiskFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """One check that an order does not pass. `limit` and `observed` are as the check names them."""
 

@@ -8,6 +8,7 @@ Rule: an event, its order's row, and the messages about it are committed togethe
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from typing import Any, Literal
 import msgspec
 
 from storage.database import Database, Queries, columns
-from storage.errors import StorageError
+from storage.errors import StorageError, Unavailable
 from storage.messages import NewMessage, Stored, row_of
 
 LOCK = 0x6B72696E  # "krin": the advisory lock that the engine holds
@@ -53,6 +54,7 @@ ON CONFLICT (account) DO UPDATE SET deadline_us = excluded.deadline_us
 """
 ERASED = b"null"  # the body of an erased event
 CHUNK = 1000
+CHECK_S = 5.0
 LAST = 2**63 - 1
 
 
@@ -130,6 +132,21 @@ class StoredExecution(msgspec.Struct, frozen=True):
     side: Literal["BUY", "SELL"]
 
 
+class Lock:
+    """Held by a session of its own: when that ends, others get it."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    async def check(self) -> None:
+        """Raises Unavailable when the lock is lost."""
+        try:
+            async with asyncio.timeout(CHECK_S):
+                await self._session.execute("SELECT 1")
+        except Exception as failure:
+            raise Unavailable("The session that held the engine's lock is lost.") from failure
+
+
 class OrderLog:
     """`writer` keeps commits apart from the pool's slower readers."""
 
@@ -138,11 +155,10 @@ class OrderLog:
         self._writer = writer or db
 
     @asynccontextmanager
-    async def leadership(self) -> AsyncIterator[Any]:
-        """A session of its own that holds the engine's lock; None if somebody else does. `ping` it: when it dies, the
-        lock is free for others. Raises StorageError."""
+    async def leadership(self) -> AsyncIterator[Lock | None]:
+        """The engine's lock, or None if somebody else has it. Raises StorageError."""
         async with self._db.session() as session:
-            yield session if await session.fetchval("SELECT pg_try_advisory_lock($1)", LOCK) else None
+            yield Lock(session) if await session.fetchval("SELECT pg_try_advisory_lock($1)", LOCK) else None
 
     async def take_over(self, node: str) -> LogEnd:
         """From now on every commit of an earlier engine is refused."""

@@ -168,11 +168,17 @@ class DurableChannels:
                     duplicate=stored.duplicate and not (repeated and stored.timestamp_ms == publication.timestamp),
                 )
             )
+        if stored.duplicate:
+            self.committed += 1
+        else:
+            self.announce(publication, stored)
+
+    def announce(self, publication: Publication, stored: Stored) -> None:
+        """Place and ring what was committed, by this object or together with something else."""
         self.committed += 1
-        if not stored.duplicate:
-            publication.place(stored.epoch, stored.offset)
-            assert self._broker is not None
-            self._broker.ring(publication)
+        publication.place(stored.epoch, stored.offset)
+        assert self._broker is not None
+        self._broker.ring(publication)
 
     def _note(self, available: bool, failure: StorageError | None = None) -> None:
         if available != self.available:

@@ -1,0 +1,163 @@
+"""The engine's methods on every node: here if this node leads, otherwise sent to the node that does.
+
+Words between nodes may get lost. A call that is not answered in time is `timeout`: its outcome is unknown, and the
+client repeats it under the same client_order_id. Nodes trust each other's word on who the caller is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+import msgspec
+
+from hub.caller import Caller
+from hub.clock import Clock
+from hub.dispatch import Method
+from protocol.errors import ErrorCode, HubError
+
+TOPIC = "trading"
+HEARTBEAT_S = 0.5
+SILENT_S = 2.0  # a leader that was not heard for so long is gone
+ANSWER_S = 5.0
+MAX_FORWARDED = 1024  # under way from this node, and for other nodes on this one
+
+
+class _Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+    code: int
+    message: str
+    path: str | None = None
+    retry_after_ms: int | None = None
+
+
+class _Word(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """From `node`: that it leads (no `call`), a call to `leader`, or the answer to it."""
+
+    node: str
+    call: str = ""
+    leader: str = ""
+    method: str = ""
+    params: dict[str, Any] = {}
+    caller: Caller | None = None
+    answer: Any = None
+    failure: _Failure | None = None
+
+
+class Forwarding:
+    def __init__(
+        self,
+        methods: Mapping[str, Method],
+        *,
+        node: str,
+        leads: Callable[[], bool],
+        announce: Callable[[str, bytes], None],
+        as_hub_error: Callable[[BaseException], HubError],
+        clock: Clock,
+    ) -> None:
+        self.methods: Mapping[str, Method] = {name: self._anywhere(name, method) for name, method in methods.items()}
+        self._here = methods
+        self._node = node
+        self._leads = leads
+        self._announce = announce
+        self._as_hub_error = as_hub_error
+        self._clock = clock
+        self._leader: tuple[str, float] | None = None  # who, and when last heard
+        self._waiting: dict[str, asyncio.Future[Any]] = {}
+        self._asked: asyncio.Queue[_Word] = asyncio.Queue(MAX_FORWARDED)
+
+    def hear(self, payload: bytes) -> None:
+        """What some node announced under TOPIC."""
+        try:
+            word = msgspec.msgpack.decode(payload, type=_Word)
+        except msgspec.MsgspecError:
+            return
+        if word.node == self._node:
+            return
+        if not word.call:
+            self._leader = (word.node, self._clock.monotonic())
+        elif word.leader == self._node:
+            if self._leads() and not self._asked.full():
+                self._asked.put_nowait(word)
+        elif (waiting := self._waiting.get(word.call)) is not None and not waiting.done():
+            if word.failure is not None:
+                failure = word.failure
+                waiting.set_exception(
+                    HubError(
+                        ErrorCode(failure.code),
+                        failure.message,
+                        path=failure.path,
+                        retry_after_ms=failure.retry_after_ms,
+                    )
+                )
+            else:
+                waiting.set_result(word.answer)
+
+    async def run(self) -> NoReturn:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._beat(), name="orders leader's heartbeat")
+            while True:
+                word = await self._asked.get()
+                group.create_task(self._answer(word), name="a forwarded call")
+        raise AssertionError("the group's tasks never return")
+
+    async def _beat(self) -> NoReturn:
+        while True:
+            if self._leads():
+                self._tell(_Word(node=self._node))
+            await self._clock.sleep(HEARTBEAT_S)
+
+    def _anywhere(self, name: str, method: Method) -> Method:
+        def call(params: Mapping[str, Any], caller: Caller) -> Any:
+            if self._leads():
+                return method(params, caller)
+            return self._forward(name, params, caller)
+
+        return call
+
+    async def _forward(self, method: str, params: Mapping[str, Any], caller: Caller) -> Any:
+        leader = self._leader
+        if leader is None or self._clock.monotonic() - leader[1] > SILENT_S or len(self._waiting) >= MAX_FORWARDED:
+            raise HubError(ErrorCode.NOT_AVAILABLE, "no node leads the order engine now", retry_after_ms=1000)
+        call = secrets.token_hex(8)
+        answer = self._waiting[call] = asyncio.get_running_loop().create_future()
+        self._tell(
+            _Word(
+                node=self._node,
+                call=call,
+                leader=leader[0],
+                method=method,
+                params=dict(params),
+                caller=msgspec.structs.replace(caller, connection=None),
+            )
+        )
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await answer
+        except TimeoutError:
+            raise HubError(
+                ErrorCode.TIMEOUT, "the outcome is unknown; retry with the same client_order_id", retry_after_ms=1000
+            ) from None
+        finally:
+            del self._waiting[call]
+
+    async def _answer(self, word: _Word) -> None:
+        """Answer another node's call as if its caller were here."""
+        method = self._here.get(word.method)
+        if method is None or word.caller is None:
+            return
+        try:
+            answer = method(word.params, word.caller)
+            if inspect.isawaitable(answer):
+                answer = await answer
+            said = _Word(node=self._node, call=word.call, answer=msgspec.to_builtins(answer))
+        except Exception as failure:
+            error = self._as_hub_error(failure)
+            told = _Failure(error.code.value, error.message, error.path, error.retry_after_ms)
+            said = _Word(node=self._node, call=word.call, failure=told)
+        self._tell(said)
+
+    def _tell(self, word: _Word) -> None:
+        self._announce(TOPIC, msgspec.msgpack.encode(word))

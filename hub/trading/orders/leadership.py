@@ -1,0 +1,191 @@
+"""Which node has the engine. Whoever holds the lock in Postgres leads, and every commit checks that it still does.
+
+A term begins with the log and ends when a commit fails, the lock is lost, or another node has written. Then everything
+in memory is forgotten, because it may differ from the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from typing import NoReturn
+
+import msgspec
+
+from hub.channels.durable import DurableChannels
+from hub.clock import Clock
+from hub.trading.accounts import Account, UnknownExecution, apply_execution
+from hub.trading.orders.blotter import Blotter
+from hub.trading.orders.engine import Engine, Funds, Hear, restore
+from hub.trading.orders.journal import Journal
+from hub.trading.orders.order import Order
+from hub.trading.orders.reporting import decode_event
+from hub.trading.orders.watch import Watch
+from hub.trading.risk.desk import RiskDesk
+from hub.trading.risk.facts import Market
+from hub.trading.venues.base import Venue, VenueUnreachable
+from protocol.errors import ErrorCode, HubError
+from storage.errors import StorageError
+from storage.orders import ERASED, Lock, LogEnd, OrderLog, StoredExecution
+
+logger = logging.getLogger("krin.orders")
+
+RETRY_S = 0.5  # before the lock is asked for again
+CHECK_S = 1.0
+BEFORE_A_VENUE = ("INITIALIZED", "PENDING_APPROVAL")
+
+
+class Term(msgspec.Struct, frozen=True):
+    engine: Engine
+    watch: Watch
+
+
+class Leadership:
+    """`term` is there while this node leads; `began` is set whenever it is. `prepare` runs before each term."""
+
+    def __init__(
+        self,
+        log: OrderLog,
+        durable: DurableChannels,
+        venue: Venue,
+        desk: RiskDesk,
+        market: Market,
+        *,
+        node: str,
+        funds: Funds,
+        prepare: Callable[[], Awaitable[None]],
+        clock: Clock,
+    ) -> None:
+        self._log = log
+        self._durable = durable
+        self._venue = venue
+        self._desk = desk
+        self._market = market
+        self._node = node
+        self._funds = funds
+        self._prepare = prepare
+        self._clock = clock
+        self._listeners: list[Hear] = []
+        self.term: Term | None = None
+        self.began = asyncio.Event()
+        self.terms = 0
+
+    def listen(self, hear: Hear) -> None:
+        """`hear` is told of everything that happens to orders, while this node leads."""
+        self._listeners.append(hear)
+
+    @property
+    def engine(self) -> Engine:
+        """Raises HubError(not_available) while this node does not lead."""
+        return self._here().engine
+
+    @property
+    def watch(self) -> Watch:
+        """As `engine`."""
+        return self._here().watch
+
+    def _here(self) -> Term:
+        if self.term is None:
+            raise HubError(ErrorCode.NOT_AVAILABLE, "the order engine is not here now", retry_after_ms=1000)
+        return self.term
+
+    async def run(self) -> NoReturn:
+        while True:
+            try:
+                async with self._log.leadership() as lock:
+                    if lock is not None:
+                        await self._lead(lock)
+            except (StorageError, HubError) as failure:
+                logger.warning("orders: %s", failure)
+            await self._clock.sleep(RETRY_S)
+
+    async def _lead(self, lock: Lock) -> None:
+        """One term. Raises StorageError, HubError when it has ended."""
+        await self._prepare()
+        end = await self._log.take_over(self._node)
+        journal, term = await self._begin(end)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(journal.run(), name="orders commit")
+                group.create_task(self._hold(lock), name="orders lock")
+                await self._catch_up(term)
+                group.create_task(term.engine.listen(), name="venue reports")
+                group.create_task(term.engine.send(), name="venue commands")
+                group.create_task(term.watch.run(), name="orders watch")
+                self.terms += 1
+                self.term = term
+                self.began.set()
+                logger.info("orders: this node leads, epoch %d, %d open orders", end.epoch, len(term.engine.blotter))
+        except* (StorageError, HubError) as ended:
+            logger.error("orders: the term is over: %s", _first(ended))
+        finally:
+            self.term = None
+            self.began.clear()
+
+    async def _begin(self, end: LogEnd) -> tuple[Journal, Term]:
+        """Everything from the log. Raises StorageError."""
+        blotter = Blotter()
+        restore(blotter, [decode_event(event.body) async for event in self._log.open_events()])
+        accounts: dict[str, Account] = {}
+        async for execution in self._log.executions():
+            if execution.event.body != ERASED:
+                _count(accounts, execution, self._funds)
+        journal = Journal(self._log, end, self._durable, clock=self._clock)
+        engine = Engine(
+            journal,
+            self._log,
+            self._venue,
+            self._desk,
+            self._market,
+            blotter=blotter,
+            accounts=accounts,
+            funds=self._funds,
+            listeners=self._listeners,
+            clock=self._clock,
+        )
+        engine.new_day(self._clock.now_us())
+        switches = await self._log.switches()
+        return journal, Term(engine, Watch(engine, self._venue, self._log, switches=switches, clock=self._clock))
+
+    async def _catch_up(self, term: Term) -> None:
+        """Tell the venue what we know, and ask what it knows."""
+        there = [order for order in term.engine.blotter.all_alive() if order.status not in BEFORE_A_VENUE]
+        try:
+            await self._venue.restore(there)
+        except VenueUnreachable as failure:
+            logger.warning("%s cannot be reached: %s", self._venue.name, failure)
+        for order in there:
+            await term.watch.ask(order)
+
+    async def _hold(self, lock: Lock) -> NoReturn:
+        while True:
+            await self._clock.sleep(CHECK_S)
+            await lock.check()
+
+
+def _count(accounts: dict[str, Account], execution: StoredExecution, funds: Funds) -> None:
+    event = decode_event(execution.event.body)
+    name = execution.event.account
+    order = Order(
+        order_id=event.order_id,
+        account=name,
+        client_order_id="",
+        symbol=execution.symbol,
+        side=execution.side,
+        order_type="MARKET",
+        qty=Decimal(0),
+        leaves_qty=Decimal(0),
+    )
+    try:
+        accounts[name] = apply_execution(accounts.get(name) or funds(name), order, event)
+    except UnknownExecution as failure:
+        logger.error("the position of %s in %s is in doubt: %s", name, order.symbol, failure)
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    failure: BaseException = failures
+    while isinstance(failure, BaseExceptionGroup):
+        failure = failure.exceptions[0]
+    return failure
