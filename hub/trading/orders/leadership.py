@@ -43,7 +43,8 @@ class Term(msgspec.Struct, frozen=True):
 
 
 class Leadership:
-    """`term` is there while this node leads; `began` is set whenever it is. `prepare` runs before each term."""
+    """`term` is there while this node leads; `began` is set whenever it is. `prepare` runs before each term,
+    with its epoch."""
 
     def __init__(
         self,
@@ -55,7 +56,7 @@ class Leadership:
         *,
         node: str,
         funds: Funds,
-        prepare: Callable[[], Awaitable[None]],
+        prepare: Callable[[int], Awaitable[None]],
         clock: Clock,
     ) -> None:
         self._log = log
@@ -103,8 +104,8 @@ class Leadership:
 
     async def _lead(self, lock: Lock) -> None:
         """One term. Raises StorageError, HubError when it has ended."""
-        await self._prepare()
         end = await self._log.take_over(self._node)
+        await self._prepare(end.epoch)
         journal, term = await self._begin(end)
         try:
             async with asyncio.TaskGroup() as group:
