@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from hub import __version__
-from hub.cli import access, auditing, credentials, keys, messages, orders, people, privacy, risk, serving
+from hub.cli import access, auditing, backtesting, credentials, keys, messages, orders, people, privacy, risk, serving
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,7 +34,7 @@ for command in (
     *(people.token, people.user, people.client),
     *(keys.keys, credentials.key),
     *(messages.publish, messages.tail, messages.feed),
-    *(orders.order, risk.risk),
+    *(orders.order, risk.risk, backtesting.backtest),
     access.auth,
     *(auditing.audit, privacy.privacy),
     bench,

@@ -287,10 +287,10 @@ def position_message(account: Account, symbol: str, *, mark: Decimal | None, pap
         account=account.name,
         symbol=symbol,
         qty=text(holding.qty),
-        avg_px_open=text(average) if average is not None else None,
-        realized_pnl=_wire(holding.standing.realized),
-        unrealized_pnl=_wire(holding.unrealized(mark)) if mark is not None else None,
-        commission=_wire(holding.standing.commission),
+        avg_px_open=plain(average) if average is not None else None,
+        realized_pnl=plain(holding.standing.realized),
+        unrealized_pnl=plain(holding.unrealized(mark)) if mark is not None else None,
+        commission=plain(holding.standing.commission),
         mark=text(mark) if mark is not None else None,
         paper=paper,
         ts_event=ts_event,
@@ -305,15 +305,16 @@ def balance_message(
     return Balance(
         account=account.name,
         asset=asset,
-        free=_wire(EXACT.subtract(total, kept)),
-        locked=_wire(kept),
+        free=plain(EXACT.subtract(total, kept)),
+        locked=plain(kept),
         paper=paper,
         ts_event=ts_event,
     )
 
 
-def _wire(number: Decimal) -> str:
+def plain(number: Decimal) -> str:
+    """An amount as it is shown: within the protocol's decimals, and without the zeros that an average leaves."""
     exponent = number.as_tuple().exponent
     if isinstance(exponent, int) and exponent < -WIRE_PLACES:
         number = ratio(number, Decimal(1), WIRE_PLACES)
-    return text(number)
+    return text(EXACT.normalize(number))

@@ -32,8 +32,9 @@ from hub.trading.orders.blotter import (
 )
 from hub.trading.orders.event import Event
 from hub.trading.orders.fold import InvalidTransition, apply, replay
-from hub.trading.orders.journal import Change, Journal, NameTaken
+from hub.trading.orders.journal import Change, NameTaken
 from hub.trading.orders.order import CLOSED, Order, Wish
+from hub.trading.orders.ports import Past, Writes
 from hub.trading.orders.reporting import (
     HUB,
     TRADES,
@@ -63,7 +64,7 @@ from protocol.trading import (
     RiskDecision,
     TradingScope,
 )
-from storage.orders import NewEvent, NewName, OrderLog
+from storage.orders import NewEvent, NewName
 
 logger = logging.getLogger("krin.orders")
 
@@ -86,8 +87,8 @@ class Engine:
 
     def __init__(
         self,
-        journal: Journal,
-        log: OrderLog,
+        journal: Writes,
+        log: Past,
         venue: Venue,
         desk: RiskDesk,
         market: Market,

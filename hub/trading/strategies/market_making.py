@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from hub.trading.decimals import EXACT
+from hub.trading.decimals import EXACT, midpoint
 from hub.trading.strategies.base import Intent, Setting, Strategy
 from hub.trading.strategies.blotter import Own
 from protocol.fields import Quantity
@@ -56,11 +56,11 @@ class MarketMaking(Strategy):
         if tick.symbol not in self._symbols or instrument is None:
             return []
         crossed = tick.quality is not None and tick.quality.crossed
-        if self._disabled or tick.state not in SURE or tick.mid is None or crossed:
+        if self._disabled or tick.state not in SURE or tick.bid is None or tick.ask is None or crossed:
             return self._blotter.cancel_open(tick.symbol)
         intents: list[Intent] = []
         for side in SIDES:
-            price = self._price(tick.symbol, side, Decimal(tick.mid), Decimal(instrument.tick_size))
+            price = self._price(tick.symbol, side, Decimal(tick.bid), Decimal(tick.ask), Decimal(instrument.tick_size))
             intents += self._quote(tick.symbol, side, price, now_us)
         return intents
 
@@ -74,17 +74,19 @@ class MarketMaking(Strategy):
     def on_stop(self, now_us: int) -> Iterable[Intent]:
         return self.on_disconnect(now_us)
 
-    def _price(self, symbol: str, side: Side, mid: Decimal, tick_size: Decimal) -> Decimal | None:
-        """Where to quote; None: not at all, there is enough of it."""
+    def _price(self, symbol: str, side: Side, bid: Decimal, ask: Decimal, tick_size: Decimal) -> Decimal | None:
+        """Where to quote, short of what would trade at once; None: not at all, there is enough of it."""
         position = self._blotter.position(symbol)
         if (position if side == "BUY" else -position) + self._qty > self._max_position:
             return None
         skew_bps = EXACT.divide(EXACT.multiply(self._skew_bps, position), self._max_position)
         away_bps = -self._half_spread_bps if side == "BUY" else self._half_spread_bps
-        price = EXACT.multiply(mid, EXACT.add(1, EXACT.divide(EXACT.subtract(away_bps, skew_bps), BPS)))
+        price = EXACT.multiply(midpoint(bid, ask), EXACT.add(1, EXACT.divide(EXACT.subtract(away_bps, skew_bps), BPS)))
         rounding = ROUND_FLOOR if side == "BUY" else ROUND_CEILING
         ticks = EXACT.divide(price, tick_size).to_integral_value(rounding=rounding)
-        return EXACT.multiply(ticks, tick_size) if ticks > 0 else None
+        price = EXACT.multiply(ticks, tick_size)
+        price = min(price, ask - tick_size) if side == "BUY" else max(price, bid + tick_size)
+        return price if price > 0 else None
 
     def _quote(self, symbol: str, side: Side, price: Decimal | None, now_us: int) -> list[Intent]:
         own = next((each for each in self._blotter.open(symbol) if each.side == side), None)
