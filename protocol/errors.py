@@ -30,6 +30,7 @@ class ErrorCode(enum.IntEnum):
     OVERLOADED = 1019
     MFA_REQUIRED = 1020
     NOT_FOUND = 1021
+    PROOF_INVALID = 1022
 
     @property
     def wire_name(self) -> str:

@@ -22,5 +22,6 @@ Key = Annotated[str, Meta(min_length=1, max_length=128, description="what a late
 IdempotencyKey = Annotated[str, Meta(min_length=1, max_length=128)]
 TtlMs = Annotated[int, Meta(ge=1, le=86_400_000, description="milliseconds")]
 Token = Annotated[str, Meta(min_length=1, max_length=8192)]
+Proof = Annotated[str, Meta(min_length=1, max_length=4096, description="RFC 9449: that the token's key is here")]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 MessageType = Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9_]{0,63}\Z", description="SCREAMING_SNAKE_CASE")]

@@ -13,7 +13,19 @@ from msgspec import UNSET, Meta, UnsetType
 
 from protocol.close_codes import CloseCode
 from protocol.errors import HubError
-from protocol.fields import ChannelName, CommandId, Count, IdempotencyKey, Key, MessageType, Millis, Name, Token, TtlMs
+from protocol.fields import (
+    ChannelName,
+    CommandId,
+    Count,
+    IdempotencyKey,
+    Key,
+    MessageType,
+    Millis,
+    Name,
+    Proof,
+    Token,
+    TtlMs,
+)
 from protocol.positions import Position
 
 Kind = Literal["dashboard", "trader", "agent"]
@@ -65,6 +77,7 @@ class Connect(Command, frozen=True, tag="connect"):
     """The first command of a connection. `token` may be left out when the handshake carried `Authorization`."""
 
     token: Token | None = None
+    proof: Proof | None = None
     name: Name | None = None
     kind: Kind | None = None
     version: Name | None = None
@@ -147,6 +160,7 @@ class Call(Command, frozen=True, tag="call"):
 
 class Refresh(Command, frozen=True, tag="refresh"):
     token: Token
+    proof: Proof | None = None
 
 
 class Pong(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="pong"):

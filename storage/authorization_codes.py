@@ -34,10 +34,10 @@ class AuthorizationCodes:
         async with self._db.connection() as connection, connection.transaction():
             await connection.execute("DELETE FROM authorization_codes WHERE expires_at < $1", now - KEPT)
             await connection.execute(
-                "INSERT INTO authorization_codes (code_hash, family, amr, auth_time, client_id, scope, subject,"
-                " redirect_uri, challenge, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                "INSERT INTO authorization_codes (code_hash, family, amr, auth_time, client_id, scope, jkt, subject,"
+                " redirect_uri, challenge, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
                 *(code_hash, sign_in.family, sign_in.amr, sign_in.auth_time, sign_in.client_id, sign_in.scope),
-                *(code.subject, code.redirect_uri, code.challenge, code.expires_at),
+                *(sign_in.jkt, code.subject, code.redirect_uri, code.challenge, code.expires_at),
             )
             detail = {"client": sign_in.client_id, "scope": sign_in.scope}
             entry = AuditEntry(event="authorization_granted", actor=code.subject, target=code.subject, detail=detail)
@@ -50,8 +50,8 @@ class AuthorizationCodes:
         """
         async with self._db.connection() as connection, connection.transaction():
             row = await connection.fetchrow(
-                "SELECT family, amr, auth_time, client_id, scope, subject, redirect_uri, challenge, expires_at, used_at"
-                " FROM authorization_codes WHERE code_hash = $1 FOR UPDATE",
+                "SELECT family, amr, auth_time, client_id, scope, jkt, subject, redirect_uri, challenge, expires_at,"
+                " used_at FROM authorization_codes WHERE code_hash = $1 FOR UPDATE",
                 code_hash,
             )
             if row is None:

@@ -64,18 +64,20 @@ class Consumed(Enum):
 
     FRESH = "fresh"
     REUSED = "reused"  # somebody has a copy: the whole family is now revoked
-    INVALID = "invalid"  # unknown, expired or revoked
+    INVALID = "invalid"  # unknown, expired or revoked, or bound to a key that was not proven
 
 
 class SignIn(msgspec.Struct, frozen=True, kw_only=True):
     """What every token of one family descends from: how (RFC 8176) and when, in seconds since 1970, somebody proved
-    who they are, and for an OAuth client its id and the roles it was allowed (None: all the user has)."""
+    who they are, and for an OAuth client its id and the roles it was allowed (None: all the user has). `jkt`: the
+    thumbprint of the key that its refresh tokens are bound to; "": none."""
 
     family: UUID
     amr: list[str] = []
     auth_time: int = 0
     client_id: str = ""
     scope: list[str] | None = None
+    jkt: str = ""
 
 
 class RefreshToken(msgspec.Struct, frozen=True):
@@ -231,25 +233,28 @@ class RefreshTokens:
                 raise Conflict("The sign-in has ended.")
             await connection.execute(
                 "INSERT INTO refresh_tokens"
-                " (token_hash, family, amr, auth_time, client_id, scope, subject, expires_at)"
-                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                " (token_hash, family, amr, auth_time, client_id, scope, jkt, subject, expires_at)"
+                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
                 *(token_hash, sign_in.family, sign_in.amr, sign_in.auth_time, sign_in.client_id, sign_in.scope),
-                *(subject, expires_at),
+                *(sign_in.jkt, subject, expires_at),
             )
 
-    async def consume(self, token_hash: bytes, *, now: datetime) -> tuple[Consumed, RefreshToken | None]:
-        """Use a token up. The token's sign-in and subject come with FRESH and REUSED, else None.
+    async def consume(self, token_hash: bytes, *, jkt: str = "", now: datetime) -> tuple[Consumed, RefreshToken | None]:
+        """Use a token up, for whoever has proven to have the key of the thumbprint `jkt`. The token's sign-in and
+        subject come with FRESH and REUSED, else None.
 
         Of two who present the same token at once exactly one gets FRESH.
         """
         async with self._db.connection() as connection, connection.transaction():
             row = await connection.fetchrow(
-                "SELECT family, amr, auth_time, client_id, scope, subject, expires_at, used_at, revoked_at"
+                "SELECT family, amr, auth_time, client_id, scope, jkt, subject, expires_at, used_at, revoked_at"
                 " FROM refresh_tokens"
                 " WHERE token_hash = $1 FOR UPDATE",
                 token_hash,
             )
             if row is None or row["revoked_at"] is not None or row["expires_at"] <= now:
+                return Consumed.INVALID, None
+            if row["jkt"] not in ("", jkt):  # a copy without the key: worth nothing, and no reason to end the family
                 return Consumed.INVALID, None
             sign_in = SignIn(**{field: row[field] for field in SignIn.__struct_fields__})
             token = RefreshToken(sign_in, row["subject"], row["expires_at"])
@@ -262,7 +267,7 @@ class RefreshTokens:
     async def get(self, token_hash: bytes, *, now: datetime) -> RefreshToken | None:
         """A token that could still be used."""
         row = await self._db.fetch_row(
-            "SELECT family, amr, auth_time, client_id, scope, subject, expires_at FROM refresh_tokens"
+            "SELECT family, amr, auth_time, client_id, scope, jkt, subject, expires_at FROM refresh_tokens"
             " WHERE token_hash = $1 AND used_at IS NULL AND revoked_at IS NULL AND expires_at > $2",
             *(token_hash, now),
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, Protocol
 
 import jwt
@@ -16,10 +16,16 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.utils import base64url_encode
 
 Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
+PublicAlgorithm = Literal["RS256", "ES256", "EdDSA"]
 
 MIN_SECRET_BYTES = 32
 RSA_BITS = 3072
 PUBLIC_MEMBERS = ("kty", "crv", "x", "y", "n", "e")
+KINDS: Mapping[tuple[Any, Any], PublicAlgorithm] = {
+    ("RSA", None): "RS256",
+    ("EC", "P-256"): "ES256",
+    ("OKP", "Ed25519"): "EdDSA",
+}
 _PEM = re.compile(rb"-----BEGIN [A-Z0-9 ]*KEY-----.+?-----END [A-Z0-9 ]*KEY-----", re.DOTALL)
 
 
@@ -39,6 +45,11 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 
     def verifies(self, message: bytes, signature: bytes) -> bool:
         return bool(jwt.get_algorithm_by_name(self.algorithm).verify(message, self.verifying, signature))
+
+    @property
+    def thumbprint(self) -> str:
+        """RFC 7638, however the key was spelled."""
+        return thumbprint(_jwk(self.verifying, self.algorithm))
 
     def live(self, now_s: int) -> bool:
         return self.expires_at is None or now_s < self.expires_at
@@ -115,6 +126,22 @@ def key_of(jwk: Mapping[str, Any], algorithm: Algorithm) -> Key:
     except (jwt.InvalidKeyError, ValueError, TypeError, KeyError) as failure:
         raise ValueError(f"this is no key for {algorithm}: {failure}") from None
     return _key(key, algorithm, kid=jwk.get("kid"), not_before=jwk.get("nbf", 0), expires_at=jwk.get("exp"))
+
+
+def public_key(jwk: Mapping[str, Any], algorithms: Collection[str]) -> Key:
+    """A key that somebody shows, for verifying only and for one of these. Raises ValueError, TypeError."""
+    algorithm = KINDS.get((jwk.get("kty"), jwk.get("crv")))
+    kid = jwk.get("kid")
+    if (
+        algorithm is None
+        or algorithm not in algorithms
+        or jwk.get("alg", algorithm) != algorithm
+        or jwk.get("use", "sig") != "sig"
+        or not (kid is None or isinstance(kid, str))
+    ):
+        raise ValueError("a key for something else")
+    public = {name: jwk[name] for name in PUBLIC_MEMBERS if name in jwk}
+    return key_of(public | ({} if kid is None else {"kid": kid}), algorithm)
 
 
 def configured_keys(algorithm: Algorithm, *, signing: bytes | None, verifying: bytes | None = None) -> KeySet:

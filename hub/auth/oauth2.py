@@ -1,7 +1,8 @@
 """The authorization server: OAuth 2.0 as RFC 9700 leaves it.
 
 Grants: client_credentials, refresh_token, authorization_code with PKCE by S256. No implicit grant, no password grant.
-Scopes are roles. Whoever uses a code or a refresh token a second time ends everything that grew from it.
+Scopes are roles. Whoever uses a code or a refresh token a second time ends everything that grew from it. Whoever proves
+to have a key gets tokens that are bound to it (hub.auth.dpop).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import msgspec
 
 from hub.auth.api_keys import PREFIX, ApiKeys
 from hub.auth.clients import ClientRegistry
-from hub.auth.service import ACCESS_TTL_S, Authentication, TokenPair, hash_of, reuse
+from hub.auth.service import ACCESS_TTL_S, Authentication, TokenPair, hash_of, reuse, token_type
 from hub.auth.tokens import Claims, Tokens
 from hub.clock import Clock
 from hub.guard.events import Report
@@ -62,6 +63,7 @@ class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True):
     scope: list[str]
     challenge: str
     state: str
+    jkt: str  # the key that the code's tokens will be bound to; "": any or none
 
     def refused(self, error: str, description: str) -> NotAllowed:
         return NotAllowed(error, description, redirect_uri=self.redirect_uri, state=self.state)
@@ -91,8 +93,8 @@ class AuthorizationServer:
 
     # --- grants
 
-    def client_credentials(self, client: OAuthClient, scope: str | None) -> TokenPair:
-        """For agents and services that act for themselves. Raises OAuthError."""
+    def client_credentials(self, client: OAuthClient, scope: str | None, *, jkt: str = "") -> TokenPair:
+        """For agents and services that act for themselves. `jkt`: the key to bind the token to. Raises OAuthError."""
         if client.secret_hash is None:
             raise OAuthError("unauthorized_client", "a public client cannot act for itself")
         roles = _narrowed(client.roles, scope)
@@ -103,8 +105,9 @@ class AuthorizationServer:
             ttl_s=ACCESS_TTL_S,
             principal="machine",
             client_id=client.client_id,
+            jkt=jkt,
         )
-        return TokenPair(access, "Bearer", ACCESS_TTL_S, scope=" ".join(roles))
+        return TokenPair(access, token_type(jkt), ACCESS_TTL_S, scope=" ".join(roles))
 
     async def asked(self, parameters: Mapping[str, str]) -> AuthorizationRequest:
         """Check what an application asks for.
@@ -132,12 +135,20 @@ class AuthorizationServer:
         challenge = parameters.get("code_challenge", "")
         if parameters.get("code_challenge_method") != "S256" or not _CHALLENGE.match(challenge):
             raise not_allowed("invalid_request", "PKCE with code_challenge_method S256 is needed")
+        jkt = parameters.get("dpop_jkt", "")
+        if jkt and not _CHALLENGE.match(jkt):  # SHA-256 too
+            raise not_allowed("invalid_request", "dpop_jkt is the thumbprint of a key")
         try:
             scope = _narrowed(client.roles, parameters.get("scope"))
         except OAuthError as failure:
             raise not_allowed(failure.error, failure.description) from None
         return AuthorizationRequest(
-            client_id=client.client_id, redirect_uri=redirect_uri, scope=scope, challenge=challenge, state=state
+            client_id=client.client_id,
+            redirect_uri=redirect_uri,
+            scope=scope,
+            challenge=challenge,
+            state=state,
+            jkt=jkt,
         )
 
     async def allow(self, request: AuthorizationRequest, claims: Claims) -> str:
@@ -158,6 +169,7 @@ class AuthorizationServer:
             auth_time=claims.auth_time,
             client_id=request.client_id,
             scope=request.scope,
+            jkt=request.jkt,
         )
         stored = AuthorizationCode(
             sign_in=sign_in,
@@ -169,8 +181,11 @@ class AuthorizationServer:
         await self._codes.store(hash_of(code), stored, now=now)
         return code
 
-    async def exchange(self, client: OAuthClient, *, code: str, redirect_uri: str, verifier: str) -> TokenPair:
-        """Tokens for a code. It is used up by being shown, right or wrong. Raises OAuthError(invalid_grant)."""
+    async def exchange(
+        self, client: OAuthClient, *, code: str, redirect_uri: str, verifier: str, jkt: str = ""
+    ) -> TokenPair:
+        """Tokens for a code. It is used up by being shown, right or wrong. `jkt`: the key to bind them to; a
+        confidential client's refresh tokens are bound to its secret already. Raises OAuthError(invalid_grant)."""
         outcome, found = await self._codes.consume(hash_of(code), now=self._now())
         if outcome is Consumed.REUSED and found is not None:
             await self._authentication.end_sign_in(str(found.sign_in.family))
@@ -182,11 +197,13 @@ class AuthorizationServer:
             and found.redirect_uri == redirect_uri
             and _VERIFIER.match(verifier)
             and hmac.compare_digest(challenge_of(verifier), found.challenge)
+            and found.sign_in.jkt in ("", jkt)
         )
         user = await self._authentication.find_user(found.subject) if right and found is not None else None
         if user is None or user.disabled or found is None:
             raise OAuthError("invalid_grant", "the code is not valid")
-        return await self._authentication.issue_pair(user, found.sign_in)
+        sign_in = msgspec.structs.replace(found.sign_in, jkt=jkt if client.secret_hash is None else "")
+        return await self._authentication.issue_pair(user, sign_in, jkt=jkt)
 
     # --- RFC 7662 and 7009
 
@@ -198,7 +215,7 @@ class AuthorizationServer:
         if claims is not None:
             return {
                 "active": True,
-                "token_type": "Bearer",
+                "token_type": token_type(claims.cnf.jkt if claims.cnf else ""),
                 "sub": claims.sub,
                 "username": claims.sub,
                 "scope": " ".join(sorted(claims.roles)),
@@ -206,6 +223,7 @@ class AuthorizationServer:
                 "iat": claims.iat,
                 "jti": claims.jti,
                 **({"client_id": claims.client_id} if claims.client_id else {}),
+                **({"cnf": {"jkt": claims.cnf.jkt}} if claims.cnf else {}),
             }
         refresh = await self._refresh_tokens.get(hash_of(token), now=self._now())
         if refresh is None or refresh.sign_in.client_id != client.client_id:
@@ -241,7 +259,7 @@ class AuthorizationServer:
 
     async def _claims(self, token: str) -> Claims | None:
         try:
-            claims = self._authentication.authenticate(token)
+            claims = self._authentication.examine(token)
             return claims if isinstance(claims, Claims) else await claims
         except HubError as error:
             if error.code.temporary:

@@ -13,13 +13,13 @@ import ipaddress
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
-from hub.auth.keys import PUBLIC_MEMBERS, Key, KeySet, key_of
-from hub.auth.tokens import FOREIGN_MARK, MAX_TOKEN_BYTES, WRONG, Claims, Verifier, decoded
+from hub.auth.keys import Key, KeySet, PublicAlgorithm, public_key
+from hub.auth.tokens import FOREIGN_MARK, MAX_TOKEN_BYTES, WRONG, Claims, Confirmation, Verifier, decoded
 from hub.clock import Clock
 from protocol.errors import ErrorCode, HubError
 
@@ -30,12 +30,6 @@ MAX_AGE_S = 24 * 3600.0  # for so long the last keys count while the provider ca
 MAX_KEYS = 64
 MAX_NAME = 128
 
-PublicAlgorithm = Literal["RS256", "ES256", "EdDSA"]
-KINDS: Mapping[tuple[Any, Any], PublicAlgorithm] = {
-    ("RSA", None): "RS256",
-    ("EC", "P-256"): "ES256",
-    ("OKP", "Ed25519"): "EdDSA",
-}
 PROVIDER_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
 _PLAIN_SUBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@:+|-]*\Z")
 
@@ -160,6 +154,7 @@ class Provider:
             "auth_time": int(known.auth_time),
             "sid": self._marked(known.sid) if known.sid else "",
             "principal": "external",
+            "cnf": known.cnf,
         }
         return msgspec.convert(own, Claims)
 
@@ -206,6 +201,7 @@ class _Known(msgspec.Struct):
     amr: list[str] = []
     auth_time: int | float = 0
     sid: str = ""
+    cnf: Confirmation | None = None
 
 
 def keys_of_jwks(body: bytes, algorithms: Iterable[PublicAlgorithm]) -> list[Key]:
@@ -217,29 +213,13 @@ def keys_of_jwks(body: bytes, algorithms: Iterable[PublicAlgorithm]) -> list[Key
         raise ValueError("this is no JWK Set") from None
     if len(jwks) > MAX_KEYS:
         raise ValueError(f"more than {MAX_KEYS} keys")
-    keys = []
+    keys, usable = [], frozenset(algorithms)
     for jwk in jwks:
         try:
-            keys.append(_public_key(jwk, frozenset(algorithms)))
+            keys.append(public_key(jwk, usable))
         except (ValueError, TypeError):
             continue
     return keys
-
-
-def _public_key(jwk: Mapping[str, Any], algorithms: frozenset[str]) -> Key:
-    """Raises ValueError, TypeError."""
-    algorithm = KINDS.get((jwk.get("kty"), jwk.get("crv")))
-    kid = jwk.get("kid")
-    if (
-        algorithm is None
-        or algorithm not in algorithms
-        or jwk.get("alg", algorithm) != algorithm
-        or jwk.get("use", "sig") != "sig"
-        or not (kid is None or isinstance(kid, str))
-    ):
-        raise ValueError("a key for something else")
-    public = {name: jwk[name] for name in PUBLIC_MEMBERS if name in jwk}
-    return key_of(public | ({} if kid is None else {"kid": kid}), algorithm)
 
 
 def _words(claims: Mapping[str, Any], path: str) -> list[str]:

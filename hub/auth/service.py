@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from hub.auth.api_keys import PREFIX, ApiKeys
+from hub.auth.dpop import Proofs, Shown
 from hub.auth.passwords import Passwords, weakness
 from hub.auth.providers import Providers
 from hub.auth.revocations import Revoked
@@ -51,6 +52,7 @@ class Authentication:
         refresh_tokens: RefreshTokens,
         api_keys: ApiKeys,
         providers: Providers,
+        proofs: Proofs,
         revoked: Revoked,
         revocations: Revocations,
         report: Report,
@@ -62,18 +64,30 @@ class Authentication:
         self._refresh_tokens = refresh_tokens
         self._api_keys = api_keys
         self._providers = providers
+        self._proofs = proofs
         self._revoked = revoked
         self._revocations = revocations
         self._report = report
         self._clock = clock
 
-    def authenticate(self, token: str) -> Claims | Awaitable[Claims]:
+    def authenticate(self, token: str, shown: Shown | None = None) -> Claims | Awaitable[Claims]:
         """Whom an access token speaks for, at once; an awaitable for what may have to be looked up elsewhere: an API
         key, and an outside provider's token signed with a key not seen before.
 
-        The claims are as they count now. Raises HubError(token_expired, token_invalid), the awaitable also
-        not_available.
+        The claims are as they count now. `shown`: the proof that came with the token, without which one that is bound
+        to a key counts for nothing. Raises HubError(token_expired, token_invalid, proof_invalid, overloaded), the
+        awaitable also not_available.
         """
+        claims = self.examine(token)
+        if isinstance(claims, Claims):
+            return self._proofs.require(claims, token, shown)
+        return self._once_examined(claims, token, shown)
+
+    async def _once_examined(self, claims: Awaitable[Claims], token: str, shown: Shown | None) -> Claims:
+        return self._proofs.require(await claims, token, shown)
+
+    def examine(self, token: str) -> Claims | Awaitable[Claims]:
+        """What `authenticate` answers, for somebody who asks about a token and does not come with it."""
         if token.startswith(PREFIX):
             return self._once_known(self._api_keys.authenticate(token))
         if (provider := self._providers.of(token)) is not None:
@@ -107,15 +121,18 @@ class Authentication:
             raise HubError(ErrorCode.TOKEN_INVALID, "this sign-in has ended")
         return TokenPair(self._access_token(user, sign_in), "Bearer", ACCESS_TTL_S, scope=" ".join(user.roles))
 
-    async def refresh(self, refresh_token: str, *, client_id: str = "") -> TokenPair:
+    async def refresh(
+        self, refresh_token: str, *, client_id: str = "", jkt: str = "", binding: bool = False
+    ) -> TokenPair:
         """Each refresh token works once, for the OAuth client it was issued to.
 
+        `jkt`: the key that was proven; the new access token is bound to it, with `binding` the refresh tokens, too.
         A second use, or another client's, means that it was copied: every token of the same sign-in ends.
         Raises HubError(token_invalid).
         """
         now = self._now()
         try:
-            outcome, token = await self._refresh_tokens.consume(hash_of(refresh_token), now=now)
+            outcome, token = await self._refresh_tokens.consume(hash_of(refresh_token), jkt=jkt, now=now)
             copied = token is not None and (outcome is Consumed.REUSED or token.sign_in.client_id != client_id)
             if copied and token is not None:
                 await self.end_sign_in(str(token.sign_in.family))
@@ -125,7 +142,8 @@ class Authentication:
         user = await self.find_user(token.subject) if token is not None and not copied else None
         if token is None or user is None or user.disabled:
             raise HubError(ErrorCode.TOKEN_INVALID, "the refresh token is not valid")
-        return await self.issue_pair(user, token.sign_in)
+        sign_in = msgspec.structs.replace(token.sign_in, jkt=jkt) if binding else token.sign_in
+        return await self.issue_pair(user, sign_in, jkt=jkt)
 
     async def create_user(
         self, name: str, password: str | None, *, roles: list[str], teams: list[str], tenant: str = "", by: str = HUB
@@ -151,8 +169,9 @@ class Authentication:
         except StorageError as failure:
             raise _unavailable() from failure
 
-    async def issue_pair(self, user: User, sign_in: SignIn) -> TokenPair:
-        """An access token and a refresh token. An OAuth client gets the roles it was allowed, and no grants.
+    async def issue_pair(self, user: User, sign_in: SignIn, *, jkt: str = "") -> TokenPair:
+        """An access token, bound to the key `jkt` if one is named, and a refresh token, bound to that of the sign-in.
+        An OAuth client gets the roles it was allowed, and no grants.
 
         Raises HubError(token_invalid) if the sign-in has ended meanwhile.
         """
@@ -168,8 +187,8 @@ class Authentication:
             raise HubError(ErrorCode.TOKEN_INVALID, "this sign-in has ended") from None
         except StorageError as failure:
             raise _unavailable() from failure
-        access, roles = self._access_token(user, sign_in), _allowed(user, sign_in)
-        return TokenPair(access, "Bearer", ACCESS_TTL_S, refresh_token, " ".join(roles))
+        access, roles = self._access_token(user, sign_in, jkt=jkt), _allowed(user, sign_in)
+        return TokenPair(access, token_type(jkt), ACCESS_TTL_S, refresh_token, " ".join(roles))
 
     async def end_sign_in(self, sid: str, *, by: str = HUB) -> None:
         """Every token that descends from it counts no more, on any node."""
@@ -180,7 +199,7 @@ class Authentication:
         expires_at = datetime.fromtimestamp(claims.exp + LEEWAY_S, UTC)
         await self._revocations.end_token(claims.jti, now=self._now(), expires_at=expires_at, by=claims.sub)
 
-    def _access_token(self, user: User, sign_in: SignIn) -> str:
+    def _access_token(self, user: User, sign_in: SignIn, *, jkt: str = "") -> str:
         return self._tokens.issue(
             user.name,
             roles=_allowed(user, sign_in),
@@ -192,10 +211,16 @@ class Authentication:
             sid=str(sign_in.family),
             tenant=user.tenant,
             client_id=sign_in.client_id,
+            jkt=jkt,
         )
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
+
+
+def token_type(jkt: str) -> str:
+    """How an access token is shown: with a proof if it is bound to a key (RFC 9449 section 5)."""
+    return "DPoP" if jkt else "Bearer"
 
 
 def _allowed(user: User, sign_in: SignIn) -> list[str]:

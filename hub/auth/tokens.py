@@ -10,10 +10,11 @@ import base64
 import hashlib
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jwt
 import msgspec
+from msgspec import Meta
 
 from hub.auth.keys import Key, Keys
 from hub.caller import Grant, Principal, Tenant
@@ -32,6 +33,12 @@ LEEWAY_S = 5
 REFUSED_HEADERS = ("crit", "jku", "jwk", "x5u", "x5c", "b64", "zip")
 WRONG = (ValueError, TypeError, RecursionError, msgspec.MsgspecError)  # what a badly made token can raise
 FOREIGN_MARK = "|"  # in the names of those whom an outside provider vouches for, and in no other
+
+
+class Confirmation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The key that whoever shows the token must have (RFC 7800). Bound to anything else it is of no use here."""
+
+    jkt: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")]  # RFC 9449: a thumbprint (RFC 7638)
 
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +62,7 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     sid: str = ""
     client_id: str = ""  # the OAuth client it was issued to; "": none
     tenant: Tenant = ""
+    cnf: Confirmation | None = None  # None: whoever has the token may use it
     iat_ms: Millis | None = None
 
     @property
@@ -189,8 +197,12 @@ class Tokens:
         sid: str = "",
         client_id: str = "",
         tenant: str = "",
+        jkt: str = "",
     ) -> str:
-        """Raises HubError(not_available) where this hub only verifies, HubError(bad_request) for a foreign name."""
+        """`jkt`: the thumbprint of the key that the token is bound to; "": none.
+
+        Raises HubError(not_available) where this hub only verifies, HubError(bad_request) for a foreign name.
+        """
         check_local(subject)
         now_ms = self._clock.now_ms()
         now_s = now_ms // 1000
@@ -222,6 +234,8 @@ class Tokens:
             claims["client_id"] = client_id
         if tenant:
             claims["tenant"] = tenant
+        if jkt:
+            claims["cnf"] = {"jkt": jkt}
         headers = {"typ": TOKEN_TYPE} | ({"kid": key.kid} if key.kid is not None else {})
         return jwt.encode(claims, key.signing, algorithm=key.algorithm, headers=headers)
 

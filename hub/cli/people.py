@@ -13,6 +13,7 @@ import segno
 from hub.auth.administration import known_roles
 from hub.auth.api_keys import ApiKeys
 from hub.auth.clients import ClientRegistry
+from hub.auth.dpop import Proofs
 from hub.auth.multi_factor import MultiFactor
 from hub.auth.passwords import Passwords
 from hub.auth.providers import Providers
@@ -173,6 +174,7 @@ def authentication_of(settings: Settings, database: Any) -> Authentication:
         refresh_tokens=RefreshTokens(database),
         api_keys=ApiKeys(ApiKeyTable(database), clock=clock),
         providers=Providers(),
+        proofs=Proofs(announce=lambda topic, digest: None, clock=clock),
         revoked=Revoked(),
         revocations=Revocations(database),
         report=lambda event: None,

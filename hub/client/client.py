@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from hub.client import backoff
-from hub.client.link import Link, OnNotice, OnState, State, Token
+from hub.client.link import Link, OnNotice, OnState, Prove, State, Token
 from hub.client.orders import Orders
 from hub.client.subscription import Feed, OnLost, OnPresence, Subscription
 from hub.client.wire import FORMATS, Disconnected, History, message_of
@@ -42,9 +42,10 @@ class Client:
     """See the package for how it is used.
 
     url: `http(s)://host:port` or `ws(s)://host:port`, with or without `/ws`. token: a string, or a function (plain or
-    async) that returns one; it is asked anew for each connection and before a token expires. name, kind: how others see
-    this client. timeout_s bounds the first connection and every command. backoff_s: the least and the most to wait
-    before coming back, unless the hub names a time. on_state, on_notice are called on the loop and must not block.
+    async) that returns one; it is asked anew for each connection and before a token expires. prove: makes the proof
+    that goes with a token which is bound to a key (DPoP). name, kind: how others see this client. timeout_s bounds the
+    first connection and every command. backoff_s: the least and the most to wait before coming back, unless the hub
+    names a time. on_state, on_notice are called on the loop and must not block.
 
     Entering waits until the hub has welcomed the client. It raises Disconnected when the hub refuses for good, and
     TimeoutError when it could not be reached in time. After that, losing the connection is the client's business.
@@ -55,6 +56,7 @@ class Client:
         url: str,
         *,
         token: Token,
+        prove: Prove | None = None,
         name: str | None = None,
         kind: Kind | None = None,
         codec: Literal["json", "msgpack"] = "json",
@@ -74,6 +76,7 @@ class Client:
             self.url,
             self._format,
             token=token,
+            prove=prove,
             name=name,
             kind=kind,
             timeout_s=timeout_s,
@@ -244,7 +247,7 @@ class Client:
 
     async def refresh(self, token: str) -> int | None:
         """Go on with a new token of the same user. Returns when it expires, in milliseconds since 1970."""
-        expires_at = await self._session.refresh(token)
+        expires_at = await self._link.refresh(token)
         if isinstance(self._link.token, str):
             self._link.token = token
         return expires_at

@@ -27,6 +27,9 @@ logger = logging.getLogger("krin.client")
 
 State = Literal["connecting", "open", "reconnecting", "closed"]
 Token = str | Callable[[], str | Awaitable[str]]
+Prove = Callable[[str, str], str]
+"""(URL of the connection, token) -> a DPoP proof of having the key that the token is bound to (RFC 9449)."""
+
 OnState = Callable[[State], None]
 OnNotice = Callable[[Notice], None]
 
@@ -45,6 +48,7 @@ class Link:
         format: Format,
         *,
         token: Token,
+        prove: Prove | None,
         name: str | None,
         kind: Kind | None,
         timeout_s: float,
@@ -57,6 +61,7 @@ class Link:
     ) -> None:
         self.url = url
         self.token = token
+        self._prove = prove
         self.state: State = "connecting"
         self.entered = asyncio.Event()
         self.trouble: BaseException | None = None  # why there was no connection, or no longer
@@ -114,6 +119,12 @@ class Link:
         token = self.token()
         return await token if inspect.isawaitable(token) else token
 
+    async def refresh(self, token: str) -> int | None:
+        return await self.session.refresh(token, self._proof(token))
+
+    def _proof(self, token: str) -> str | None:
+        return None if self._prove is None else self._prove(self.url, token)
+
     async def _connection(self) -> int | None:
         """One connection, from dialling to its end. Returns the delay the hub asked for. Raises Disconnected."""
         try:
@@ -165,7 +176,7 @@ class Link:
         session = self.session
         self._heard_at = loop.time()
         try:
-            greeting = session.greeting(token)
+            greeting = session.greeting(token, self._proof(token))
         except HubError as error:
             raise Disconnected(CloseCode.BAD_PROTOCOL, str(error)) from error
         await socket.send(greeting, text=self._format.text)
@@ -231,6 +242,7 @@ class Link:
             ErrorCode.UNAUTHORIZED: CloseCode.UNAUTHORIZED,
             ErrorCode.TOKEN_INVALID: CloseCode.TOKEN_INVALID,
             ErrorCode.TOKEN_EXPIRED: CloseCode.TOKEN_EXPIRED,
+            ErrorCode.PROOF_INVALID: CloseCode.TOKEN_INVALID,
         }.get(error.code, CloseCode.BAD_PROTOCOL)
         raise Disconnected(final, error.message) from error
 
@@ -267,7 +279,7 @@ class Link:
 
     async def _renew(self) -> None:
         try:
-            await self.session.refresh(await self.fetch_token())
+            await self.refresh(await self.fetch_token())
         except Exception as failure:  # the next connection asks for a token again
             logger.warning("the token was not refreshed: %s", failure)
 

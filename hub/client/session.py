@@ -125,8 +125,8 @@ class Session:
         except TimeoutError:
             raise refused or HubError(ErrorCode.TIMEOUT, f"no reply in {self._timeout_s:g} s") from None
 
-    async def refresh(self, token: str) -> int | None:
-        raw = await self.ask(lambda number: Refresh(id=number, token=token), repeat=False)
+    async def refresh(self, token: str, proof: str | None) -> int | None:
+        raw = await self.ask(lambda number: Refresh(id=number, token=token, proof=proof), repeat=False)
         expires_at: int | None = self._format.refreshed(raw).expires_at
         return expires_at
 
@@ -239,7 +239,7 @@ class Session:
 
     # --- a connection comes and goes ---
 
-    def greeting(self, token: str) -> bytes:
+    def greeting(self, token: str, proof: str | None) -> bytes:
         """`connect` with every subscription; those that do not fit into one message are sent after it.
 
         Raises HubError for a token, name or kind that can be no such thing.
@@ -252,6 +252,7 @@ class Session:
                 Connect(
                     id=self._hello,
                     token=token,
+                    proof=proof,
                     name=self._name,
                     kind=self._kind,
                     session=self.connected.session if self.connected and self.name_session else None,

@@ -44,6 +44,7 @@ TOO_LARGE = 1009  # RFC 6455 7.4.1
 REFUSALS = {
     ErrorCode.UNAUTHORIZED: CloseCode.UNAUTHORIZED,
     ErrorCode.TOKEN_INVALID: CloseCode.TOKEN_INVALID,
+    ErrorCode.PROOF_INVALID: CloseCode.TOKEN_INVALID,
     ErrorCode.TOKEN_EXPIRED: CloseCode.TOKEN_EXPIRED,
     ErrorCode.LIMIT_EXCEEDED: CloseCode.CONNECTION_LIMIT,
     ErrorCode.RATE_LIMITED: CloseCode.RATE_LIMITED,
@@ -113,6 +114,7 @@ class Connection:
         "rtt_ms",
         "session",
         "subscriptions",
+        "url",
         "user_publishes",
     )
 
@@ -122,6 +124,7 @@ class Connection:
         codec: Codec,
         *,
         address: str,
+        url: str = "",
         dispatcher: Dispatcher,
         touch: Callable[[Outbox], None],
         on_end: Callable[[Connection], None],
@@ -129,12 +132,14 @@ class Connection:
         report: Report,
         clock: Clock,
     ) -> None:
+        """`url`: where the handshake was sent, for the proofs of tokens that are bound to a key."""
         self.id = secrets.token_urlsafe(9)
         self.session = ""
         self.caller = Caller(user="", roles=frozenset(), transport="websocket", address=address, connection=self)
         self.claims: Any = None
         self.codec = codec
         self.address = address
+        self.url = url
         self.subscriptions: dict[str, Any] = {}
         self.rtt_ms: int | None = None
         self.outbox = Outbox(
@@ -293,7 +298,7 @@ class Connection:
         self.outbox.push(self.codec.encode(Reply(id=number, error=ErrorBody.of(error))))
         if error.code is ErrorCode.RATE_LIMITED:
             self._told_to_wait((error.retry_after_ms or 0) / 1000)
-        elif error.code is ErrorCode.TOKEN_INVALID:
+        elif error.code in (ErrorCode.TOKEN_INVALID, ErrorCode.PROOF_INVALID):
             self._tell("authn_token_invalid", "websocket")
 
     def _tell(self, name: str, target: str) -> None:

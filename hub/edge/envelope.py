@@ -19,6 +19,7 @@ from starlette.routing import Route
 from hub.caller import Caller
 from hub.clock import Clock
 from hub.dispatch import Dispatcher
+from hub.edge.credentials import CHALLENGES
 from hub.edge.security import REQUEST_ID, TRACEPARENT, RevolutionarySecurityService
 from hub.guard.security_audit import SecurityAudit
 from hub.permissions import Need, Permissions
@@ -51,6 +52,7 @@ HTTP_STATUS = {
     ErrorCode.OVERLOADED: 503,
     ErrorCode.MFA_REQUIRED: 403,
     ErrorCode.NOT_FOUND: 404,
+    ErrorCode.PROOF_INVALID: 401,
 }
 
 UNROUTED = {404: (ErrorCode.NOT_FOUND, "not found"), 405: (ErrorCode.BAD_REQUEST, "method not allowed")}
@@ -181,10 +183,7 @@ class KrinAPIService:
             if error.retry_after_ms is not None:
                 headers["retry-after"] = str(-(-error.retry_after_ms // 1000))
             if status == 401:
-                wrong = error.code in (ErrorCode.TOKEN_INVALID, ErrorCode.TOKEN_EXPIRED)
-                headers["www-authenticate"] = (
-                    'Bearer error="invalid_token"' if wrong else "Bearer"
-                )  # RFC 6750 section 3
+                headers["www-authenticate"] = CHALLENGES.get(error.code, "Bearer")
         envelope: RevolutionaryResponse[Any] = RevolutionaryResponse(
             data=data,
             meta=meta,

@@ -20,22 +20,29 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from hub.auth.clients import ClientRegistry
+from hub.auth.dpop import ALGORITHMS, Proofs
 from hub.auth.keyring import SETTLE_S
 from hub.auth.oauth2 import AuthorizationServer, NotAllowed, OAuthError, answer_uri
-from hub.auth.service import Authentication
+from hub.auth.service import Authentication, TokenPair
 from hub.auth.tokens import Claims, Tokens
 from hub.dispatch import Dispatcher
 from hub.edge.body import read_body
+from hub.edge.credentials import Credentials
 from hub.edge.envelope import HTTP_STATUS, OrjsonResponse
 from protocol.errors import ErrorCode, HubError
 from storage.errors import StorageError
+from storage.users import OAuthClient
 
 PAGE_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'self'; form-action 'none';"
     " frame-ancestors 'none'"
 )
 MAX_PARAMETERS = 32
-OAUTH_NAMES = {ErrorCode.UNAUTHORIZED: "invalid_client", ErrorCode.TOKEN_INVALID: "invalid_grant"}
+OAUTH_NAMES = {
+    ErrorCode.UNAUTHORIZED: "invalid_client",
+    ErrorCode.TOKEN_INVALID: "invalid_grant",
+    ErrorCode.PROOF_INVALID: "invalid_dpop_proof",
+}
 
 
 class OAuthRoutes:
@@ -45,18 +52,19 @@ class OAuthRoutes:
         clients: ClientRegistry,
         authentication: Authentication,
         tokens: Tokens,
+        proofs: Proofs,
         dispatcher: Dispatcher,
         *,
-        issuer: str,
+        credentials: Credentials,
         max_body_bytes: int,
     ) -> None:
-        """`issuer`: of the tokens; if it is the hub's public address, the metadata names it, too."""
         self._server = server
         self._clients = clients
         self._authentication = authentication
         self._tokens = tokens
         self._dispatcher = dispatcher
-        self._issuer = issuer.rstrip("/") if issuer.startswith(("https://", "http://")) else None
+        self._proofs = proofs
+        self._credentials = credentials
         self._max_body_bytes = max_body_bytes
         self._page = Template((resources.files("hub") / "dashboard" / "authorize.html").read_text())
         self.routes = [
@@ -92,6 +100,7 @@ class OAuthRoutes:
             "introspection_endpoint_auth_methods_supported": methods,
             "revocation_endpoint_auth_methods_supported": [*methods, "none"],
             "authorization_response_iss_parameter_supported": True,
+            "dpop_signing_alg_values_supported": list(ALGORITHMS),
         }
         return _public(described, max_age_s=SETTLE_S)
 
@@ -125,7 +134,7 @@ class OAuthRoutes:
         match form.get("grant_type"):
             case "client_credentials":
                 client = await self._clients.identify(*_credentials(request, form))
-                pair = self._server.client_credentials(client, form.get("scope"))
+                pair = self._server.client_credentials(client, form.get("scope"), jkt=self._proven_key(request))
             case "authorization_code":
                 client = await self._clients.identify(*_credentials(request, form))
                 pair = await self._server.exchange(
@@ -133,15 +142,27 @@ class OAuthRoutes:
                     code=form.get("code", ""),
                     redirect_uri=form.get("redirect_uri", ""),
                     verifier=form.get("code_verifier", ""),
+                    jkt=self._proven_key(request),
                 )
             case "refresh_token":
-                client_id = await self._holder(request, form)
-                pair = await self._authentication.refresh(form.get("refresh_token", ""), client_id=client_id)
+                pair = await self._refresh(request, form)
             case None:
                 raise OAuthError("invalid_request", "grant_type is missing")
             case _:
                 raise OAuthError("unsupported_grant_type", "the metadata lists what there is")
         return _done(msgspec.to_builtins(pair))
+
+    async def _refresh(self, request: Request, form: dict[str, str]) -> TokenPair:
+        client = await self._holder(request, form)
+        jkt = self._proven_key(request)
+        if client is None and jkt:
+            raise OAuthError("invalid_request", "a sign-in without an application is bound to no key")
+        return await self._authentication.refresh(
+            form.get("refresh_token", ""),
+            client_id=client.client_id if client else "",
+            jkt=jkt,
+            binding=client is not None and client.secret_hash is None,
+        )
 
     async def _introspect(self, request: Request) -> Response:
         """RFC 7662."""
@@ -152,7 +173,8 @@ class OAuthRoutes:
     async def _revoke(self, request: Request) -> Response:
         """RFC 7009."""
         form = await self._form(request)
-        await self._server.revoke(await self._holder(request, form), _required(form, "token"))
+        client = await self._holder(request, form)
+        await self._server.revoke(client.client_id if client else "", _required(form, "token"))
         return _done({})
 
     # ---
@@ -174,7 +196,8 @@ class OAuthRoutes:
             except Exception as failure:
                 problem = self._dispatcher.as_hub_error(failure)
                 temporary = "temporarily_unavailable" if problem.code.temporary else "invalid_request"
-                status = 400 if problem.code is ErrorCode.TOKEN_INVALID else HTTP_STATUS[problem.code]
+                ours = (ErrorCode.TOKEN_INVALID, ErrorCode.PROOF_INVALID)
+                status = 400 if problem.code in ours else HTTP_STATUS[problem.code]
                 return _error(status, OAUTH_NAMES.get(problem.code, temporary), problem.message)
 
         return endpoint
@@ -186,18 +209,23 @@ class OAuthRoutes:
         except ValueError:
             raise OAuthError("invalid_request", "too many parameters") from None
 
-    async def _holder(self, request: Request, form: dict[str, str]) -> str:
-        """The client that asks; "" for somebody who signed in here without one."""
+    async def _holder(self, request: Request, form: dict[str, str]) -> OAuthClient | None:
+        """The client that asks; None for somebody who signed in here without one."""
         if "authorization" not in request.headers and "client_id" not in form:
-            return ""
-        return (await self._clients.identify(*_credentials(request, form))).client_id
+            return None
+        return await self._clients.identify(*_credentials(request, form))
+
+    def _proven_key(self, request: Request) -> str:
+        """The thumbprint of the key that whoever asks for a token has shown to have; "": none was shown."""
+        shown = self._credentials.proof(request.scope)
+        return "" if shown is None else self._proofs.take(shown)
 
     async def _claims(self, request: Request) -> Claims:
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer":
+        token, shown = self._credentials.token(request.scope)
+        if not token:
             raise _NoToken("send Authorization: Bearer TOKEN")
         try:
-            claims = self._authentication.authenticate(token.strip())
+            claims = self._authentication.authenticate(token, shown)
             return claims if isinstance(claims, Claims) else await claims
         except HubError as error:
             if error.code.temporary:
@@ -215,8 +243,8 @@ class OAuthRoutes:
 
     def _address(self, request: Request) -> str:
         """The issuer of RFC 8414: as configured, else the socket that was asked. Never what a Host header says."""
-        if self._issuer is not None:
-            return self._issuer
+        if self._credentials.public_address is not None:
+            return self._credentials.public_address
         host, port = request.scope.get("server") or ("localhost", None)
         name = f"[{host}]" if ":" in host else host
         return f"{request.scope['scheme']}://{name}{f':{port}' if port else ''}"

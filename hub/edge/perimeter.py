@@ -38,7 +38,7 @@ STATIC_BY_DEFAULT = {
 TRANSPORT_SECURITY = (b"strict-transport-security", b"max-age=31536000")
 PREFLIGHT = (
     (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE"),
-    (b"access-control-allow-headers", b"authorization, content-type, idempotency-key, traceparent, x-request-id"),
+    (b"access-control-allow-headers", b"authorization, content-type, dpop, idempotency-key, traceparent, x-request-id"),
     (b"access-control-max-age", b"600"),
 )
 EXPOSED = (b"access-control-expose-headers", b"retry-after, www-authenticate")

@@ -15,6 +15,7 @@ from hub.auth.service import Authentication, caller_of
 from hub.auth.tokens import Claims
 from hub.caller import Caller
 from hub.clock import Clock
+from hub.edge.credentials import FORGERIES, Credentials
 from hub.guard.addresses import party
 from hub.guard.events import Report, denied
 from hub.guard.limits import Kind, Limits, Usage
@@ -32,7 +33,7 @@ from protocol.errors import ErrorCode, HubError
 FOREIGN_ORIGIN = "krin.foreign_origin"  # in the scope of a request that a page of another origin has sent
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,64}\Z")
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")  # W3C Trace Context
-REASONS = {ErrorCode.TOKEN_INVALID, ErrorCode.TOKEN_EXPIRED, ErrorCode.NOT_AVAILABLE}
+REASONS = {ErrorCode.TOKEN_INVALID, ErrorCode.TOKEN_EXPIRED, ErrorCode.PROOF_INVALID, ErrorCode.NOT_AVAILABLE}
 
 
 class Validation(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,12 +50,14 @@ class RevolutionarySecurityService:
         authentication: Authentication,
         limits: Limits,
         *,
+        credentials: Credentials,
         threats: Threats,
         report: Report,
         clock: Clock,
     ) -> None:
         self._report = report
         self._authentication = authentication
+        self._credentials = credentials
         self._limits = limits
         self._threats = threats
         self._clock = clock
@@ -91,17 +94,17 @@ class RevolutionarySecurityService:
             self._report(denied("input_validation_fail", caller.address, error.code.wire_name, user=caller.user))
 
     async def _validate_token(self, request: Request, stranger: Caller) -> tuple[Caller, TokenCheck, HubError | None]:
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not token:
+        token, shown = self._credentials.token(request.scope)
+        if not token:
             refused = HubError(ErrorCode.UNAUTHORIZED, "send Authorization: Bearer TOKEN")
             return stranger, TokenCheck(reason="missing"), refused
         try:
-            claims = self._authentication.authenticate(token.strip())
+            claims = self._authentication.authenticate(token, shown)
             if not isinstance(claims, Claims):
                 claims = await claims
         except HubError as error:
             reason = error.code.wire_name if error.code in REASONS else "refused"
-            if error.code is ErrorCode.TOKEN_INVALID:
+            if error.code in FORGERIES:
                 self._report(denied("authn_token_invalid", stranger.address, "authorization"))
             return stranger, TokenCheck(reason=reason), error
         caller = caller_of(claims, transport="rest", address=stranger.address)

@@ -10,6 +10,7 @@ import msgspec
 
 from hub import __version__
 from hub.auth.assurance import mfa_required, two_factors
+from hub.auth.dpop import Shown
 from hub.auth.service import Authentication, caller_of
 from hub.auth.tokens import Claims
 from hub.caller import Caller
@@ -81,7 +82,7 @@ class Sessions:
         if connection.session:
             raise HubError(ErrorCode.BAD_REQUEST, "already connected; use refresh for a new token")
         if command.token is not None:
-            claims = self._authentication.authenticate(command.token)
+            claims = self._authentication.authenticate(command.token, _shown(connection, command.proof))
             if not isinstance(claims, Claims):
                 return self._enter_once_known(connection, command, claims)
         elif connection.claims is not None:
@@ -130,7 +131,8 @@ class Sessions:
 
     def refresh(self, command: Refresh, caller: Caller, codec: Codec) -> dict[str, Any] | Awaitable[dict[str, Any]]:
         """A new token for a living connection. It must name the same user."""
-        claims = self._authentication.authenticate(command.token)
+        shown = _shown(_connection(caller), command.proof)
+        claims = self._authentication.authenticate(command.token, shown)
         return self._refresh(caller, claims) if isinstance(claims, Claims) else self._refresh_once_known(caller, claims)
 
     async def _refresh_once_known(self, caller: Caller, claims: Awaitable[Claims]) -> dict[str, Any]:
@@ -215,6 +217,11 @@ class Sessions:
 async def _complete(joining: Joining) -> SubscribeResult:
     await joining.prepare()
     return joining.finish()
+
+
+def _shown(connection: Connection, proof: str | None) -> Shown | None:
+    """In a message a proof is the one that the handshake's `DPoP` header would have."""
+    return None if proof is None else Shown(proof, "GET", connection.url)
 
 
 def _connection(caller: Caller) -> Connection:

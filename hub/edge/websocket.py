@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
@@ -16,15 +17,15 @@ from hub.clock import Clock
 from hub.connections.connection import Connection, ConnectionLimits
 from hub.connections.registry import Registry
 from hub.dispatch import Dispatcher
+from hub.edge.credentials import CHALLENGES, FORGERIES, INVALID_TOKEN, Credentials
 from hub.edge.raw import EXTENSION
 from hub.edge.refusals import refuse_websocket
 from hub.guard.events import Report, denied
 from protocol import frames
 from protocol.codec import CODECS, JSON, Codec
-from protocol.errors import ErrorCode, HubError
+from protocol.errors import HubError
 
 TOKEN_NAMES = ("token", "access_token", "authorization")
-INVALID_TOKEN = (b"www-authenticate", b'Bearer error="invalid_token"')
 RETRY_SOON = (b"retry-after", b"2")
 QUEUE_FRAMES = 64  # what the fallback hands to a slow ASGI server before it counts as blocked
 
@@ -39,6 +40,7 @@ class WebSocketEndpoint:
         registry: Registry,
         fanout: Fanout,
         *,
+        credentials: Credentials,
         on_end: Callable[[Connection], None],
         limits: ConnectionLimits,
         report: Report,
@@ -47,6 +49,7 @@ class WebSocketEndpoint:
         self._report = report
         self._dispatcher = dispatcher
         self._authentication = authentication
+        self._credentials = credentials
         self._registry = registry
         self._fanout = fanout
         self._on_end = on_end
@@ -67,24 +70,20 @@ class WebSocketEndpoint:
         elif self.draining or self._registry.full:
             await refuse_websocket(send, 503, "not accepting connections", headers=[RETRY_SOON])
         else:
-            await self._accept(scope, receive, send, codec, dict(headers).get(b"authorization"))
+            await self._accept(scope, receive, send, codec)
 
-    async def _accept(
-        self, scope: Scope, receive: Receive, send: Send, codec: Codec, authorization: bytes | None
-    ) -> None:
+    async def _accept(self, scope: Scope, receive: Receive, send: Send, codec: Codec) -> None:
         claims = None
-        if authorization is not None:
-            kind, _, token = authorization.decode("latin-1").partition(" ")
+        token, shown = self._credentials.token(scope)
+        if token is not None:
             try:
-                if kind.lower() != "bearer":
-                    await refuse_websocket(send, 401, "use Authorization: Bearer", headers=[INVALID_TOKEN])
-                    return
-                known = self._authentication.authenticate(token.strip())
+                known = self._authentication.authenticate(token, shown)
                 claims = known if isinstance(known, Claims) else await known
             except HubError as error:
-                if error.code is ErrorCode.TOKEN_INVALID:
+                if error.code in FORGERIES:
                     self._report(denied("authn_token_invalid", _address(scope), "authorization"))
-                await refuse_websocket(send, 401, error.message, headers=[INVALID_TOKEN])
+                challenge = CHALLENGES.get(error.code, INVALID_TOKEN).encode()
+                await refuse_websocket(send, 401, error.message, headers=[(b"www-authenticate", challenge)])
                 return
         await send({"type": "websocket.accept", "subprotocol": codec.subprotocol if scope["subprotocols"] else None})
         raw = scope["extensions"].get(EXTENSION) if scope.get("extensions") else None
@@ -103,6 +102,7 @@ class WebSocketEndpoint:
             socket,
             codec,
             address=_address(scope),
+            url=sys.intern(self._credentials.url(scope)),  # the same for nearly all
             dispatcher=self._dispatcher,
             touch=self._fanout.touch,
             on_end=self._on_end,

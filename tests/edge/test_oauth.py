@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+import time
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -12,7 +13,11 @@ import httpx
 import jwt
 import pytest
 from processes import krin
+from proofs import ProofKey
 from sockets import peer
+from websockets.exceptions import InvalidStatus
+
+from hub.client import Client, Disconnected
 
 
 def on(hub: Any, *arguments: str) -> str:
@@ -548,3 +553,180 @@ async def test_c52_an_application_with_an_unsafe_address_is_not_registered(hub: 
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1
     assert done.stdout == ""
+
+
+# --- tokens that are bound to a key (RFC 9449, control C54)
+
+
+def bearer(scheme: str, token: str, *proofs: str) -> list[tuple[str, str]]:
+    return [("authorization", f"{scheme} {token}"), *(("dpop", proof) for proof in proofs)]
+
+
+def proof_refused(answer: httpx.Response) -> None:
+    assert (answer.status_code, answer.json()["meta"]["error"]["name"]) == (401, "proof_invalid"), answer.text
+    assert answer.headers["www-authenticate"] == 'DPoP error="invalid_dpop_proof", algs="ES256 EdDSA"'
+    assert answer.json()["security_audit"]["token"] == {
+        "valid": False, "subject": None, "scopes": [], "reason": "proof_invalid",
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def robot(hub: Any) -> tuple[str, str]:
+    """An agent with credentials of its own."""
+    name = f"robot-{secrets.token_hex(3)}"
+    return name, on(hub, "client", "add", name, "--role", "agent").strip()
+
+
+class Holder:
+    """A program that has a key."""
+
+    def __init__(self, hub: Any, http: httpx.AsyncClient, robot: tuple[str, str]) -> None:
+        self.hub = hub
+        self.http = http
+        self.robot = robot
+        self.key = ProofKey()
+
+    def proof(self, method: str, path: str, token: str | None = None, **changes: Any) -> str:
+        return self.key.proof(method, self.hub.url + path, now_s=time.time(), token=token, **changes)
+
+    async def ask(self, *proofs: str) -> httpx.Response:
+        form = {"grant_type": "client_credentials", "client_id": self.robot[0], "client_secret": self.robot[1]}
+        return await self.http.post("/oauth/token", data=form, headers=[("dpop", proof) for proof in proofs])
+
+    async def token(self) -> str:
+        answer = await self.ask(self.proof("POST", "/oauth/token"))
+        assert (answer.status_code, answer.json()["token_type"]) == (200, "DPoP"), answer.text
+        found: str = answer.json()["access_token"]
+        return found
+
+
+@pytest.fixture
+def holder(hub: Any, http: httpx.AsyncClient, robot: tuple[str, str]) -> Holder:
+    return Holder(hub, http, robot)
+
+
+async def test_c54_a_token_is_bound_to_the_key_that_was_proven(holder: Holder) -> None:
+    token = await holder.token()
+    form = {"token": token, "client_id": holder.robot[0], "client_secret": holder.robot[1]}
+    told = (await holder.http.post("/oauth/introspect", data=form)).json()
+    described = (await holder.http.get("/.well-known/oauth-authorization-server")).json()
+
+    assert jwt.decode(token, options={"verify_signature": False})["cnf"] == {"jkt": holder.key.jkt}
+    assert (told["active"], told["token_type"], told["cnf"]) == (True, "DPoP", {"jkt": holder.key.jkt})
+    assert described["dpop_signing_alg_values_supported"] == ["ES256", "EdDSA"]
+    assert (await holder.ask()).json()["token_type"] == "Bearer", "whoever shows no proof gets what there was before"
+
+
+async def test_c54_a_proof_that_is_no_good_gets_no_token(holder: Holder) -> None:
+    used = holder.proof("POST", "/oauth/token")
+    assert (await holder.ask(used)).status_code == 200
+
+    refused(await holder.ask(used), "invalid_dpop_proof")
+    refused(await holder.ask(""), "invalid_dpop_proof")
+    refused(await holder.ask(holder.proof("GET", "/oauth/token")), "invalid_dpop_proof")
+    refused(await holder.ask(holder.proof("POST", "/oauth/introspect")), "invalid_dpop_proof")
+    refused(await holder.ask(holder.proof("POST", "/oauth/token", iat=int(time.time()) - 120)), "invalid_dpop_proof")
+    two = holder.proof("POST", "/oauth/token"), holder.proof("POST", "/oauth/token")
+    refused(await holder.ask(*two), "invalid_dpop_proof")
+
+
+async def test_c54_a_stolen_token_without_its_proof_is_401(holder: Holder) -> None:
+    token = await holder.token()
+    path = "/v1/channels"
+    thief = Holder(holder.hub, holder.http, holder.robot)
+    own = await thief.token()
+
+    async def get(headers: list[tuple[str, str]]) -> httpx.Response:
+        return await holder.http.get(path, headers=headers, params={"a": "b"})
+
+    seen = holder.proof("GET", path, token)
+    assert (await get(bearer("DPoP", token, seen))).status_code == 200
+    for headers in (
+        bearer("Bearer", token),
+        bearer("Bearer", token, holder.proof("GET", path, token)),
+        bearer("DPoP", token),
+        bearer("DPoP", token, seen),  # a replayed jti
+        bearer("DPoP", token, thief.proof("GET", path, token)),
+        bearer("DPoP", token, holder.proof("POST", path, token)),
+        bearer("DPoP", token, holder.proof("GET", "/v1/sessions", token)),
+        bearer("DPoP", token, holder.proof("GET", path, own)),
+        bearer("DPoP", token, holder.proof("GET", path)),
+        bearer("DPoP", token, holder.proof("GET", path, token), holder.proof("GET", path, token)),
+        bearer("DPoP", holder.hub.token("ann"), holder.proof("GET", path, holder.hub.token("ann"))),
+    ):
+        proof_refused(await get(headers))
+    decide = await holder.http.post("/oauth/authorize", headers={"authorization": f"Bearer {token}"})
+    refused(decide, "invalid_token", 401)
+
+
+async def test_c54_a_handshake_and_a_connect_want_the_proof(hub: Any, holder: Holder) -> None:
+    token = await holder.token()
+    seen = holder.proof("GET", "/ws", token)
+    async with peer(hub, headers=dict(bearer("DPoP", token, seen))) as client:
+        assert (await client.ask("connect"))["result"]["user"] == holder.robot[0]
+    async with peer(hub, token, proof=holder.key.proof("GET", hub.ws_url, now_s=time.time(), token=token)) as client:
+        assert "result" in await client.ask("subscribe", channel="agent:robot")
+    for headers in (bearer("Bearer", token), bearer("DPoP", token), bearer("DPoP", token, seen)):
+        with pytest.raises(InvalidStatus) as turned_away:
+            async with peer(hub, headers=dict(headers)):
+                pass
+        answer = turned_away.value.response
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"].startswith('DPoP error="invalid_dpop_proof"')
+    async with peer(hub) as client:
+        assert (await client.ask("connect", token=token))["error"]["name"] == "proof_invalid"
+        assert await client.until_closed() == 4002
+
+
+async def test_c54_the_python_client_proves_that_it_has_the_key(hub: Any, holder: Holder) -> None:
+    token = await holder.token()
+
+    def prove(url: str, token: str) -> str:
+        return holder.key.proof("GET", url, now_s=time.time(), token=token)
+
+    async with Client(hub.url, token=token, prove=prove) as krin:
+        assert krin.user == holder.robot[0]
+        assert await krin.refresh(await holder.token()) is not None
+    with pytest.raises(Disconnected) as ended:
+        async with Client(hub.url, token=token):
+            pass
+    assert ended.value.code == 4002
+
+
+async def test_c54_the_refresh_tokens_of_a_public_client_are_bound_and_a_copy_is_worth_nothing(
+    holder: Holder, spa: App, site: App
+) -> None:
+    async def refresh(app: App, token: str, *proofs: str) -> httpx.Response:
+        form = {"grant_type": "refresh_token", "refresh_token": token, "client_id": app.client_id}
+        form |= {"client_secret": app.secret} if app.secret else {}
+        return await app.http.post("/oauth/token", data=form, headers=[("dpop", proof) for proof in proofs])
+
+    async def first(app: App, **changes: str) -> httpx.Response:
+        form = {"grant_type": "authorization_code", "code": await app.code(**changes), "redirect_uri": HOME}
+        form |= {"code_verifier": VERIFIER, "client_id": app.client_id}
+        form |= {"client_secret": app.secret} if app.secret else {}
+        headers = {"dpop": holder.proof("POST", "/oauth/token")}
+        return await app.http.post("/oauth/token", data=form, headers=headers)
+
+    pair = (await first(spa, dpop_jkt=holder.key.jkt)).json()
+    thief = Holder(holder.hub, holder.http, holder.robot)
+    refused(await refresh(spa, pair["refresh_token"]), "invalid_grant")
+    refused(await refresh(spa, pair["refresh_token"], thief.proof("POST", "/oauth/token")), "invalid_grant")
+    again = await refresh(spa, pair["refresh_token"], holder.proof("POST", "/oauth/token"))
+    assert (again.status_code, again.json()["token_type"]) == (200, "DPoP"), "the thief could end nothing"
+    refused(await refresh(spa, again.json()["refresh_token"]), "invalid_grant")
+    refused(await first(spa, dpop_jkt=thief.key.jkt), "invalid_grant")
+
+    pair = (await first(site)).json()
+    assert pair["token_type"] == "DPoP"
+    assert (await refresh(site, pair["refresh_token"])).json()["token_type"] == "Bearer", "its secret binds it already"
+
+
+async def test_c54_a_sign_in_without_an_application_is_bound_to_no_key(holder: Holder, spa: App) -> None:
+    signed_in = await spa.http.post("/v1/auth/login", json={"name": spa.person, "password": PASSWORD})
+    form = {"grant_type": "refresh_token", "refresh_token": signed_in.json()["data"]["refresh_token"]}
+
+    refused(
+        await spa.http.post("/oauth/token", data=form, headers={"dpop": holder.proof("POST", "/oauth/token")}),
+        "invalid_request",
+    )

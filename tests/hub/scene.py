@@ -13,6 +13,8 @@ from clock import ManualClock
 from doubles import RecordingSocket
 
 from hub.auth.api_keys import ApiKeys
+from hub.auth.dpop import TOPIC as PROOFS
+from hub.auth.dpop import Proofs
 from hub.auth.keys import configured_keys
 from hub.auth.passwords import Passwords
 from hub.auth.providers import Providers
@@ -123,6 +125,8 @@ class Scene:
         )
         self.limits = ConnectionLimits(outbox_bytes=1 << 20, ping_interval_s=25.0, publishes_per_s=100_000)
         self.api_keys = ApiKeys(ApiKeyTable(database), clock=self.clock)
+        proofs = Proofs(announce=self.broker.announce, clock=self.clock)
+        self.broker.listen(PROOFS, proofs.hear)
         self.revoked = Revoked()
         self.revocations = Revocations(database)
         self.authentication = Authentication(
@@ -132,6 +136,7 @@ class Scene:
             refresh_tokens=RefreshTokens(database),
             api_keys=self.api_keys,
             providers=providers,
+            proofs=proofs,
             revoked=self.revoked,
             revocations=self.revocations,
             report=self.events.append,
@@ -231,6 +236,7 @@ class Client:
             self.socket,
             codec,
             address="127.0.0.1",
+            url="https://hub.example/ws",
             dispatcher=scene.dispatcher,
             touch=scene.fanout.touch,
             on_end=scene.leave,

@@ -19,6 +19,7 @@ from clock import ManualClock
 from hub.auth import totp
 from hub.auth.accounts import Accounts
 from hub.auth.api_keys import ApiKeys
+from hub.auth.dpop import Proofs
 from hub.auth.keys import configured_keys
 from hub.auth.lockout import Lockout
 from hub.auth.multi_factor import MAX_TRIES, MultiFactor
@@ -62,6 +63,7 @@ class Desk:
             refresh_tokens=refresh_tokens,
             api_keys=ApiKeys(ApiKeyTable(database), clock=self.clock),
             providers=Providers(),
+            proofs=Proofs(announce=lambda topic, digest: None, clock=self.clock),
             revoked=self.revoked,
             revocations=self.revocations,
             report=self.events.append,

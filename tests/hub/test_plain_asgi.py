@@ -11,6 +11,7 @@ from typing import Any
 import pytest_asyncio
 from scene import Scene
 
+from hub.edge.credentials import Credentials
 from hub.edge.websocket import WebSocketEndpoint
 from storage.database import Database
 
@@ -73,6 +74,7 @@ async def connected(
         scene.authentication,
         scene.registry,
         scene.fanout,
+        credentials=Credentials("krin"),
         on_end=scene.leave,
         limits=scene.limits,
         report=scene.threats.hear,

@@ -33,6 +33,7 @@ ERRORS = {
     1019: "overloaded",
     1020: "mfa_required",
     1021: "not_found",
+    1022: "proof_invalid",
 }
 TEMPORARY_ERRORS = {1000, 1008, 1011, 1018, 1019}
 CLOSES = {
