@@ -25,6 +25,9 @@ ALWAYS_MS = 2**53 - 1  # `before_ms` that every token is issued before
 FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 # A sign-in under way has read the rights it will put into its token: what is taken now must reach that token, too.
 UNDER_WAY_MS = 2_000
+# A token that is about to be signed may come after the end of its sign-in: those of just now end by name, too.
+JUST_NOW = timedelta(seconds=10)
+KEPT = timedelta(days=1)  # longer than any access token of a sign-in
 PAGE = 10_000
 
 LOCK = 0x72766B65  # "rvke"
@@ -81,6 +84,20 @@ async def record(connection: Any, revocation: Revocation) -> int:
     return number
 
 
+async def end_sign_ins(connection: Any, name: str, *, now: datetime, spared: str = "") -> None:
+    """End the refresh tokens of a name but those of one sign-in, after `record` and within the same transaction."""
+    ended = await connection.fetch(
+        "UPDATE refresh_tokens SET revoked_at = $2 WHERE subject = $1 AND revoked_at IS NULL AND family::text <> $3"
+        " RETURNING family::text, created_at > now() - $4::interval OR auth_time > $5",
+        *(name, now, spared, JUST_NOW, int((now - JUST_NOW).timestamp())),
+    )
+    for family in sorted({family for family, just_now in ended if just_now}):
+        await record(
+            connection,
+            Revocation(kind="sign_in", subject=family, before_ms=ALWAYS_MS, expires_at=now + KEPT),
+        )
+
+
 class Revocations:
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -99,16 +116,25 @@ class Revocations:
 
     async def end_user(self, name: str, *, now: datetime, spared: str = "", by: str = HUB) -> None:
         """Every token of this name issued until now, but those of one sign-in or one token, counts no more."""
-        ended = ending(name, now=now, spared=spared)
-        await self._end(ended, "subject = $2 AND family::text <> $3", (name, spared), now=now, by=by)
+        async with self._db.connection() as connection, connection.transaction():
+            await record(connection, ending(name, now=now, spared=spared))
+            await end_sign_ins(connection, name, now=now, spared=spared)
+            await _audit(connection, "user", name, by)
 
     async def end_sign_in(self, sid: str, *, now: datetime, lifetime: timedelta, by: str = HUB) -> None:
         """`lifetime`: of the access tokens of a sign-in."""
-        ended = Revocation(kind="sign_in", subject=sid, before_ms=ALWAYS_MS, expires_at=now + lifetime)
-        await self._end(ended, "family::text = $2", (sid,), now=now, by=by)
+        async with self._db.connection() as connection, connection.transaction():
+            await record(
+                connection, Revocation(kind="sign_in", subject=sid, before_ms=ALWAYS_MS, expires_at=now + lifetime)
+            )
+            query = "UPDATE refresh_tokens SET revoked_at = $1 WHERE revoked_at IS NULL AND family::text = $2"
+            await connection.execute(query, now, sid)
+            await _audit(connection, "sign_in", sid, by)
 
-    async def end_token(self, jti: str, *, now: datetime, expires_at: datetime, by: str = HUB) -> None:
-        await self._end(ending_token(jti, expires_at=expires_at), None, (), now=now, by=by)
+    async def end_token(self, jti: str, *, expires_at: datetime, by: str = HUB) -> None:
+        async with self._db.connection() as connection, connection.transaction():
+            await record(connection, ending_token(jti, expires_at=expires_at))
+            await _audit(connection, "token", jti, by)
 
     async def block(self, name: str, blocked: bool, *, now: datetime, by: str = HUB) -> None:
         """For a name that is no user's: nothing signed for it counts, until it is allowed again."""
@@ -133,20 +159,10 @@ class Revocations:
         """Forget what no token can be meant by any more; answer how many."""
         return int((await self._db.execute("DELETE FROM revocations WHERE expires_at <= $1", now)).split()[-1])
 
-    async def _end(
-        self, revocation: Revocation, family: str | None, arguments: tuple[str, ...], *, now: datetime, by: str
-    ) -> None:
-        """Record, and end the refresh tokens that `family`, a condition over $2 and what follows, selects."""
-        entry = AuditEntry(
-            event="authn_token_revoked", actor=by, target=revocation.subject, detail={"of": revocation.kind}
-        )
-        async with self._db.connection() as connection, connection.transaction():
-            await record(connection, revocation)
-            if family is not None:
-                await connection.execute(
-                    f"UPDATE refresh_tokens SET revoked_at = $1 WHERE revoked_at IS NULL AND {family}", now, *arguments
-                )
-            await audit.append(connection, entry)
+
+async def _audit(connection: Any, kind: Kind, subject: str, by: str) -> None:
+    entry = AuditEntry(event="authn_token_revoked", actor=by, target=subject, detail={"of": kind})
+    await audit.append(connection, entry)
 
 
 def ending(name: str, *, now: datetime, spared: str = "") -> Revocation:

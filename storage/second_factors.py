@@ -17,7 +17,7 @@ from storage import audit, revocations
 from storage.audit import HUB, AuditEntry
 from storage.database import Database
 from storage.errors import NotFound
-from storage.users import END_SESSIONS, User
+from storage.users import User
 
 T = TypeVar("T")
 FACTOR = "user_id, secret, confirmed_at, last_step, tries, tries_since"
@@ -126,7 +126,7 @@ ADD_CODES = "INSERT INTO recovery_codes (user_id, code_hash) SELECT $1, unnest($
 async def _end_sessions(connection: Any, user: User, *, now: datetime, spared: str) -> None:
     if not user.disabled:  # those have ended, and for good
         await revocations.record(connection, revocations.ending(user.name, now=now, spared=spared))
-        await connection.execute(END_SESSIONS, user.name, now, spared)
+        await revocations.end_sign_ins(connection, user.name, now=now, spared=spared)
 
 
 async def _audit(

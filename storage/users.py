@@ -23,10 +23,6 @@ from storage.revocations import Revocation
 USER = "id, name, password_hash, roles, grants::text, teams, tenant, disabled, created_at"
 CLIENT = "client_id, secret_hash, roles, teams, redirect_uris, disabled, created_at"
 
-END_SESSIONS = (
-    "UPDATE refresh_tokens SET revoked_at = $2 WHERE subject = $1 AND revoked_at IS NULL AND family::text <> $3"
-)
-
 
 class User(msgspec.Struct, frozen=True):
     """`password_hash` is Argon2's, or None for somebody who cannot sign in with a password."""
@@ -133,10 +129,12 @@ class Users:
         teams: Sequence[str] | None = None,
         disabled: bool | None = None,
         now: datetime,
+        proven_hash: str | None = None,
         spared: str = "",
         by: str = HUB,
     ) -> User:
-        """Change what is given, None leaves as it is. Raises `NotFound`.
+        """Change what is given, None leaves as it is. Raises `NotFound`, and `Conflict` if `proven_hash`, the hash of
+        the password that whoever asks has shown, is no longer the user's.
 
         What is taken away is taken at once: tokens issued until `now` count no more after another password or being
         disabled, and for what the user may do now after other roles, grants or teams. With another password `spared`,
@@ -146,15 +144,18 @@ class Users:
             row = await connection.fetchrow(
                 "UPDATE users SET password_hash = coalesce($2, password_hash), roles = coalesce($3, roles),"
                 " grants = coalesce($4, grants), teams = coalesce($5, teams), disabled = coalesce($6, disabled)"
-                f" WHERE name = $1 RETURNING {USER}",
+                f" WHERE name = $1 AND ($7::text IS NULL OR password_hash = $7) RETURNING {USER}",
                 *(name, password_hash, _list(roles), None if grants is None else _json(grants), _list(teams), disabled),
+                proven_hash,
             )
+            if row is None and proven_hash is not None:
+                raise Conflict(f"The password of {name} is another by now.")
             if row is None:
                 raise NotFound(f"There is no user {name}.")
             for revocation in _revocations(_user(row), password_hash, roles, grants, teams, disabled, now, spared):
                 await revocations.record(connection, revocation)
             if disabled or password_hash is not None:
-                await connection.execute(END_SESSIONS, name, now, spared)
+                await revocations.end_sign_ins(connection, name, now=now, spared=spared)
             # A grant may name anybody's channel, and a hash is a secret: only that they changed is told.
             told = {
                 "roles": _list(roles),
@@ -221,10 +222,17 @@ class RefreshTokens:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def store(self, token_hash: bytes, *, sign_in: SignIn, subject: str, expires_at: datetime) -> None:
-        """Raises `Conflict` if this token is stored already, or its sign-in has ended meanwhile."""
+    async def store(
+        self, token_hash: bytes, *, sign_in: SignIn, subject: str, expires_at: datetime, proven_hash: str | None = None
+    ) -> None:
+        """Raises `Conflict` if this token is stored already, its sign-in has ended meanwhile, or `proven_hash`, the
+        hash of the password that was shown for it, is no longer the subject's.
+        """
         async with self._db.connection() as connection, connection.transaction():
             await revocations.hold(connection)
+            unchanged = "SELECT true FROM users WHERE name = $1 AND password_hash = $2"
+            if proven_hash is not None and not await connection.fetchval(unchanged, subject, proven_hash):
+                raise Conflict("The password is another by now.")
             ended = (  # which an authorization code's may have before its first token
                 "SELECT true FROM refresh_tokens WHERE family = $1::uuid AND revoked_at IS NOT NULL UNION ALL"
                 " SELECT true FROM revocations WHERE kind = 'sign_in' AND subject = $1::uuid::text LIMIT 1"

@@ -12,12 +12,12 @@ from hub.auth.assurance import mfa_required, two_factors
 from hub.auth.lockout import Attempt, Lockout
 from hub.auth.multi_factor import MfaStatus, MultiFactor, OtpReused
 from hub.auth.passwords import MAX_LENGTH, Passwords, weakness
-from hub.auth.service import Authentication, TokenPair
+from hub.auth.service import Authentication, TokenPair, wrong_password
 from hub.caller import Caller
 from hub.clock import Clock
 from hub.guard.events import Report, SecurityEvent, Severity, denied
 from protocol.errors import ErrorCode, HubError
-from storage.errors import NotFound, StorageError
+from storage.errors import Conflict, NotFound, StorageError
 from storage.users import User, Users
 
 # RFC 8176: what was shown, and that it was more than one thing. A recovery code is a one-time password, too.
@@ -92,11 +92,21 @@ class Accounts:
         if (why := weakness(new, words=[user.name])) is not None:
             raise HubError(ErrorCode.SCHEMA_INVALID, why, path="$.new_password")
         with self._lockout.attempt(user.name, caller.address) as attempt:
-            await self._proven(user.name, old, attempt)
+            proven = await self._proven(user.name, old, attempt)
         hashed = await self._passwords.hash(new)
+        now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
         with _stored():
-            now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
-            await self._users.update(user.name, password_hash=hashed, now=now, spared=caller.sid, by=user.name)
+            try:
+                await self._users.update(
+                    user.name,
+                    password_hash=hashed,
+                    proven_hash=proven.password_hash,
+                    now=now,
+                    spared=caller.sid,
+                    by=user.name,
+                )
+            except Conflict:  # of two changes at once the second has shown a password that is none any more
+                raise wrong_password() from None
         self._ring()
         self._tell("authn_password_change", user, caller.address)
 
@@ -147,7 +157,7 @@ class Accounts:
         stored = user.password_hash if user is not None and not user.disabled else None
         if len(password) > MAX_LENGTH or not await self._passwords.verify(stored, password):
             attempt.failed()
-            raise HubError(ErrorCode.UNAUTHORIZED, "unknown name or wrong password")
+            raise wrong_password()
         assert user is not None
         return user
 

@@ -107,8 +107,17 @@ class Authentication:
         return self._revoked.judge(caller)
 
     async def start_session(self, user: User, *, amr: list[str]) -> TokenPair:
-        """For somebody who has just proven who they are, in the ways of `amr` (RFC 8176)."""
-        return await self.issue_pair(user, SignIn(family=uuid4(), amr=amr, auth_time=self._clock.now_ms() // 1000))
+        """For somebody who has just proven who they are, in the ways of `amr` (RFC 8176), with the password of `user`.
+
+        Raises HubError(unauthorized) if that was changed meanwhile.
+        """
+        sign_in = SignIn(family=uuid4(), amr=amr, auth_time=self._clock.now_ms() // 1000)
+        try:
+            return await self.issue_pair(user, sign_in, proven_hash=user.password_hash)
+        except HubError as error:
+            if error.code is not ErrorCode.TOKEN_INVALID:
+                raise
+            raise wrong_password() from None
 
     async def step_up(self, user: User, sid: str, *, amr: list[str]) -> TokenPair:
         """An access token of the same session, proven again just now. Raises HubError(token_invalid) if it ended."""
@@ -169,11 +178,13 @@ class Authentication:
         except StorageError as failure:
             raise _unavailable() from failure
 
-    async def issue_pair(self, user: User, sign_in: SignIn, *, jkt: str = "") -> TokenPair:
+    async def issue_pair(
+        self, user: User, sign_in: SignIn, *, jkt: str = "", proven_hash: str | None = None
+    ) -> TokenPair:
         """An access token, bound to the key `jkt` if one is named, and a refresh token, bound to that of the sign-in.
         An OAuth client gets the roles it was allowed, and no grants.
 
-        Raises HubError(token_invalid) if the sign-in has ended meanwhile.
+        Raises HubError(token_invalid) if the sign-in has ended meanwhile, or the password `proven_hash` is of.
         """
         refresh_token = secrets.token_urlsafe(32)
         try:
@@ -182,6 +193,7 @@ class Authentication:
                 sign_in=sign_in,
                 subject=user.name,
                 expires_at=self._now() + timedelta(seconds=REFRESH_TTL_S),
+                proven_hash=proven_hash,
             )
         except Conflict:
             raise HubError(ErrorCode.TOKEN_INVALID, "this sign-in has ended") from None
@@ -197,7 +209,7 @@ class Authentication:
     async def end_token(self, claims: Claims) -> None:
         """This one token counts no more, on any node."""
         expires_at = datetime.fromtimestamp(claims.exp + LEEWAY_S, UTC)
-        await self._revocations.end_token(claims.jti, now=self._now(), expires_at=expires_at, by=claims.sub)
+        await self._revocations.end_token(claims.jti, expires_at=expires_at, by=claims.sub)
 
     def _access_token(self, user: User, sign_in: SignIn, *, jkt: str = "") -> str:
         return self._tokens.issue(
@@ -216,6 +228,10 @@ class Authentication:
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
+
+
+def wrong_password() -> HubError:
+    return HubError(ErrorCode.UNAUTHORIZED, "unknown name or wrong password")
 
 
 def token_type(jkt: str) -> str:

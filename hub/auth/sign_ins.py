@@ -120,7 +120,7 @@ class SignIns:
                 await self._revocations.end_sign_in(id, now=now, lifetime=ACCESS_LIFETIME, by=by)
             else:
                 end = now + ACCESS_LIFETIME if expires_at is None else datetime.fromtimestamp(expires_at / 1000, UTC)
-                await self._revocations.end_token(id, now=now, expires_at=end + timedelta(seconds=LEEWAY_S), by=by)
+                await self._revocations.end_token(id, expires_at=end + timedelta(seconds=LEEWAY_S), by=by)
         self._ring()
 
     def _now(self) -> datetime:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import itertools
 import math
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 import pytest
 import pytest_asyncio
+from argon2 import PasswordHasher
 from clock import ManualClock
 
 from hub.auth import totp
@@ -23,7 +25,7 @@ from hub.auth.dpop import Proofs
 from hub.auth.keys import configured_keys
 from hub.auth.lockout import Lockout
 from hub.auth.multi_factor import MAX_TRIES, MultiFactor
-from hub.auth.passwords import Passwords
+from hub.auth.passwords import Hasher, Passwords
 from hub.auth.providers import Providers
 from hub.auth.revocations import Revoked
 from hub.auth.sealing import Sealer
@@ -36,7 +38,7 @@ from storage.api_keys import ApiKeyTable
 from storage.database import Database
 from storage.revocations import Revocations
 from storage.second_factors import SecondFactors
-from storage.users import RefreshTokens, Users
+from storage.users import RefreshTokens, User, Users
 
 KEY = bytes(range(32))
 PASSWORD = "a quiet horse in the rain"
@@ -47,15 +49,23 @@ NAMES = (f"ann-{number}" for number in itertools.count())
 class Desk:
     """Everything about one new person, on a node of their own."""
 
-    def __init__(self, database: Database, *, key: bytes = KEY, clock: ManualClock | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        key: bytes = KEY,
+        clock: ManualClock | None = None,
+        hasher: Hasher | None = None,
+        users: Users | None = None,
+    ) -> None:
         self.clock = clock or ManualClock(now_ms=1_732_330_000_000)
         self.events: list[SecurityEvent] = []
         self.tokens = Tokens(configured_keys("HS256", signing=KEY), clock=self.clock)
         self.revoked = Revoked()
         self.revocations = Revocations(database)
         self.rung = 0
-        users, refresh_tokens = Users(database), RefreshTokens(database)
-        passwords = Passwords()
+        users, refresh_tokens = users or Users(database), RefreshTokens(database)
+        passwords = Passwords(hasher)
         self.authentication = Authentication(
             self.tokens,
             passwords,
@@ -119,6 +129,12 @@ class Desk:
     def code(self, away: int = 0) -> str:
         """What the app shows, or showed `away` steps ago (negative)."""
         return totp.code(self.secret, totp.step_at(self.clock.now_ms() / 1000) + away)
+
+    def elsewhere(self, database: Database, **parts: Any) -> Desk:
+        """The same person at another node."""
+        made = Desk(database, **({"clock": self.clock} | parts))
+        made.name, made.secret = self.name, self.secret
+        return made
 
     def reported(self, name: str) -> list[SecurityEvent]:
         return [each for each in self.events if each.name == name]
@@ -202,6 +218,33 @@ async def test_c47_a_disabled_user_is_told_what_an_unknown_one_is(desk: Desk, da
 
 
 # --- codes
+
+
+async def test_c47_whoever_is_refused_cost_one_look_up_and_one_hash(desk: Desk, database: Database) -> None:
+    class CountingUsers(Users):
+        async def get(self, name: str) -> User | None:
+            work.append("look-up")
+            return await super().get(name)
+
+    class CountingHasher(PasswordHasher):
+        def verify(self, hash: str | bytes, password: str | bytes) -> bool:
+            work.append(str(hash).rsplit("$", 2)[0])
+            return super().verify(hash, password)
+
+    work: list[str] = []
+    hasher = CountingHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+    counted = desk.elsewhere(database, users=CountingUsers(database), hasher=hasher)
+    gone, without = next(NAMES), next(NAMES)
+    await counted.authentication.create_user(gone, PASSWORD, roles=[], teams=[])
+    await Users(database).update(gone, disabled=True, now=datetime.now(UTC))
+    await counted.authentication.create_user(without, None, roles=[], teams=[])
+    asked = [(desk.name, "a loud horse"), ("nobody", PASSWORD), (gone, PASSWORD), (without, PASSWORD), ("a\0b", "x")]
+    for name, password in asked:
+        work.clear()
+        error = await refused(counted.accounts.login(name, password, address=HOME))
+
+        assert (error.code, error.message) == (ErrorCode.UNAUTHORIZED, "unknown name or wrong password")
+        assert work == ["look-up", "$argon2id$v=19$m=19456,t=2,p=1"], name
 
 
 async def test_c49_a_code_works_once_on_all_nodes_together(desk: Desk, database: Database) -> None:
@@ -403,6 +446,70 @@ async def test_another_password_wants_the_old_one_and_the_second_factor(desk: De
 
     assert wrong.code is ErrorCode.UNAUTHORIZED
     assert alone.code is ErrorCode.MFA_REQUIRED
+
+
+class HeldHasher(PasswordHasher):
+    """Checks a password and keeps the answer back, from `hold` until `release`."""
+
+    def __init__(self) -> None:
+        super().__init__(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+        self.checked = threading.Event()
+        self._open = threading.Event()
+
+    def verify(self, hash: str | bytes, password: str | bytes) -> bool:
+        matches = super().verify(hash, password)
+        self.checked.set()
+        assert self._open.wait(10)
+        return matches
+
+    def release(self) -> None:
+        self._open.set()
+
+
+async def test_a_sign_in_with_the_old_password_that_is_under_way_ends_with_the_change(
+    desk: Desk, database: Database
+) -> None:
+    hasher = HeldHasher()
+    caller = desk.caller(await desk.login())
+    under_way = asyncio.create_task(desk.elsewhere(database, hasher=hasher).login())
+    await asyncio.to_thread(hasher.checked.wait, 10)
+    await desk.accounts.change_password(caller, PASSWORD, "a loud horse in the snow")
+    hasher.release()
+
+    assert (await refused(under_way)).code is ErrorCode.UNAUTHORIZED
+
+
+async def test_of_two_changes_of_a_password_at_once_one_counts(desk: Desk) -> None:
+    caller = desk.caller(await desk.login())
+    news = [f"a loud horse in the snow {number}" for number in range(4)]
+    done = await asyncio.gather(
+        *(desk.accounts.change_password(caller, PASSWORD, new) for new in news), return_exceptions=True
+    )
+    [winner] = [new for new, outcome in zip(news, done, strict=True) if outcome is None]
+
+    assert {each.code for each in done if isinstance(each, HubError)} == {ErrorCode.UNAUTHORIZED}
+    await desk.login(winner)
+
+
+@pytest.mark.parametrize("by", ["login", "step_up"])
+async def test_a_token_signed_a_moment_after_the_change_by_another_clock_does_not_outlive_it(
+    desk: Desk, database: Database, by: str
+) -> None:
+    caller = await desk.enrol()
+    late = ManualClock(now_ms=desk.clock.now_ms() - 3_000)
+    changing = caller_of(
+        desk.tokens.verify((await desk.login(otp=desk.code())).access_token), transport="rest", address=HOME
+    )
+    desk.clock.advance(30)
+    if by == "login":
+        other = desk.caller(await desk.login(otp=desk.code()))
+    else:
+        other = desk.caller(await desk.accounts.step_up(caller, otp=desk.code(), recovery_code=None))
+    late.advance(30)
+    await desk.elsewhere(database, clock=late).accounts.change_password(changing, PASSWORD, "a loud horse in the snow")
+
+    assert not await desk.counts(other)
+    assert await desk.counts(changing)
 
 
 async def test_nothing_that_was_reported_holds_a_secret(desk: Desk) -> None:
