@@ -7,6 +7,7 @@ import { Krin } from "./krin.js";
 import { milliseconds, time } from "./format.js";
 import { chip, say, show } from "./dom.js";
 import { CodeNeeded, Session, address } from "./session.js";
+import { SecondFactor } from "./second_factor.js";
 import { AlertsView, SourcesView, TasksView, TeamView } from "./team.js";
 import { OrdersView, PricesView, TradesView } from "./trading.js";
 
@@ -43,6 +44,7 @@ const FEEDS = {
 };
 
 const session = new Session();
+const secondFactor = new SecondFactor(session, () => krin?.refresh());
 /** @type {Krin | null} */
 let krin = null;
 /** @type {import("./krin.js").StateEvent & {at: number, since_ms: number}} */
@@ -230,6 +232,7 @@ function start() {
   show($("board"), true);
   show($("facts"), true);
   show($("sign-out"), true);
+  secondFactor.offer();
   const url = address("ws");
   url.protocol = url.protocol.replace("http", "ws");
   krin = new Krin(url, {
@@ -258,6 +261,7 @@ function signedOut(reason = "") {
   show($("notice"), false);
   show($("board"), false);
   show($("sign-out"), false);
+  secondFactor.withdraw();
   show($("sign-in"), true);
   say($("sign-in-error"), reason);
   $("sign-in").elements.namedItem("name").focus();

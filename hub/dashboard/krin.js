@@ -655,7 +655,7 @@ export class Krin {
       case "unsubscribed":
         return this.#unsubscribed(message);
       case "notice":
-        if (message.code === "token_expiring") this.#refresh();
+        if (message.code === "token_expiring") this.refresh();
         return this.#emit("notice", message);
       case "disconnect":
         this.#goodbye = message;
@@ -842,7 +842,8 @@ export class Krin {
     if (index >= 0) this.#requests.splice(index, 1);
   }
 
-  async #refresh() {
+  /** Go on with a new token of the token function, for its rights or its time. */
+  async refresh() {
     if (typeof this.#options.token !== "function") return;
     const dial = this.#dial;
     try {

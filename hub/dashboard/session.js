@@ -36,6 +36,11 @@ export class Session {
     return this.#held !== null;
   }
 
+  /** Whether it was a person who signed in here, with a name and a password. */
+  get ofPerson() {
+    return Boolean(this.#held?.refresh_token);
+  }
+
   /** Whether somebody is signed in already, or may be without being asked. */
   async enter() {
     if (!this.#held && !sessionStorage.getItem(SIGNED_OUT)) await this.#askDemo();
@@ -91,8 +96,17 @@ export class Session {
     return (await answer.json()).data;
   }
 
-  async #fetch(path, why) {
-    return fetch(address(path), { headers: { authorization: `Bearer ${await this.token(why)}` }, cache: "no-store" });
+  /** POST to a path of the hub; the envelope's `data`. @param {string} path @param {object} body @returns {Promise<any>} */
+  async post(path, body) {
+    const answer = await this.#fetch(path, {}, { method: "POST", body: JSON.stringify(body) });
+    const { data, meta } = await answer.json();
+    if (!answer.ok) throw new Error(meta.error.message);
+    return data;
+  }
+
+  async #fetch(path, why, request = {}) {
+    const headers = { authorization: `Bearer ${await this.token(why)}`, "content-type": "application/json" };
+    return fetch(address(path), { headers, cache: "no-store", ...request });
   }
 
   async #renew() {

@@ -246,6 +246,47 @@ async def test_signing_in_with_a_second_factor_asks_for_the_code_when_the_passwo
     assert await page.evaluate("document.getElementById('user').textContent") == "heidi"
 
 
+async def test_a_signed_in_person_enrols_an_authenticator_app_and_is_shown_the_recovery_codes_once(
+    demo: Demo, page: Page
+) -> None:
+    demo.add_user("ivan", "correct horse battery")
+    await page.open(demo.url)
+    await page.until(LIVE)
+    assert await page.evaluate("document.getElementById('second-factor').hidden"), "the demo's guest has no password"
+    await sign_out(page)
+    await page.evaluate(
+        "(({elements}) => { elements.name.value = 'ivan'; elements.password.value = 'correct horse battery';"
+        " document.querySelector('#sign-in button').click(); })(document.getElementById('sign-in'))"
+    )
+    await page.until(LIVE)
+    enter = (
+        "((form) => {{ form.elements.{field}.value = '{value}'; form.querySelector('button').click(); }})"
+        "(document.getElementById('enrolment-form'))"
+    )
+    await page.evaluate("document.getElementById('second-factor').click()")
+    await page.until("document.getElementById('enrolment-password').offsetHeight > 0")
+    await page.evaluate(enter.format(field="password", value="wrong password"))
+    await page.until("document.getElementById('enrolment-error').textContent.includes('wrong password')")
+    await page.evaluate(enter.format(field="password", value="correct horse battery"))
+    await page.until("document.getElementById('enrolment-qr').naturalWidth > 0")
+    shown = await page.evaluate("document.getElementById('enrolment-secret').textContent")
+    secret = base64.b32decode(shown.replace(" ", ""))
+    await page.evaluate(enter.format(field="otp", value="000000"))
+    await page.until("document.getElementById('enrolment-error').textContent.includes('code is not valid')")
+    await page.evaluate(enter.format(field="otp", value=totp.code(secret, totp.step_at(time.time()))))
+    await page.until("document.querySelectorAll('#recovery-codes li').length === 10")
+    [code] = await page.evaluate("[document.querySelector('#recovery-codes li').textContent]")
+    await page.evaluate("document.getElementById('enrolment-close').click()")
+    await page.until("!document.querySelector('#recovery-codes li')")
+    await page.evaluate("document.getElementById('second-factor').click()")
+    await page.until("document.getElementById('enrolment-text').textContent.includes('10 recovery codes')")
+    assert await page.evaluate("document.getElementById('enrolment-form').hidden")
+    async with httpx.AsyncClient(base_url=demo.url, timeout=10) as http:
+        body = {"name": "ivan", "password": "correct horse battery"}
+        assert (await http.post("/v1/auth/login", json=body)).status_code == 403
+        assert (await http.post("/v1/auth/login", json=body | {"recovery_code": code})).status_code == 200
+
+
 # --- a feed of our own, on the session's hub ---
 
 
