@@ -16,6 +16,7 @@ import msgspec
 from storage import audit, revocations
 from storage.audit import AuditEntry
 from storage.database import Database
+from storage.errors import NotFound
 from storage.revocations import erasing
 
 # A channel of the person's own, in the namespaces where a channel carries its owner's name: `orders:ann`, and
@@ -48,6 +49,10 @@ EXPORTS: Mapping[str, str] = {
     ' ORDER BY m.channel_id, m."offset"',
     "specialist_coordination": f"SELECT * FROM specialist_coordination WHERE {ABOUT_ANY} ORDER BY timestamp",
     "revocations": "SELECT before_ms, rights, expires_at FROM revocations WHERE kind = 'user' AND subject = $1",
+    "restrictions": "SELECT since FROM restrictions WHERE name = $1",
+    "restricted_rows": "SELECT source, CASE source WHEN 'messages' THEN jsonb_set(content, '{body}',"
+    " ('{' || convert_from((content ->> 'body')::bytea, 'UTF8') || '}')::jsonb) ELSE content END AS content"
+    " FROM restricted_rows WHERE name = $1 ORDER BY id",
     "consents": "SELECT purpose, version, granted, source, at FROM consents WHERE name = $1 ORDER BY purpose, version",
     "risk_limits": "SELECT limits FROM risk_limits WHERE scope = 'ACCOUNT' AND name = $1",
     "trading_states": "SELECT scope, name, mode, reason, actor = $1 AS by_this_person, ts_event FROM trading_states"
@@ -63,6 +68,43 @@ EXPORTS: Mapping[str, str] = {
     " ORDER BY sequence",
 }
 ERASED_TYPE = "ERASED"
+RESTRICTED_TYPE = "RESTRICTED"
+# Out of the tables and back, with $1 to $4 as above. A message leaves its place and time behind, as in an erasure.
+KEEP = "INSERT INTO restricted_rows (name, source, content) SELECT $1, '{table}', to_jsonb(taken) FROM taken"
+RESTRICT: Mapping[str, str] = {
+    "messages": "WITH taken AS (SELECT m.* FROM messages AS m JOIN channels AS c ON c.id = m.channel_id"
+    f" WHERE (m.publisher = $1 OR {OWN_CHANNEL}) AND m.type NOT IN ('{ERASED_TYPE}', '{RESTRICTED_TYPE}')),"
+    f" kept AS ({KEEP.format(table='messages')})"
+    f" UPDATE messages AS m SET type = '{RESTRICTED_TYPE}', body = convert_to('\"data\":{{}}', 'UTF8'),"
+    " publisher = '', key = NULL, idempotency_key = NULL, body_hash = NULL, trace = NULL"
+    ' FROM taken WHERE m.channel_id = taken.channel_id AND m."offset" = taken."offset"',
+    "ai_enhanced_sessions": "WITH taken AS (DELETE FROM ai_enhanced_sessions WHERE user_id = $2 RETURNING *) "
+    + KEEP.format(table="ai_enhanced_sessions"),
+    "specialist_coordination": f"WITH taken AS (DELETE FROM specialist_coordination WHERE {ABOUT_ANY} RETURNING *) "
+    + KEEP.format(table="specialist_coordination"),
+}
+BACK = (
+    "SELECT (jsonb_populate_record(NULL::{table}, content)).* FROM restricted_rows"
+    " WHERE name = $1 AND source = '{table}'"
+)
+RELEASE: Mapping[str, str] = {
+    "messages": "UPDATE messages AS m SET type = r.type, body = r.body, publisher = r.publisher, key = r.key,"
+    " idempotency_key = r.idempotency_key, body_hash = r.body_hash, trace = r.trace"
+    f" FROM ({BACK.format(table='messages')}) AS r"
+    ' WHERE m.channel_id = r.channel_id AND m."offset" = r."offset"'
+    f" AND m.type = '{RESTRICTED_TYPE}'",
+    **{
+        table: f"INSERT INTO {table} {BACK.format(table=table)}"
+        for table in ("ai_enhanced_sessions", "specialist_coordination")
+    },
+}
+CORRECT = """
+UPDATE messages AS m
+SET body = $4, key = $5, body_hash = NULL, idempotency_key = NULL
+FROM channels AS c
+WHERE c.id = m.channel_id AND c.name = $2 AND m."offset" = $3 AND m.publisher = $1
+RETURNING m.type
+"""
 # In this order, with $1 to $4 as above.
 ERASURES: Mapping[str, str] = {
     "messages": f"UPDATE messages AS m SET type = '{ERASED_TYPE}', body = convert_to('\"data\":{{}}', 'UTF8'),"
@@ -79,6 +121,8 @@ ERASURES: Mapping[str, str] = {
     "second_factors": "DELETE FROM second_factors WHERE user_id = $2",
     "ai_enhanced_sessions": "DELETE FROM ai_enhanced_sessions WHERE user_id = $2",
     "specialist_coordination": f"DELETE FROM specialist_coordination WHERE {ABOUT_ANY}",
+    "restricted_rows": "DELETE FROM restricted_rows WHERE name = $1",
+    "restrictions": "DELETE FROM restrictions WHERE name = $1",
     "consents": "DELETE FROM consents WHERE name = $1",
     "risk_limits": "DELETE FROM risk_limits WHERE scope = 'ACCOUNT' AND name = $1",
     # A halt outlives whoever ordered it.
@@ -135,7 +179,7 @@ BATCH = 100
 Seal = Callable[[bytes, bytes], bytes]
 """(record, owner) -> ciphertext."""
 
-Kind = Literal["export", "erase"]
+Kind = Literal["export", "erase", "restrict", "correct"]
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -223,6 +267,7 @@ class Privacy:
         async with self._db.session() as session, session.transaction():
             pseudonym = await session.fetchval("SELECT person_pseudonym($1)", name)
             person = await self._person(session, name)
+            await self._release(session, person)  # also what is restricted may have to be kept
             kept = await self._hold(session, person, pseudonym)
             deleted: dict[str, int] = {}
             for table, statement in ERASURES.items():
@@ -243,6 +288,85 @@ class Privacy:
                 *(person_hash, now),
             )
         return erasure
+
+    async def restrict(self, name: str, request: UUID, *, by: str, now: datetime) -> dict[str, int]:
+        """Take what is stored about a person out of everybody's sight; answer the rows by table.
+
+        What has been added since an earlier restriction goes with it.
+        """
+        async with self._db.session() as session, session.transaction():
+            person = await self._person(session, name)
+            await session.execute("INSERT INTO restrictions VALUES ($1, $2) ON CONFLICT DO NOTHING", name, now)
+            rows = await _each(session, RESTRICT, person)
+            await revocations.record(session, revocations.changed(name, now=now))
+            await session.execute("UPDATE privacy_requests SET completed_at = $2 WHERE id = $1", request, now)
+            await audit.append(
+                session,
+                AuditEntry(
+                    event="personal_data_restricted", actor=by, target=name, detail={"rows": sum(rows.values())}
+                ),
+            )
+        return rows
+
+    async def release(self, name: str, *, by: str, now: datetime) -> dict[str, int]:
+        """End a restriction: what is still there of the rows' places gets its rows back. Raises `NotFound`."""
+        async with self._db.session() as session, session.transaction():
+            if not await session.fetchval("SELECT true FROM restrictions WHERE name = $1", name):
+                raise NotFound(f"Nothing of {name} is restricted.")
+            rows = await self._release(session, await self._person(session, name))
+            await revocations.record(session, revocations.changed(name, now=now))
+            await audit.append(
+                session,
+                AuditEntry(event="personal_data_released", actor=by, target=name, detail={"rows": sum(rows.values())}),
+            )
+        return rows
+
+    async def restricted(self, name: str, *, by: str, reason: str) -> list[tuple[str, bytes]]:
+        """(table, row as JSON) of what is restricted of a person. Looking is audited, with the reason."""
+        async with self._db.connection() as connection, connection.transaction():
+            query = f"SELECT source, content::text FROM ({EXPORTS['restricted_rows']}) AS r"
+            rows = await connection.fetch(query, name)
+            detail = {"reason": reason, "rows": len(rows)}
+            await audit.append(connection, AuditEntry(event="sensitive_read", actor=by, target=name, detail=detail))
+            return [(row[0], row[1].encode()) for row in rows]
+
+    async def published(self, name: str, channel: str, offset: int) -> tuple[str, bytes]:
+        """(type, body) of a message that this person has published. Raises `NotFound`."""
+        row = await self._db.fetch_row(
+            "SELECT m.type, m.body FROM messages AS m JOIN channels AS c ON c.id = m.channel_id"
+            ' WHERE m.publisher = $1 AND c.name = $2 AND m."offset" = $3',
+            *(name, channel, offset),
+        )
+        if row is None:
+            raise NotFound(f"{name} has published no such message.")
+        return row[0], row[1]
+
+    async def correct(
+        self,
+        name: str,
+        request: UUID,
+        channel: str,
+        offset: int,
+        body: bytes,
+        key: str | None,
+        *,
+        by: str,
+        now: datetime,
+    ) -> None:
+        """Another body and key for a message that this person has published. Raises `NotFound`."""
+        async with self._db.session() as session, session.transaction():
+            if not await session.fetchval(CORRECT, name, channel, offset, body, key):
+                raise NotFound(f"{name} has published no such message.")
+            await revocations.record(session, revocations.changed(name, now=now))
+            await session.execute("UPDATE privacy_requests SET completed_at = $2 WHERE id = $1", request, now)
+            detail = {"channel": channel, "offset": offset}
+            entry = AuditEntry(event="personal_data_corrected", actor=by, target=name, detail=detail)
+            await audit.append(session, entry)
+
+    async def _release(self, session: Any, person: _Person) -> dict[str, int]:
+        rows = await _each(session, RELEASE, person)
+        await session.execute("DELETE FROM restrictions WHERE name = $1", person.name)
+        return rows
 
     async def _person(self, session: Any, name: str) -> _Person:
         user_id = await session.fetchval("SELECT id FROM users WHERE name = $1", name)
@@ -303,6 +427,16 @@ class Privacy:
 INSERT_HOLD = (
     "INSERT INTO legal_holds (person, namespace, timestamp_ms, record, hold_until) VALUES ($1, $2, $3, $4, $5)"
 )
+
+
+async def _each(session: Any, statements: Mapping[str, str], person: _Person) -> dict[str, int]:
+    """Run them in their order; answer the rows by table, where there were any."""
+    rows = {}
+    for table, statement in statements.items():
+        query, given = _bound(statement, person)
+        if count := int((await session.execute(query, *given)).rpartition(" ")[2]):
+            rows[table] = count
+    return rows
 
 
 async def _exported(session: Any, person: _Person) -> AsyncIterator[tuple[str, bytes]]:

@@ -16,9 +16,10 @@ from storage import audit
 from storage.audit import HUB, AuditEntry
 from storage.database import Database
 
-Kind = Literal["user", "sign_in", "token", "erased"]
+Kind = Literal["user", "sign_in", "token", "erased", "changed"]
 """What a revocation is about: everything that speaks for a name, one sign-in, one token or API key by its id, or what
-spoke for a name of which only `erased_mark` is left."""
+spoke for a name of which only `erased_mark` is left. "changed" takes nothing away: what nodes hold in memory of
+the name with this mark they have to read anew."""
 
 LONGEST_TOKEN = timedelta(days=366)  # none that lives longer is accepted, so a revocation need not be kept for longer
 ALWAYS_MS = 2**53 - 1  # `before_ms` that every token is issued before
@@ -175,6 +176,10 @@ def ending_token(jti: str, *, expires_at: datetime) -> Revocation:
 
 def erasing(name: str, *, now: datetime) -> Revocation:
     return Revocation(kind="erased", subject=erased_mark(name), before_ms=_ms(now), expires_at=now + LONGEST_TOKEN)
+
+
+def changed(name: str, *, now: datetime) -> Revocation:
+    return Revocation(kind="changed", subject=erased_mark(name), before_ms=0, expires_at=now + KEPT)
 
 
 def erased_mark(name: str) -> str:
