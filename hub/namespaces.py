@@ -30,7 +30,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     channel keeps; a durable one keeps everything. rate_per_s bounds what one connection publishes here,
     channel_rate_per_s what all publishers together send into one channel. tenant_scoped: channels are named
     `tenant/rest`, and a caller of a tenant reaches those of its own tenant only. mfa: whoever signed in with a password
-    alone may read here but not publish.
+    alone may read here but not publish. audit_reads: who reads here is written down.
     """
 
     promise: Promise = "recoverable"
@@ -46,6 +46,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     max_keys: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
     tenant_scoped: bool = False
     mfa: bool = False
+    audit_reads: bool = False
 
     @property
     def durable(self) -> bool:
@@ -89,6 +90,7 @@ DEFAULTS: dict[str, Namespace] = {
         publish=("trader:own",),
         subscribe=("trader:own",),
         mfa=True,
+        audit_reads=True,
     ),
     "fills": Namespace(
         promise="durable",
@@ -96,6 +98,7 @@ DEFAULTS: dict[str, Namespace] = {
         publish=("trader:own",),
         subscribe=("trader:own",),
         mfa=True,
+        audit_reads=True,
     ),
     "positions": Namespace(promise="latest", types=("POSITION", "BALANCE"), subscribe=("trader:own",)),
     "risk": Namespace(promise="durable", types=("RISK_DECISION",), subscribe=("trader:own", "risk")),
@@ -120,6 +123,7 @@ DEFAULTS: dict[str, Namespace] = {
         publish=("agent", "trader"),
         subscribe=("*:role",),
         mfa=True,
+        audit_reads=True,
     ),
     "system": Namespace(types=("AUDIT_HEAD",), subscribe=EVERYONE),
     "security": Namespace(types=("THREAT_DETECTED",), subscribe=("security",), history_ttl_s=86_400),

@@ -55,6 +55,7 @@ METHODS: Mapping[str, Need] = {
     "hub.time": Need.SIGN_IN,
     "auth.explain": Need.ADMIN,
     "audit.verify": Need.ADMIN,
+    "audit.seen": Need.ADMIN,
     "risk.limits": Need.SIGN_IN,  # and for these: hub.trading.risk.officers
     "risk.set_limits": Need.SIGN_IN,
     "risk.state": Need.SIGN_IN,

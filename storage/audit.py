@@ -30,8 +30,25 @@ PAGE = f"SELECT {ROW} FROM audit_log WHERE sequence > $1 ORDER BY sequence LIMIT
 PAGE_BACK = f"SELECT {ROW} FROM audit_log WHERE sequence < $1 ORDER BY sequence DESC LIMIT $2"
 LINKS = "SELECT prev_hash, hash FROM audit_log WHERE sequence > $1 ORDER BY sequence LIMIT $2"
 PEOPLE = "SELECT pseudonym, name FROM person_keys WHERE pseudonym = ANY ($1::text[])"
+READS = """
+SELECT a.time_us / 1000 AS time_ms,
+       coalesce((SELECT left(a.target, strpos(a.target, ':')) || k.name FROM person_keys AS k
+                 WHERE k.pseudonym = substr(a.target, strpos(a.target, ':') + 1)), a.target) AS channel,
+       a.detail::text AS detail
+FROM audit_log AS a
+WHERE a.event = 'sensitive_read' AND a.detail ? 'token' AND ($2::text IS NULL OR a.detail ->> 'token' = $2)
+      AND ($1::text IS NULL OR a.actor = (SELECT pseudonym FROM person_keys WHERE name = $1))
+      AND a.time_us BETWEEN $3 AND $4
+ORDER BY a.sequence LIMIT $5
+"""
+MESSAGES_SEEN = """
+SELECT min(m."offset"), max(m."offset"), count(*) FROM messages AS m JOIN channels AS c ON c.id = m.channel_id
+WHERE c.name = $1 AND m."offset" >= $2 AND m."offset" <= $3 AND m.timestamp_ms >= $4 AND m.timestamp_ms <= $5
+"""
 CHUNK = 100  # rows: decoding more at once would hold up a hub's event loop
 LAST = 2**63 - 1
+FLUSHED_US = 60_000_000  # a read is written down some seconds after it
+LONGEST_SUBSCRIPTION_US = 366 * 86_400 * 1_000_000  # as long as a token may live
 
 
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +63,25 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
     severity: Literal["INFO", "WARN", "CRITICAL"] = "INFO"
     address: str = ""
     time_us: int | None = None
+
+
+class ReadDetail(msgspec.Struct, frozen=True):
+    """What was read: see hub.audit.reads."""
+
+    token: str
+    socket: str = ""
+    since_ms: int | None = None
+    until_ms: int | None = None
+    first: int | None = None
+    last: int | None = None
+
+
+class ReadRow(msgspec.Struct, frozen=True):
+    """`channel` by name, where whose it is can still be known."""
+
+    time_ms: int
+    channel: str
+    detail: ReadDetail
 
 
 async def append(connection: Any, entry: AuditEntry) -> int:
@@ -87,6 +123,23 @@ class AuditTable:
     async def links(self, *, after: int, limit: int) -> list[tuple[bytes, bytes]]:
         """(prev_hash, hash) of the rows after this one, in order."""
         return [(row["prev_hash"], row["hash"]) for row in await self._db.fetch(LINKS, after, limit)]
+
+    async def reads(
+        self, *, user: str | None, token: str | None, since_ms: int, until_ms: int, limit: int
+    ) -> list[ReadRow]:
+        """Audited reads by whoever is asked about, in the order in which they were written down: those of this time,
+        and subscriptions that may have gone on into it.
+        """
+        since_us = max(0, since_ms * 1000 - LONGEST_SUBSCRIPTION_US)
+        rows = await self._db.fetch(READS, user, token, since_us, min(LAST, until_ms * 1000 + FLUSHED_US), limit)
+        return [ReadRow(time, channel, msgspec.json.decode(detail, type=ReadDetail)) for time, channel, detail in rows]
+
+    async def messages_seen(
+        self, channel: str, *, first: int, last: int | None, since_ms: int | None, until_ms: int | None
+    ) -> tuple[int | None, int | None, int]:
+        """(first offset, last offset, count) of what a durable channel holds within these bounds."""
+        bounds = (first, LAST if last is None else last, since_ms or 0, LAST if until_ms is None else until_ms)
+        return tuple(await self._db.fetch_row(MESSAGES_SEEN, channel, *bounds))
 
     async def names(self, pseudonyms: Sequence[str]) -> dict[str, str]:
         """Whose pseudonyms these are, where that can still be known."""

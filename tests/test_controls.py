@@ -39,11 +39,9 @@ ELSEWHERE = {
 
 OPEN = {
     20: "permessage-deflate is never negotiated (hub/serve.py), so there is nothing to inflate",
-    54: "sender-constrained tokens (DPoP) are not offered",
     64: "there is no search yet",
     84: "pgaudit is not in the embedded Postgres; hub/README.md recommends it for a server of one's own",
     91: "restricting a person's rows is not built",
-    94: "there is no single command for what a token saw",
 }
 
 

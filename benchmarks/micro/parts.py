@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from hub.audit.reads import Reads
+from hub.auth.dpop import Proofs
 from hub.auth.keys import configured_keys
 from hub.auth.passwords import Passwords
 from hub.auth.providers import Providers
@@ -82,6 +84,7 @@ class Parts:
             refresh_tokens=nothing,
             api_keys=nothing,
             providers=Providers(),
+            proofs=Proofs(announce=lambda topic, digest: None, clock=self.clock),
             revoked=Revoked(),
             revocations=nothing,
             report=lambda event: None,
@@ -110,6 +113,7 @@ class Parts:
             durable,
             presence,
             access=access,
+            reads=Reads(report=lambda event: None, clock=self.clock),
             clock=self.clock,
             loop=self.loop,
             max_subscriptions=1024,

@@ -9,6 +9,8 @@ from prometheus_client.core import Metric
 
 from hub.audit.heads import CHANNEL, AuditKey, Checkpoints
 from hub.audit.log import AuditLog
+from hub.audit.reads import Reads
+from hub.audit.seen import AuditedReads
 from hub.audit.verify import AuditVerification
 from hub.bootstrap.ground import Ground
 from hub.bootstrap.room import Room
@@ -17,11 +19,16 @@ from protocol.audit import AuditHead
 from storage.audit import AuditTable
 
 
-def open_audit(ground: Ground, key: AuditKey) -> Room:
+class Audit(Room, frozen=True, kw_only=True):
+    reads: Reads
+
+
+def open_audit(ground: Ground, key: AuditKey) -> Audit:
     settings, clock, events = ground.settings, ground.clock, ground.events
     table = AuditTable(ground.database)
     log = AuditLog(table, clock=clock)
     events.listen(log.hear)
+    reads = Reads(report=events.report, clock=clock)
 
     async def announce(head: AuditHead) -> None:
         await ground.dispatcher.publish(CHANNEL, "AUDIT_HEAD", msgspec.to_builtins(head))
@@ -36,10 +43,15 @@ def open_audit(ground: Ground, key: AuditKey) -> Room:
         clock=clock,
     )
     verification = AuditVerification(table, file=settings.checkpoint_file, key=key.public, report=events.report)
-    return Room(
-        methods={"audit.verify": lambda params, caller: verification.call()},
+    audited_reads = AuditedReads(table)
+    return Audit(
+        reads=reads,
+        methods={
+            "audit.verify": lambda params, caller: verification.call(),
+            "audit.seen": lambda params, caller: audited_reads.call(params),
+        },
         metrics=lambda: _measure(log),
-        tasks={"audit log": log.run, "audit checkpoints": checkpoints.run},
+        tasks={"audited reads": reads.run, "audit log": log.run, "audit checkpoints": checkpoints.run},
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from hub.bootstrap.audit import Audit
 from hub.bootstrap.connections import Connections
 from hub.bootstrap.delivery import Delivery
 from hub.bootstrap.ground import Ground
@@ -28,7 +29,7 @@ class Channels(Room, frozen=True, kw_only=True):
     subscriptions: Subscriptions
 
 
-def open_channels(ground: Ground, delivery: Delivery, connections: Connections, guard: Guard) -> Channels:
+def open_channels(ground: Ground, audit: Audit, delivery: Delivery, connections: Connections, guard: Guard) -> Channels:
     settings, clock, limits, presence = ground.settings, ground.clock, guard.limits, connections.presence
     access = Access(Namespaces(settings.namespaces), report=ground.events.report)
     publisher = Publisher(
@@ -50,12 +51,15 @@ def open_channels(ground: Ground, delivery: Delivery, connections: Connections, 
         delivery.durable,
         presence,
         access=access,
+        reads=audit.reads,
         clock=clock,
         loop=asyncio.get_running_loop(),
         max_subscriptions=settings.limits.subscriptions,
     )
-    replays = Replays(subscriptions, StoredMessages(delivery.broker, delivery.durable), clock=clock)
-    reader = ChannelReader(delivery.broker, delivery.durable, presence, access=access, signal=ground.signals.report)
+    replays = Replays(subscriptions, StoredMessages(delivery.broker, delivery.durable), reads=audit.reads, clock=clock)
+    reader = ChannelReader(
+        delivery.broker, delivery.durable, presence, access=access, reads=audit.reads, signal=ground.signals.report
+    )
     return Channels(
         access=access,
         subscriptions=subscriptions,

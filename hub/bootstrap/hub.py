@@ -111,11 +111,11 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
         await make_privacy(settings, ground.database, clock=clock).reapply()  # before anybody is served
 
         audit = open_audit(ground, audit_key)  # before whatever has something to report
-        auth = open_auth(ground, keys)
         delivery = await stack.enter_async_context(open_delivery(ground))
+        auth = open_auth(ground, keys, delivery)
         connections = open_connections(ground, delivery)
         guard = await stack.enter_async_context(open_guard(ground, delivery, connections))
-        channels = open_channels(ground, delivery, connections, guard)
+        channels = open_channels(ground, audit, delivery, connections, guard)
         sockets = open_sockets(ground, delivery, auth, connections, guard, channels)
         watch = await open_watch(ground, delivery, auth, sockets)
         rest = open_rest(ground, auth, guard)

@@ -24,7 +24,12 @@ def open_rest(ground: Ground, auth: Auth, guard: Guard) -> Rest:
     opt_outs = OptOuts(Consents(ground.database), clock=clock)
     service = KrinAPIService(
         RevolutionarySecurityService(
-            auth.authentication, guard.limits, threats=guard.threats, report=ground.events.report, clock=clock
+            auth.authentication,
+            guard.limits,
+            credentials=auth.credentials,
+            threats=guard.threats,
+            report=ground.events.report,
+            clock=clock,
         ),
         dispatcher,
         permissions=ground.permissions,

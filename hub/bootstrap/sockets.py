@@ -48,6 +48,7 @@ def open_sockets(
         auth.authentication,
         registry,
         delivery.fanout,
+        credentials=auth.credentials,
         on_end=leave,
         limits=connections.limits,
         report=ground.events.report,

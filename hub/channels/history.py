@@ -6,6 +6,7 @@ import asyncio
 
 import msgspec
 
+from hub.audit.reads import Reads
 from hub.brokers.base import Broker
 from hub.caller import Caller
 from hub.channels.access import Access
@@ -32,6 +33,7 @@ class ChannelReader:
         presence: PresenceService,
         *,
         access: Access,
+        reads: Reads,
         signal: Report,
     ) -> None:
         """`signal` hears of large pages."""
@@ -40,6 +42,7 @@ class ChannelReader:
         self._stored = StoredMessages(broker, durable)
         self._presence = presence
         self._access = access
+        self._reads = reads
         self._signal = signal
         self._reading = asyncio.Semaphore(MAX_READING)
 
@@ -69,6 +72,9 @@ class ChannelReader:
             self._signal(
                 SecurityEvent(name="bulk_read", user=caller.user, address=caller.address, target=command.channel)
             )
+        if namespace.audit_reads:
+            offsets = [publication.offset for publication in recovered.messages[: len(messages)]]
+            self._reads.read(caller, command.channel, offsets=offsets)
         return HistoryResult(
             channel=command.channel,
             epoch=recovered.epoch,

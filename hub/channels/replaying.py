@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
+from hub.audit.reads import Reads
 from hub.brokers.base import Recovered
 from hub.caller import Caller
 from hub.channels.stored import StoredMessages
@@ -67,9 +68,10 @@ class _Track:
 class Replays:
     """Owner of the replays under way."""
 
-    def __init__(self, subscriptions: Subscriptions, stored: StoredMessages, *, clock: Clock) -> None:
+    def __init__(self, subscriptions: Subscriptions, stored: StoredMessages, *, reads: Reads, clock: Clock) -> None:
         self._subscriptions = subscriptions
         self._stored = stored
+        self._reads = reads
         self._clock = clock
         self._running: set[str] = set()  # ids of connections
 
@@ -88,7 +90,7 @@ class Replays:
         try:
             for channel in command.channels:
                 tracks.append(_Track(channel, *self._reserve(subscriber, caller, channel)))
-            sent = await self._send(command, subscriber, tracks)
+            sent = await self._send(command, subscriber, caller, tracks)
             positions = {
                 track.channel: SubscribeOptions(recover=Position(track.epoch, track.offset))
                 for track in self._leave(subscriber, tracks)
@@ -114,7 +116,7 @@ class Replays:
             self._subscriptions.unsubscribe(subscriber, track.channel)
         return staying
 
-    async def _send(self, command: Replay, subscriber: Subscriber, tracks: Sequence[_Track]) -> int:
+    async def _send(self, command: Replay, subscriber: Subscriber, caller: Caller, tracks: Sequence[_Track]) -> int:
         """At the pace asked for, or the reader's; answers how many messages that were."""
         pace = Pace(command.speed, self._clock)
         await pace.until(command.from_ * 1000)
@@ -127,6 +129,8 @@ class Replays:
                     await self._room(subscriber.outbox)
                 if _stays(subscriber, track):
                     subscriber.outbox.push_publication(publication, 0)
+                    if track.namespace.audit_reads:
+                        self._reads.read(caller, track.channel, offsets=[publication.offset])
                     sent += 1
                     burst += len(publication.body)
         return sent

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from hub.audit.reads import Reading, Reads
 from hub.brokers.base import Broker, Recovered
 from hub.caller import Caller
 from hub.channels.access import Access
@@ -55,12 +56,13 @@ class Subscriber(Protocol):
 class Subscription:
     """One connection in one channel. Owned by the connection, made and ended here."""
 
-    __slots__ = ("listener", "options", "present")
+    __slots__ = ("listener", "options", "present", "reading")
 
     def __init__(self, listener: Listener, options: SubscribeOptions) -> None:
         self.listener = listener
         self.options = options
         self.present = False
+        self.reading: Reading | None = None  # where reads are audited
 
 
 class Joining:
@@ -192,6 +194,7 @@ class Subscriptions:
         presence: PresenceService,
         *,
         access: Access,
+        reads: Reads,
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
         max_subscriptions: int,
@@ -202,6 +205,7 @@ class Subscriptions:
         self._stored = StoredMessages(broker, durable)
         self._presence = presence
         self._access = access
+        self._reads = reads
         self._clock = clock
         self._loop = loop
         self._max_subscriptions = max_subscriptions
@@ -274,6 +278,8 @@ class Subscriptions:
             self._presence.unwatch(channel, subscriber.outbox)
         if subscription.present:
             self._presence.leave(channel, subscriber.id)
+        if subscription.reading is not None:
+            self._reads.unsubscribed(subscription.reading)
         return True
 
     def revoke(self, subscriber: Subscriber, caller: Caller) -> list[str]:
@@ -337,6 +343,9 @@ class Subscriptions:
         if reason is not None or subscription.options.recover is not None:
             outcome = reason or "recovered"
             self.recoveries[outcome] = self.recoveries.get(outcome, 0) + 1
+        if namespace.audit_reads:
+            first = messages[0].offset if messages else offset + 1
+            subscription.reading = self._reads.subscribed(caller, channel, socket=subscriber.id, first=first)
         members = None
         if namespace.presence:
             subscription.present = True

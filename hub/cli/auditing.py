@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from rich.progress import Progress
 
+from hub.audit.seen import AuditedReads, Question
 from hub.audit.verify import exported_rows, signed_heads, verify_all, verify_log
 from hub.bootstrap import load_audit_key, open_database
 from hub.cli.shared import err, node_options, run, settings_of
@@ -20,6 +22,7 @@ from protocol.audit import AuditRow, as_json
 from storage.audit import AuditTable
 
 FOLLOW_S = 1.0
+TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]
 
 
 @click.group()
@@ -109,6 +112,33 @@ async def _print(table: AuditTable, rows: list[AuditRow], as_lines: bool) -> Non
             # repr: whatever somebody called themselves, it stays within its line.
             what = f"{row.outcome:6} {row.event} {actor!r} {target!r} {row.detail}"
             click.echo(f"{row.sequence:>8} {at} {row.severity:8} {what}")
+
+
+@audit.command()
+@click.option("--user", help="whose reads")
+@click.option("--token", help="by which token or API key: its id (the claim jti)")
+@click.option("--since", type=click.DateTime(TIMES), default="1970-01-01", help="UTC; default: the beginning")
+@click.option("--until", type=click.DateTime(TIMES), help="UTC; default: now")
+@node_options
+def seen(user: str | None, token: str | None, since: datetime, until: datetime | None, **options: Any) -> None:
+    """What somebody, or a token, has seen of the channels whose reads are audited: one JSON object a line."""
+    settings = settings_of(options)
+    end = SystemClock().now_ms() if until is None else _ms(until)
+
+    async def go() -> None:
+        async with open_database(settings) as (database, _):
+            asked = Question(user=user, token=token, since=_ms(since), until=end)
+            found = await AuditedReads(AuditTable(database)).seen(asked)
+        for each in found.seen:
+            click.echo(msgspec.json.encode(each))
+        if not found.complete:
+            err.print("there is more: ask for less time")
+
+    run(go())
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.replace(tzinfo=UTC).timestamp() * 1000)
 
 
 @audit.command()

@@ -12,6 +12,7 @@ import msgspec
 from clock import ManualClock
 from doubles import RecordingSocket
 
+from hub.audit.reads import Reads
 from hub.auth.api_keys import ApiKeys
 from hub.auth.dpop import TOPIC as PROOFS
 from hub.auth.dpop import Proofs
@@ -108,20 +109,27 @@ class Scene:
             rate_per_s=100_000,
             limits=self.user_limits,
         )
+        self.reads = Reads(report=self.events.append, clock=self.clock)
         self.subscriptions = Subscriptions(
             self.fanout,
             self.broker,
             self.durable,
             self.presence,
             access=self.access,
+            reads=self.reads,
             clock=self.clock,
             loop=loop,
             max_subscriptions=50,
         )
         stored = StoredMessages(self.broker, self.durable)
-        self.replays = Replays(self.subscriptions, stored, clock=self.clock)
+        self.replays = Replays(self.subscriptions, stored, reads=self.reads, clock=self.clock)
         self.reader = ChannelReader(
-            self.broker, self.durable, self.presence, access=self.access, signal=self.signals.append
+            self.broker,
+            self.durable,
+            self.presence,
+            access=self.access,
+            reads=self.reads,
+            signal=self.signals.append,
         )
         self.limits = ConnectionLimits(outbox_bytes=1 << 20, ping_interval_s=25.0, publishes_per_s=100_000)
         self.api_keys = ApiKeys(ApiKeyTable(database), clock=self.clock)
