@@ -38,7 +38,8 @@ class StrategyList(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 
 
 class StrategyState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """A strategy, as the three methods answer it. `positions` are what its orders have made since it started."""
+    """A run of a strategy, as the three methods answer it. `submitted`, `executions` and `positions` (what its orders
+    have bought less what they have sold) are told while it runs and once more when it is stopped."""
 
     account: Name
     strategy_id: ClientOrderId
@@ -48,6 +49,7 @@ class StrategyState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     state: StrategyMode
     reason: Text | None = None
     started_by: Name | None = None
+    stopped_by: Name | None = None
     started_at: Micros | None = None
     ended_at: Micros | None = None
     submitted: Count = 0

@@ -62,6 +62,9 @@ EXPORTS: Mapping[str, str] = {
     "order_events": "SELECT sequence, order_id, account, exec_type, ts_event, recorded_us, body FROM order_events"
     f" WHERE {OWN_ACCOUNT} ORDER BY sequence",
     "order_switches": f"SELECT account, deadline_us FROM order_switches WHERE {OWN_ACCOUNT}",
+    "strategy_runs": "SELECT account, strategy_id, strategy, symbols, parameters, started_by = $1 AS by_this_person,"
+    " stopped_by = $1 AS stopped_by_this_person, started_us, ended_us, state, reason FROM strategy_runs"
+    f" WHERE {OWN_ACCOUNT} OR $1 IN (started_by, stopped_by)",
     "privacy_requests": "SELECT * FROM privacy_requests WHERE person = ANY ($3) ORDER BY requested_at",
     "audit_log": "SELECT sequence, time_us, event, outcome, severity, detail, actor = ANY ($3) AS by_this_person"
     " FROM audit_log WHERE actor = ANY ($3) OR split_part(target, ':', 2) = ANY ($3) OR target = ANY ($3)"
@@ -135,6 +138,11 @@ ERASURES: Mapping[str, str] = {
     "order_names": f"DELETE FROM order_names WHERE {OWN_ACCOUNT}",
     "order_switches": f"DELETE FROM order_switches WHERE {OWN_ACCOUNT}",
     "orders": f"UPDATE orders SET account = '', open = false WHERE {OWN_ACCOUNT}",
+    "strategy_runs": f"UPDATE strategy_runs SET started_by = CASE WHEN started_by = $1 THEN '' ELSE started_by END,"
+    f" stopped_by = nullif(stopped_by, $1), account = CASE WHEN {OWN_ACCOUNT} THEN '' ELSE account END,"
+    f" strategy_id = CASE WHEN {OWN_ACCOUNT} THEN '' ELSE strategy_id END,"
+    f" run = CASE WHEN {OWN_ACCOUNT} THEN gen_random_uuid()::text ELSE run END"
+    f" WHERE {OWN_ACCOUNT} OR $1 IN (started_by, stopped_by)",
     "revocations": "DELETE FROM revocations WHERE kind = 'user' AND subject = $1",
     "users": "DELETE FROM users WHERE name = $1",
     "person_keys": "DELETE FROM person_keys WHERE name = $1",
@@ -169,6 +177,7 @@ SELECT name, max(since) FROM (
     UNION ALL SELECT name, NULL FROM trading_states WHERE scope = 'ACCOUNT'
     UNION ALL SELECT actor, NULL FROM trading_states
     UNION ALL SELECT DISTINCT account, NULL::timestamptz FROM orders
+    UNION ALL SELECT unnest(ARRAY[account, started_by, stopped_by]), NULL FROM strategy_runs
     UNION ALL SELECT subject, NULL FROM revocations WHERE kind = 'user'
     UNION ALL SELECT DISTINCT publisher, NULL::timestamptz FROM messages
     UNION ALL SELECT substr(name, strpos(name, ':') + 1), NULL FROM channels

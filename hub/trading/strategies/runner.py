@@ -49,7 +49,7 @@ Happening = PriceTick | Trade | Bar | ExecutionReport | TradingState
 
 
 class Runner:
-    """`stop` ends it in good order; cancelling `run` too, but then nobody waits for its cancels."""
+    """`stop` ends it in good order; cancelled, it leaves everything as it is."""
 
     def __init__(
         self,
@@ -74,6 +74,7 @@ class Runner:
         self._changed = asyncio.Event()
         self._mode: StrategyMode = "RUNNING"
         self._reason: str | None = None
+        self._stopped_by: str | None = None
         self._submitted = self._executions = 0
         self.ended = asyncio.Event()
 
@@ -93,6 +94,7 @@ class Runner:
             state=self._mode,
             reason=self._reason,
             started_by=self._started_by,
+            stopped_by=self._stopped_by,
             started_at=self._started_us,
             ended_at=self._ended_us,
             submitted=self._submitted,
@@ -107,15 +109,14 @@ class Runner:
         if isinstance(happening, PriceTick):
             self._quotes[happening.symbol] = happening
         elif len(self._waiting) >= MAX_WAITING:
-            self.stop("it was too slow for what happened", failed=True)
+            self._mode, self._reason = "FAILED", "it was too slow for what happened"
         else:
             self._waiting.append(happening)
         self._changed.set()
 
-    def stop(self, reason: str, *, failed: bool = False) -> None:
+    def stop(self, by: str) -> None:
         if self.running:
-            self._mode = "FAILED" if failed else "STOPPING"
-            self._reason = reason
+            self._mode, self._stopped_by = "STOPPING", by
             self._changed.set()
 
     async def run(self) -> None:

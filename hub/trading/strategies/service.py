@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -15,6 +14,9 @@ from hub.caller import Caller
 from hub.channels.access import Access
 from hub.clock import Clock
 from hub.dispatch import convert
+from hub.trading.orders.engine import Engine
+from hub.trading.orders.reporting import HUB
+from hub.trading.risk.ports import stored
 from hub.trading.strategies.base import Setting
 from hub.trading.strategies.blotter import Blotter
 from hub.trading.strategies.catalog import STRATEGIES, Kind, make_strategy
@@ -22,11 +24,13 @@ from hub.trading.strategies.runner import Happening, Runner
 from protocol.codec import decode_error
 from protocol.errors import ErrorCode, HubError
 from protocol.strategies import StrategyList, StrategyStart, StrategyState, StrategyStop
-from protocol.trading import ExecutionReport, Instrument, PriceTick, TradingState
+from protocol.trading import ExecutionReport, Instrument, OrderCancelAll, PriceTick, TradingState
+from storage.strategies import StoredRun, StrategyTable
 
 MAX_STRATEGIES = 100  # running at once
-MAX_ENDED = 1_000  # that are still told of
+MAX_LISTED = 100
 STOP_S = 10.0  # for a strategy's last words
+CUT_OFF = "its engine ended"
 MAX_ID_PREFIX = 32  # of a strategy's id in its client order ids, which have 64 characters
 
 Call = Callable[[str, Mapping[str, Any], Caller], Awaitable[object]]
@@ -46,6 +50,7 @@ class Strategies:
     def __init__(
         self,
         market: Market,
+        table: StrategyTable,
         *,
         call: Call,
         judge: Callable[[Caller], Caller],
@@ -55,16 +60,20 @@ class Strategies:
     ) -> None:
         """`judge` says what rights somebody has by now, and raises HubError for one who has none any more."""
         self._market = market
+        self._table = table
         self._call = call
         self._judge = judge
         self._access = access
         self._clock = clock
         self._catalog = catalog
-        self._runners: OrderedDict[tuple[str, str], Runner] = OrderedDict()
+        self._runners: dict[tuple[str, str], Runner] = {}  # that have not ended
         self._group: asyncio.TaskGroup | None = None
 
-    async def run(self) -> NoReturn:
-        """As long as this node has the engine. Strategies do not outlive it: somebody must start them again."""
+    async def run(self, engine: Engine) -> None:
+        """Beside an engine, and no longer than it: somebody must start them again. Raises HubError(not_available)."""
+        with stored():
+            for cut_off in await self._table.running():
+                await self._clear_up(engine, cut_off)
         async with asyncio.TaskGroup() as group:
             self._group = group
             try:
@@ -72,48 +81,87 @@ class Strategies:
             finally:
                 self._group = None
                 self._runners.clear()
-        raise AssertionError("waits for ever")
+
+    async def _clear_up(self, engine: Engine, cut_off: StoredRun) -> None:
+        """Nobody watches the orders of a strategy that ended with its engine."""
+        state = cut_off.state
+        asked = OrderCancelAll(account=state.account, strategy_id=state.strategy_id)
+        await engine.cancel_all(asked, user=HUB, text=CUT_OFF)
+        ended = replace(state, state="STOPPED", reason=CUT_OFF, ended_at=self._clock.now_us())
+        await self._table.end(cut_off.run, ended)
+
+    @property
+    def ready(self) -> bool:
+        """Whether strategies can be started here."""
+        return self._group is not None
 
     # --- methods ---
 
-    def start(self, params: Mapping[str, Any], caller: Caller) -> StrategyState:
-        """Raises HubError(permission_denied, not_available, version_conflict, limit_exceeded, schema_invalid)."""
+    async def start(self, params: Mapping[str, Any], caller: Caller) -> StrategyState:
+        """Raises HubError(permission_denied, not_available, not_found, version_conflict, limit_exceeded)."""
         wanted: StrategyStart = convert(params, StrategyStart)
         self._access.require(caller, "publish", f"orders:{wanted.account}")
-        if self._group is None:
-            raise HubError(ErrorCode.NOT_AVAILABLE, "no node trades at the moment", retry_after_ms=1000)
         name = (wanted.account, wanted.strategy_id)
-        if (known := self._runners.get(name)) is not None and not known.ended.is_set():
+        if name in self._runners:
             raise HubError(ErrorCode.VERSION_CONFLICT, "this strategy is running", path="$.params.strategy_id")
-        if sum(not each.ended.is_set() for each in self._runners.values()) >= MAX_STRATEGIES:
+        if len(self._runners) >= MAX_STRATEGIES:
             raise HubError(ErrorCode.LIMIT_EXCEEDED, f"at most {MAX_STRATEGIES} strategies run at once")
-        runner = self._runners[name] = self._make(wanted, caller)
-        self._runners.move_to_end(name)
-        self._group.create_task(runner.run(), name=f"strategy {wanted.strategy_id}")
+        self._require_group()
+        run, runner = self._make(wanted, caller)
+        self._runners[name] = runner  # before anything is awaited: its name is taken
+        try:
+            with stored():
+                await self._table.begin(run, runner.state())
+            self._require_group().create_task(self._follow(run, runner), name=f"strategy {wanted.strategy_id}")
+        except BaseException:
+            self._leave(runner)
+            raise
         for symbol in wanted.symbols:
             if (tick := self._market.tick(symbol)) is not None:
                 runner.hear(tick)
-        self._forget_ended()
         return runner.state()
 
     async def stop(self, params: Mapping[str, Any], caller: Caller) -> StrategyState:
-        """Answers when it has ended and its orders were asked to be canceled, or after STOP_S."""
+        """Answers when it has ended and its orders were asked to be canceled, or after STOP_S as it is then."""
         wanted: StrategyStop = convert(params, StrategyStop)
         self._access.require(caller, "publish", f"orders:{wanted.account}")
         runner = self._runners.get((wanted.account, wanted.strategy_id))
         if runner is None:
-            raise HubError(ErrorCode.NOT_FOUND, "no such strategy", path="$.params.strategy_id")
-        runner.stop(f"stopped by {caller.user}")
+            raise HubError(ErrorCode.NOT_FOUND, "no such strategy is running", path="$.params.strategy_id")
+        runner.stop(caller.user)
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_S):
                 await runner.ended.wait()
         return runner.state()
 
-    def list(self, params: Mapping[str, Any], caller: Caller) -> list[StrategyState]:
-        """Those of one account: what runs, and what has ended lately."""
+    async def list(self, params: Mapping[str, Any], caller: Caller) -> list[StrategyState]:
+        """The newest runs of an account, the newest first."""
         wanted: StrategyList = convert(params, StrategyList)
         self._access.require(caller, "subscribe", f"orders:{wanted.account}")
-        return [runner.state() for (account, _), runner in self._runners.items() if account == wanted.account]
+        with stored():
+            found = await self._table.of_account(wanted.account, limit=MAX_LISTED)
+        return [self._present(each.state) for each in found]
+
+    def _present(self, known: StrategyState) -> StrategyState:
+        runner = self._runners.get((known.account, known.strategy_id))
+        state = runner.state() if runner is not None else known
+        return state if state.started_at == known.started_at else known
+
+    async def _follow(self, run: str, runner: Runner) -> None:
+        await runner.run()
+        self._leave(runner)
+        with stored():
+            await self._table.end(run, runner.state())
+
+    def _leave(self, runner: Runner) -> None:
+        name = (runner.start.account, runner.start.strategy_id)
+        if self._runners.get(name) is runner:
+            del self._runners[name]
+
+    def _require_group(self) -> asyncio.TaskGroup:
+        if self._group is None:
+            raise HubError(ErrorCode.NOT_AVAILABLE, "the order engine is not here now", retry_after_ms=1000)
+        return self._group
 
     # --- what happens ---
 
@@ -123,7 +171,7 @@ class Strategies:
             if runner.running and _concerns(runner, happening):
                 runner.hear(happening)
 
-    def _make(self, wanted: StrategyStart, caller: Caller) -> Runner:
+    def _make(self, wanted: StrategyStart, caller: Caller) -> tuple[str, Runner]:
         kind = self._catalog.get(wanted.strategy)
         if kind is None:
             raise HubError(ErrorCode.NOT_FOUND, "no such kind of strategy", path="$.params.strategy")
@@ -139,12 +187,8 @@ class Strategies:
         async def command(method: str, params: dict[str, Any]) -> object:
             return await self._call(method, params, self._judge(starter))
 
-        return Runner(strategy, blotter, start=wanted, started_by=caller.user, command=command, clock=self._clock)
-
-    def _forget_ended(self) -> None:
-        ended = [name for name, runner in self._runners.items() if runner.ended.is_set()]
-        for name in ended[: max(0, len(ended) - MAX_ENDED)]:
-            del self._runners[name]
+        runner = Runner(strategy, blotter, start=wanted, started_by=caller.user, command=command, clock=self._clock)
+        return run, runner
 
 
 def _concerns(runner: Runner, happening: Happening) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pytest
 import pytest_asyncio
+from clock import ManualClock
 
 from hub.caller import SYSTEM, Caller
 from hub.channels.access import Access
@@ -20,9 +22,9 @@ from hub.trading.strategies.catalog import Kind
 from hub.trading.strategies.service import MAX_STRATEGIES, Strategies
 from protocol.errors import ErrorCode, HubError
 from protocol.strategies import StrategyState
-from protocol.trading import ExecutionReport, Instrument, OrderSubmit, PriceTick, Trade, TradingState
-
-from .virtual_clock import VirtualClock
+from protocol.trading import ExecutionReport, Instrument, OrderCancelAll, OrderSubmit, PriceTick, Trade, TradingState
+from storage.database import Database
+from storage.strategies import StrategyTable
 
 SYMBOL = "BTC-USD"
 DESK = Caller(user="desk", roles=frozenset({"trader"}), transport="rest", principal="machine", connection=object())
@@ -70,21 +72,26 @@ class Diary(Strategy):
 
 
 class Scene:
-    """The service with a market that is silent and a hub that takes every order, or refuses it."""
+    """The service with a market that is silent, an engine that only cancels, and a hub that takes every order, or
+    refuses it."""
 
-    def __init__(self) -> None:
+    def __init__(self, database: Database) -> None:
+        self.database = database
         self.diaries: list[Diary] = []
         self.calls: list[tuple[str, Mapping[str, Any], Caller]] = []
         self.refusal: HubError | None = None
         self.rights: Callable[[Caller], Caller] = lambda caller: caller
         self.gate = asyncio.Event()
         self.gate.set()
+        self.clock = ManualClock()
+        self.canceled: list[tuple[str, str | None]] = []
         self.service = Strategies(
             self,
+            StrategyTable(database),
             call=self.call,
             judge=lambda caller: self.rights(caller),
             access=Access(Namespaces(), report=lambda event: None),
-            clock=VirtualClock(),
+            clock=self.clock,
             catalog={"diary": Kind(Nothing, self.make)},
         )
 
@@ -105,12 +112,26 @@ class Scene:
             raise self.refusal
         return {}
 
-    def start(self, strategy_id: str = "s1", caller: Caller = DESK, **fields: Any) -> StrategyState:
+    async def cancel_all(self, asked: OrderCancelAll, *, user: str, text: str | None = None) -> int:
+        self.canceled.append((asked.account, asked.strategy_id))
+        return 1
+
+    async def start(self, strategy_id: str = "s1", caller: Caller = DESK, **fields: Any) -> StrategyState:
+        self.clock.advance(1)
         told = {"account": "desk", "strategy_id": strategy_id, "strategy": "diary", "symbols": [SYMBOL], **fields}
-        return self.service.start(told, caller)
+        return await self.service.start(told, caller)
 
     async def stop(self, strategy_id: str = "s1", caller: Caller = DESK) -> StrategyState:
         return await self.service.stop({"account": "desk", "strategy_id": strategy_id}, caller)
+
+    async def list(self, caller: Caller = DESK) -> list[StrategyState]:
+        return await self.service.list({"account": "desk"}, caller)
+
+    async def ended(self) -> None:
+        """Until no strategy runs."""
+        async with asyncio.timeout(5):
+            while any(each.state in ("RUNNING", "STOPPING") for each in await self.list()):
+                await asyncio.sleep(0.001)
 
     async def told(self, count: int, diary: int = 0) -> list[tuple[str, Any]]:
         """What the strategy has written down, once it is so much."""
@@ -120,14 +141,24 @@ class Scene:
         return self.diaries[diary].told
 
 
-@pytest_asyncio.fixture
-async def scene() -> AsyncIterator[Scene]:
-    made = Scene()
-    task = asyncio.create_task(made.service.run())
-    await asyncio.sleep(0)
-    yield made
+@asynccontextmanager
+async def term(scene: Scene) -> AsyncIterator[None]:
+    """As long as this node leads."""
+    task = asyncio.create_task(scene.service.run(scene))  # type: ignore[arg-type]  # what of the engine it needs
+    async with asyncio.timeout(5):
+        while not scene.service.ready:
+            await asyncio.sleep(0.001)
+    yield
     task.cancel()
     await asyncio.wait([task])
+
+
+@pytest_asyncio.fixture
+async def scene(database: Database) -> AsyncIterator[Scene]:
+    await database.execute("TRUNCATE strategy_runs")
+    made = Scene(database)
+    async with term(made):
+        yield made
 
 
 def tick(bid: str, symbol: str = SYMBOL) -> PriceTick:
@@ -147,7 +178,7 @@ def report(order: OrderSubmit, **fields: Any) -> ExecutionReport:
 
 
 async def test_a_strategy_hears_of_its_symbols_its_orders_and_its_kill_switches_and_of_no_others(scene: Scene) -> None:
-    scene.start()
+    await scene.start()
     await scene.told(1)
     order = scene.diaries[0].blotter.submit(SYMBOL, "BUY", Decimal(1))
     for happening in (
@@ -179,7 +210,7 @@ async def test_a_strategy_hears_of_its_symbols_its_orders_and_its_kill_switches_
 
 
 async def test_quotes_that_come_too_fast_are_put_together_and_nothing_else_is(scene: Scene) -> None:
-    scene.start()
+    await scene.start()
     scene.gate.clear()
     await scene.told(1)
     for n in range(100):
@@ -193,7 +224,7 @@ async def test_quotes_that_come_too_fast_are_put_together_and_nothing_else_is(sc
 
 
 async def test_its_orders_go_the_way_of_everybodys_with_the_rights_of_who_started_it(scene: Scene) -> None:
-    scene.start()
+    await scene.start()
     await scene.told(1)
     diary = scene.diaries[0]
     diary.answers["quote"] = lambda: [diary.blotter.submit(SYMBOL, "BUY", Decimal("0.5"), price=Decimal(7))]
@@ -210,7 +241,7 @@ async def test_its_orders_go_the_way_of_everybodys_with_the_rights_of_who_starte
 
 
 async def test_who_has_lost_their_rights_trades_no_more(scene: Scene) -> None:
-    scene.start()
+    await scene.start()
     await scene.told(1)
     diary = scene.diaries[0]
     diary.answers["quote"] = lambda: [diary.blotter.submit(SYMBOL, "BUY", Decimal(1))]
@@ -226,7 +257,7 @@ async def test_who_has_lost_their_rights_trades_no_more(scene: Scene) -> None:
 
 
 async def test_a_refusal_is_told_once_and_the_order_is_not_open(scene: Scene) -> None:
-    scene.start()
+    await scene.start()
     await scene.told(1)
     diary = scene.diaries[0]
     again = lambda: [diary.blotter.submit(SYMBOL, "BUY", Decimal(1))]  # noqa: E731 - two hooks answer the same
@@ -243,26 +274,30 @@ async def test_a_refusal_is_told_once_and_the_order_is_not_open(scene: Scene) ->
 
 
 async def test_stopping_lets_it_speak_and_then_cancels_what_is_left(scene: Scene) -> None:
-    started = scene.start()
+    started = await scene.start()
     await scene.told(1)
 
     stopped = await scene.stop()
 
-    assert (started.state, stopped.state, stopped.reason) == ("RUNNING", "STOPPED", "stopped by desk")
+    assert (started.state, stopped.state, stopped.stopped_by) == ("RUNNING", "STOPPED", "desk")
     assert await scene.told(2) == [("start", None), ("stop", None)]
     assert [(method, params) for method, params, _ in scene.calls] == [
         ("orders.cancel_all", {"account": "desk", "strategy_id": "s1"})
     ]
     scene.service.hear(tick("1"))
-    assert (await scene.stop()).ended_at == stopped.ended_at
+    await scene.ended()
     assert len(scene.diaries[0].told) == 2
+    with pytest.raises(HubError, match="no such strategy"):
+        await scene.stop()
+    [kept] = await scene.list()
+    assert kept == msgspec.structs.replace(stopped, positions={}, submitted=0, executions=0)
 
 
 async def test_one_that_fails_is_cleared_up_and_the_others_go_on(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
-    scene.start("s1")
-    scene.start("s2")
+    await scene.start("s1")
+    await scene.start("s2")
     await scene.told(1, 1)
 
     def fail() -> Iterable[Intent]:
@@ -275,41 +310,43 @@ async def test_one_that_fails_is_cleared_up_and_the_others_go_on(
         while not scene.calls:
             await asyncio.sleep(0)
 
-    one, other = scene.service.list({"account": "desk"}, DESK)
+    async with asyncio.timeout(5):
+        while (await scene.list())[1].state != "FAILED":
+            await asyncio.sleep(0.001)
+    other, one = await scene.list()
     assert (one.state, one.reason, other.state) == ("FAILED", "it failed with ZeroDivisionError", "RUNNING")
     assert scene.calls[0][:2] == ("orders.cancel_all", {"account": "desk", "strategy_id": "s1"})
     assert "strategy s1 of desk failed" in caplog.text
 
 
 async def test_one_that_falls_behind_does_not_go_on_trading(scene: Scene) -> None:
-    scene.start()
+    await scene.start()
     await scene.told(1)
     for _ in range(runner.MAX_WAITING + 1):
         scene.service.hear(Trade(symbol=SYMBOL, price="1", size="1"))
-    async with asyncio.timeout(5):
-        while not scene.calls:
-            await asyncio.sleep(0)
+    await scene.ended()
 
-    [state] = scene.service.list({"account": "desk"}, DESK)
+    [state] = await scene.list()
     assert (state.state, state.reason) == ("FAILED", "it was too slow for what happened")
 
 
 async def test_a_name_runs_once_and_again_after_its_end(scene: Scene) -> None:
-    scene.start()
+    await scene.start()
     with pytest.raises(HubError, match="is running") as error:
-        scene.start()
+        await scene.start()
     assert error.value.code is ErrorCode.VERSION_CONFLICT
     await scene.stop()
+    await scene.ended()
 
-    assert scene.start().state == "RUNNING"
-    assert len(scene.service.list({"account": "desk"}, DESK)) == 1
+    assert (await scene.start()).state == "RUNNING"
+    assert [each.state for each in await scene.list()] == ["RUNNING", "STOPPED"]
 
 
 async def test_so_many_run_at_once(scene: Scene) -> None:
     for n in range(MAX_STRATEGIES):
-        scene.start(f"s{n}")
+        await scene.start(f"s{n}")
     with pytest.raises(HubError) as error:
-        scene.start("one-more")
+        await scene.start("one-more")
     assert error.value.code is ErrorCode.LIMIT_EXCEEDED
 
 
@@ -325,25 +362,40 @@ async def test_so_many_run_at_once(scene: Scene) -> None:
 )
 async def test_what_cannot_be_started_says_why(scene: Scene, fields: dict[str, Any], name: str, path: str) -> None:
     with pytest.raises(HubError) as error:
-        scene.start(**fields)
+        await scene.start(**fields)
     assert (error.value.code.wire_name, error.value.path) == (name, path)
-    assert scene.service.list({"account": "desk"}, SYSTEM) == []
+    assert await scene.list(SYSTEM) == []
 
 
 async def test_only_who_may_see_the_account_sees_its_strategies_and_only_who_may_trade_in_it_stops_them(
     scene: Scene,
 ) -> None:
-    scene.start()
+    await scene.start()
     stranger = Caller(user="bob", roles=frozenset({"trader"}), transport="websocket")
     with pytest.raises(HubError, match="may not"):
-        scene.service.list({"account": "desk"}, stranger)
+        await scene.list(stranger)
     with pytest.raises(HubError, match="may not"):
         await scene.stop(caller=stranger)
     with pytest.raises(HubError, match="no such strategy"):
         await scene.stop("unknown")
 
 
-async def test_without_the_engine_nothing_starts() -> None:
+async def test_without_the_engine_nothing_starts(database: Database) -> None:
     with pytest.raises(HubError) as error:
-        Scene().start()
+        await Scene(database).start()
     assert error.value.code is ErrorCode.NOT_AVAILABLE
+
+
+async def test_strategies_end_with_their_engine_and_the_next_one_cancels_what_they_left(scene: Scene) -> None:
+    after = Scene(scene.database)
+    after.clock.advance(60)
+    await scene.start("s1")
+    await scene.start("s2")
+    await scene.stop("s2")
+    await scene.told(1)
+
+    async with term(after):
+        [two, one] = await after.list()
+        assert (one.state, one.reason, two.state) == ("STOPPED", "its engine ended", "STOPPED")
+        assert after.canceled == [("desk", "s1")]
+        assert (await after.start("s1")).state == "RUNNING"
