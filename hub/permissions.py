@@ -56,6 +56,15 @@ METHODS: Mapping[str, Need] = {
     "auth.explain": Need.ADMIN,
     "audit.verify": Need.ADMIN,
     "audit.seen": Need.ADMIN,
+    "orders.submit": Need.SIGN_IN,  # and for these: the leave of the account's channel, hub.trading.orders.service
+    "orders.validate": Need.SIGN_IN,
+    "orders.replace": Need.SIGN_IN,
+    "orders.cancel": Need.SIGN_IN,
+    "orders.cancel_all": Need.SIGN_IN,
+    "orders.cancel_all_after": Need.SIGN_IN,
+    "orders.cancel_on_disconnect": Need.SIGN_IN,
+    "orders.status": Need.SIGN_IN,
+    "orders.list": Need.SIGN_IN,
     "risk.limits": Need.SIGN_IN,  # and for these: hub.trading.risk.officers
     "risk.set_limits": Need.SIGN_IN,
     "risk.state": Need.SIGN_IN,
@@ -101,6 +110,14 @@ ROUTES: Mapping[str, Need] = {
     "GET /v1/channels": Need.SIGN_IN,
     "GET /v1/history/{channel:path}": Need.CHANNEL,
     "GET /v1/presence/{channel:path}": Need.CHANNEL,
+    "POST /v1/orders": Need.CHANNEL,
+    "GET /v1/orders": Need.CHANNEL,
+    "DELETE /v1/orders": Need.CHANNEL,
+    "POST /v1/orders/validate": Need.CHANNEL,
+    "PUT /v1/orders/cancel-all-after": Need.CHANNEL,
+    "GET /v1/orders/{client_order_id}": Need.CHANNEL,
+    "PATCH /v1/orders/{client_order_id}": Need.CHANNEL,
+    "DELETE /v1/orders/{client_order_id}": Need.CHANNEL,
     "GET /v1/audit": Need.ADMIN,
     "GET /v1/privacy/export": Need.SIGN_IN,  # of others: ADMIN
     "POST /v1/privacy/erase": Need.SIGN_IN,  # others: ADMIN

@@ -234,7 +234,7 @@ class Engine:
     async def status(self, asked: OrderCancel) -> ExecutionReport:
         """As it is written down. Raises HubError(not_found)."""
         order = await self.find(asked.account, asked.client_order_id)
-        return await self._settled(order.order_id) if self.blotter.get(order.order_id) else self._status(order)
+        return await self._settled(order.order_id) if self.blotter.get(order.order_id) else self.describe(order)
 
     async def find(self, account: str, client_order_id: str) -> Order:
         """By any of its names, in memory or in the log. Raises HubError(not_found)."""
@@ -244,16 +244,20 @@ class Engine:
             if found is None:
                 raise HubError(ErrorCode.NOT_FOUND, "UNKNOWN_ORDER: the account has no order of this name")
             entry = self.blotter.get(found[0])
-            order = entry.order if entry is not None else await self._recorded(found[0])
+            order = entry.order if entry is not None else await self.recorded(found[0])
         return order
 
-    def open_orders(self, account: str) -> list[ExecutionReport]:
-        """Those that have not ended, the newest first."""
-        return [self._status(order) for order in reversed(list(self.blotter.alive(account)))]
+    def open_orders(self, account: str) -> list[Order]:
+        """Those that have not ended, the oldest first."""
+        return list(self.blotter.alive(account))
 
-    async def recorded(self, order_id: str) -> ExecutionReport:
+    async def recorded(self, order_id: str) -> Order:
         """An order as the log has it."""
-        return self._status(await self._recorded(order_id))
+        return replay([decode_event(event.body) for event in await self._log.events(order_id)])
+
+    def describe(self, order: Order) -> ExecutionReport:
+        """How an order stands: an answer, not an event."""
+        return status_of(order, paper=self._venue.paper, now_us=self._clock.now_us())
 
     # --- what risk control asks for ---
 
@@ -509,16 +513,13 @@ class Engine:
         order = entry.order
         if entry.pending is not None and not entry.pending.done():
             await asyncio.shield(entry.pending)
-        return self._status(order)
+        return self.describe(order)
 
     async def _repeated_in_log(self, account: str, client_order_id: str, fingerprint: bytes) -> ExecutionReport:
         found = await self._log.find(account, client_order_id)
         if found is None or found[1] != fingerprint:
             raise _name_used()
-        return self._status(await self._recorded(found[0]))
-
-    async def _recorded(self, order_id: str) -> Order:
-        return replay([decode_event(event.body) for event in await self._log.events(order_id)])
+        return self.describe(await self.recorded(found[0]))
 
     async def _recall(self, order_id: str) -> bool:
         """Bring an order that has ended back into memory."""
@@ -528,9 +529,6 @@ class Engine:
         if self.blotter.get(order_id) is None:
             restore(self.blotter, events)
         return True
-
-    def _status(self, order: Order) -> ExecutionReport:
-        return status_of(order, paper=self._venue.paper, now_us=self._clock.now_us())
 
 
 REPORTED = tuple({*VenueReport.__struct_fields__} & {*Event.__struct_fields__} - {"order_id"})

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from decimal import Decimal
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -42,9 +42,14 @@ class Term(msgspec.Struct, frozen=True):
     watch: Watch
 
 
+Companion = Callable[[Engine], Coroutine[Any, Any, None]]
+"""Runs beside the engine and ends with it."""
+
+
 class Leadership:
-    """`term` is there while this node leads; `began` is set whenever it is. `prepare` runs before each term,
-    with its epoch."""
+    """`term` is there while this node leads, and `began` is set; `decided` is set once it is known who leads.
+    `prepare` runs before each term, with its epoch.
+    """
 
     def __init__(
         self,
@@ -69,13 +74,30 @@ class Leadership:
         self._prepare = prepare
         self._clock = clock
         self._listeners: list[Hear] = []
+        self._companions: dict[str, Companion] = {}
+        self._accounts: dict[str, Account] = {}
         self.term: Term | None = None
         self.began = asyncio.Event()
+        self.decided = asyncio.Event()
         self.terms = 0
 
     def listen(self, hear: Hear) -> None:
         """`hear` is told of everything that happens to orders, while this node leads."""
         self._listeners.append(hear)
+
+    def accompany(self, name: str, run: Companion) -> None:
+        """`run` is started with every engine, once that takes orders."""
+        self._companions[name] = run
+
+    @property
+    def leads(self) -> bool:
+        return self.term is not None
+
+    def position(self, account: str, symbol: str) -> Decimal:
+        """What an account holds, by the log and everything since. For the venue of this node."""
+        found = self._accounts.get(account)
+        holding = found.positions.get(symbol) if found is not None else None
+        return holding.qty if holding is not None else Decimal(0)
 
     @property
     def engine(self) -> Engine:
@@ -98,6 +120,7 @@ class Leadership:
                 async with self._log.leadership() as lock:
                     if lock is not None:
                         await self._lead(lock)
+                    self.decided.set()
             except (StorageError, HubError) as failure:
                 logger.warning("orders: %s", failure)
             await self._clock.sleep(RETRY_S)
@@ -117,7 +140,10 @@ class Leadership:
                 group.create_task(term.watch.run(), name="orders watch")
                 self.terms += 1
                 self.term = term
+                for name, run in self._companions.items():
+                    group.create_task(run(term.engine), name=name)
                 self.began.set()
+                self.decided.set()
                 logger.info("orders: this node leads, epoch %d, %d open orders", end.epoch, len(term.engine.blotter))
         except* (StorageError, HubError) as ended:
             logger.error("orders: the term is over: %s", _first(ended))
@@ -129,7 +155,7 @@ class Leadership:
         """Everything from the log. Raises StorageError."""
         blotter = Blotter()
         restore(blotter, [decode_event(event.body) async for event in self._log.open_events()])
-        accounts: dict[str, Account] = {}
+        accounts = self._accounts = {}
         async for execution in self._log.executions():
             if execution.event.body != ERASED:
                 _count(accounts, execution, self._funds)

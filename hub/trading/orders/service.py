@@ -80,11 +80,11 @@ class OrderService:
         asked: OrderList = self._asked(params, OrderList, caller, "subscribe")
         engine = self._leadership.engine
         if asked.open:
-            open_orders = engine.open_orders(asked.account)
-            return OrderPage(orders=[each for each in open_orders if asked.symbol in (None, each.symbol)])
+            fits = [each for each in engine.open_orders(asked.account) if asked.symbol in (None, each.symbol)]
+            return OrderPage(orders=[engine.describe(order) for order in reversed(fits)])
         with stored():
             found = await self._log.orders(asked.account, before=asked.before, symbol=asked.symbol, limit=asked.limit)
-            orders = [await engine.recorded(order_id) for order_id, _ in found]
+            orders = [engine.describe(await engine.recorded(order_id)) for order_id, _ in found]
         return OrderPage(orders=orders, next=found[-1][1] if len(found) == asked.limit else None)
 
     def _asked(self, params: Mapping[str, Any], kind: type[Any], caller: Caller, action: Action = "publish") -> Any:
