@@ -119,6 +119,13 @@ ROUTES: Mapping[str, Need] = {
     "PATCH /v1/orders/{client_order_id}": Need.CHANNEL,
     "DELETE /v1/orders/{client_order_id}": Need.CHANNEL,
     "GET /v1/audit": Need.ADMIN,
+    "GET /v1/risk/limits": Need.SIGN_IN,  # and what the method of that name needs
+    "PUT /v1/risk/limits": Need.SIGN_IN,
+    "GET /v1/risk/state": Need.SIGN_IN,
+    "POST /v1/risk/halt": Need.SIGN_IN,
+    "POST /v1/risk/resume": Need.SIGN_IN,
+    "POST /v1/risk/approve": Need.SIGN_IN,
+    "POST /v1/risk/decline": Need.SIGN_IN,
     "GET /v1/privacy/export": Need.SIGN_IN,  # of others: ADMIN
     "POST /v1/privacy/erase": Need.SIGN_IN,  # others: ADMIN
     "GET /v1/privacy/consents": Need.SIGN_IN,

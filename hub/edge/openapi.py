@@ -27,6 +27,7 @@ from hub.edge.privacy import ConsentBody, EraseBody
 from hub.edge.rest import PublishBody
 from hub.guard.security_audit import SecurityAudit
 from protocol.messages import ErrorBody, HistoryResult, PresenceResult, Published
+from protocol.risk import ApprovalAnswer, ApprovalState, Halt, LimitsInForce, Resume, RiskState, SetLimits, StateChanged
 from storage.consents import PURPOSES
 from storage.privacy import Erasure
 
@@ -42,6 +43,7 @@ def describe() -> dict[str, Any]:
         *(Published, HistoryResult, PresenceResult, ErrorBody, SecurityAudit),
         *(Account, NewUser, UserChanges, Session),
         *(EraseBody, ConsentBody, Erasure),
+        *(SetLimits, LimitsInForce, RiskState, Halt, Resume, StateChanged, ApprovalAnswer, ApprovalState),
     ]
     _, components = msgspec.json.schema_components(kinds, schema_hook=lambda kind: {}, ref_template=_SCHEMA + "{name}")
     channel = _path("channel")
@@ -112,6 +114,27 @@ def describe() -> dict[str, Any]:
                         _query("limit", "integer", "1 to 1000"),
                     ],
                 )
+            },
+            "/v1/risk/limits": {
+                "get": _operation(
+                    "The risk limits in force",
+                    "LimitsInForce",
+                    parameters=[
+                        _query("account", "string", "whose orders"),
+                        _query("strategy_id", "string", "of a strategy"),
+                        _query("symbol", "string", "in a symbol"),
+                    ],
+                ),
+                "put": _operation("What a scope says of the limits", "LimitsInForce", body="SetLimits"),
+            },
+            "/v1/risk/state": {"get": _operation("What is not active", "RiskState")},
+            "/v1/risk/halt": {"post": _operation("The kill switch", "StateChanged", body="Halt")},
+            "/v1/risk/resume": {"post": _operation("Trading goes on", "StateChanged", body="Resume")},
+            "/v1/risk/approve": {
+                "post": _operation("Let an order pass above a limit", "ApprovalState", body="ApprovalAnswer")
+            },
+            "/v1/risk/decline": {
+                "post": _operation("Deny an order that waits for approval", "ApprovalState", body="ApprovalAnswer")
             },
             "/v1/privacy/export": {
                 "get": {
