@@ -8,9 +8,10 @@
     connections  who is here
     guard        how much anybody may ask for, and who misbehaves
     channels     what is published and read
+    rest         the doors under /v1
+    trading      orders, and what they must pass
     sockets      the WebSocket
     watch        what is true no more
-    rest         the doors under /v1
     accounts     people, and those who administer them
     privacy      the rights of people
     audit        what is written down, and proven

@@ -27,6 +27,7 @@ from hub.bootstrap.keys import load_audit_key, make_sealer, open_keys
 from hub.bootstrap.privacy import make_privacy, open_privacy
 from hub.bootstrap.rest import open_rest
 from hub.bootstrap.sockets import open_sockets
+from hub.bootstrap.trading import open_trading
 from hub.bootstrap.watch import open_watch
 from hub.brokers.base import Broker
 from hub.channels.durable import DurableChannels
@@ -39,6 +40,7 @@ from hub.guard.limits import Limits
 from hub.guard.threats import Threats
 from hub.observe.metrics import Metrics
 from hub.permissions import Permissions
+from hub.trading.market.view import MarketView
 from protocol.close_codes import CloseCode
 
 TRADERS_FIRST = {"trader": 0, "agent": 1}
@@ -116,14 +118,17 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
         connections = open_connections(ground, delivery)
         guard = await stack.enter_async_context(open_guard(ground, delivery, connections))
         channels = open_channels(ground, audit, delivery, connections, guard)
-        sockets = open_sockets(ground, delivery, auth, connections, guard, channels)
-        watch = await open_watch(ground, delivery, auth, sockets)
         rest = open_rest(ground, auth, guard)
+        trading = await stack.enter_async_context(
+            open_trading(ground, delivery, channels, MarketView(clock=clock), rest)
+        )
+        sockets = open_sockets(ground, delivery, auth, connections, guard, channels, trading)
+        watch = await open_watch(ground, delivery, auth, sockets)
         accounts = open_accounts(ground, auth, connections, channels, watch, rest, sealer)
         privacy = open_privacy(ground, guard, watch, rest)
         rooms = (
             *(ground, audit, auth, delivery, connections, guard, channels),
-            *(sockets, watch, rest, accounts, privacy),
+            *(rest, trading, sockets, watch, accounts, privacy),
         )
 
         for room in rooms:
@@ -149,6 +154,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
                 with contextlib.suppress(TimeoutError):  # without Redis the node is degraded, not dead
                     async with asyncio.timeout(BROKER_START_S):
                         await delivery.broker.connected()
+                        await trading.leadership.decided.wait()
                 yield hub
             finally:
                 for task in tasks:

@@ -11,6 +11,7 @@ from hub.bootstrap.delivery import Delivery
 from hub.bootstrap.ground import Ground
 from hub.bootstrap.guard import Guard
 from hub.bootstrap.room import Room
+from hub.bootstrap.trading import Trading
 from hub.connections.connection import Connection
 from hub.edge.sessions import Sessions
 from hub.edge.websocket import WebSocketEndpoint
@@ -23,7 +24,13 @@ class Sockets(Room, frozen=True, kw_only=True):
 
 
 def open_sockets(
-    ground: Ground, delivery: Delivery, auth: Auth, connections: Connections, guard: Guard, channels: Channels
+    ground: Ground,
+    delivery: Delivery,
+    auth: Auth,
+    connections: Connections,
+    guard: Guard,
+    channels: Channels,
+    trading: Trading,
 ) -> Sockets:
     settings, clock, registry = ground.settings, ground.clock, connections.registry
     sessions = Sessions(
@@ -42,6 +49,7 @@ def open_sockets(
     def leave(connection: Connection) -> None:
         channels.subscriptions.unsubscribe_all(connection)
         registry.remove(connection)
+        trading.disconnects.leave(connection)
 
     endpoint = WebSocketEndpoint(
         ground.dispatcher,

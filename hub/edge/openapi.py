@@ -23,11 +23,20 @@ from hub.edge.accounts import (
     RecoveryCodes,
     StepUpBody,
 )
+from hub.edge.orders import ReplaceBody
 from hub.edge.privacy import ConsentBody, EraseBody
 from hub.edge.rest import PublishBody
 from hub.guard.security_audit import SecurityAudit
 from protocol.messages import ErrorBody, HistoryResult, PresenceResult, Published
 from protocol.risk import ApprovalAnswer, ApprovalState, Halt, LimitsInForce, Resume, RiskState, SetLimits, StateChanged
+from protocol.trading import (
+    CancelAllAfter,
+    Canceled,
+    ExecutionReport,
+    OrderSubmit,
+    RiskDecision,
+    SwitchState,
+)
 from storage.consents import PURPOSES
 from storage.privacy import Erasure
 
@@ -43,10 +52,12 @@ def describe() -> dict[str, Any]:
         *(Published, HistoryResult, PresenceResult, ErrorBody, SecurityAudit),
         *(Account, NewUser, UserChanges, Session),
         *(EraseBody, ConsentBody, Erasure),
+        *(OrderSubmit, ReplaceBody, CancelAllAfter, ExecutionReport, RiskDecision, Canceled, SwitchState),
         *(SetLimits, LimitsInForce, RiskState, Halt, Resume, StateChanged, ApprovalAnswer, ApprovalState),
     ]
     _, components = msgspec.json.schema_components(kinds, schema_hook=lambda kind: {}, ref_template=_SCHEMA + "{name}")
     channel = _path("channel")
+    order, account = _path("client_order_id"), _query("account", "string", "whose order; default: the caller's")
     whose = _query("user", "string", "somebody else, for administrators")
     page = [_query("after", "string", "the last name of the page before"), _query("limit", "integer", "1 to 1000")]
     history = [
@@ -114,6 +125,44 @@ def describe() -> dict[str, Any]:
                         _query("limit", "integer", "1 to 1000"),
                     ],
                 )
+            },
+            "/v1/orders": {
+                "post": _operation("Place an order", "ExecutionReport", body="OrderSubmit"),
+                "get": _operation(
+                    "An account's orders, the newest first",
+                    "ExecutionReport",
+                    many=True,
+                    parameters=[
+                        account,
+                        _query("open", "boolean", "only those that may still trade"),
+                        _query("symbol", "string", "of one symbol"),
+                        _query("before", "integer", "`meta.paging.next` of the page before"),
+                        _query("limit", "integer", "1 to 500"),
+                    ],
+                ),
+                "delete": _operation(
+                    "Cancel every open order that fits",
+                    "Canceled",
+                    parameters=[
+                        account,
+                        _query("symbol", "string", "of one symbol"),
+                        _query("side", "string", "BUY or SELL"),
+                        _query("strategy_id", "string", "of one strategy"),
+                    ],
+                ),
+            },
+            "/v1/orders/validate": {
+                "post": _operation("What the risk checks would say", "RiskDecision", body="OrderSubmit")
+            },
+            "/v1/orders/cancel-all-after": {
+                "put": _operation("The dead man's switch", "SwitchState", body="CancelAllAfter")
+            },
+            "/v1/orders/{client_order_id}": {
+                "get": _operation("How an order stands", "ExecutionReport", parameters=[order, account]),
+                "patch": _operation(
+                    "Change an order", "ExecutionReport", body="ReplaceBody", parameters=[order, account]
+                ),
+                "delete": _operation("Cancel an order", "ExecutionReport", parameters=[order, account]),
             },
             "/v1/risk/limits": {
                 "get": _operation(

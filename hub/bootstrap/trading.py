@@ -1,0 +1,103 @@
+"""Orders: the engine on whichever node leads, and its methods on every node."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from decimal import Decimal
+
+from prometheus_client.core import Metric
+
+from hub.bootstrap.channels import Channels
+from hub.bootstrap.delivery import Delivery
+from hub.bootstrap.ground import Ground
+from hub.bootstrap.rest import Rest
+from hub.bootstrap.risk import open_risk
+from hub.bootstrap.room import Room
+from hub.bootstrap.venue import make_paper_venue
+from hub.edge.orders import OrderRoutes
+from hub.observe.metrics import counter, gauge
+from hub.trading.accounts import Account
+from hub.trading.market.view import MarketView
+from hub.trading.orders.disconnects import Disconnects
+from hub.trading.orders.forwarding import TOPIC, Forwarding
+from hub.trading.orders.leadership import Leadership
+from hub.trading.orders.service import OrderService
+from hub.trading.risk.checks import RiskChecks
+from hub.trading.risk.desk import RiskDesk
+from storage.orders import OrderLog
+
+
+class Trading(Room, frozen=True, kw_only=True):
+    leadership: Leadership
+    disconnects: Disconnects
+
+
+@asynccontextmanager
+async def open_trading(
+    ground: Ground, delivery: Delivery, channels: Channels, view: MarketView, rest: Rest
+) -> AsyncIterator[Trading]:
+    settings, clock = ground.settings, ground.clock
+    desk = RiskDesk(RiskChecks(clock=clock))
+    funds = {asset: Decimal(amount) for asset, amount in settings.trading.paper_balance.items()}
+    async with ground.database.writer() as writer:
+        log = OrderLog(ground.database, writer=writer)
+
+        async def prepare(epoch: int) -> None:
+            await risk.service.load(epoch)
+
+        venue = make_paper_venue(
+            settings.trading,
+            instrument=view.instrument,
+            position=lambda account, symbol: leadership.position(account, symbol),
+            clock=clock,
+        )
+        leadership = Leadership(
+            log,
+            delivery.durable,
+            venue,
+            desk,
+            view,
+            node=settings.node,
+            funds=lambda name: Account(name=name, balances=funds),
+            prepare=prepare,
+            clock=clock,
+        )
+        view.listen(venue.hear)
+        risk = open_risk(ground, channels, rest, desk, lambda: leadership.engine)
+        orders = OrderService(leadership, log, access=channels.access)
+        forwarding = Forwarding(
+            {**orders.methods, **risk.service.methods},
+            node=settings.node,
+            leads=lambda: leadership.leads,
+            announce=delivery.broker.announce,
+            as_hub_error=ground.dispatcher.as_hub_error,
+            clock=clock,
+        )
+        delivery.broker.listen(TOPIC, forwarding.hear)
+        disconnects = Disconnects(forwarding.methods["orders.cancel_all"], access=channels.access, clock=clock)
+        routes = OrderRoutes(rest.service, ground.dispatcher, max_body_bytes=settings.limits.message_bytes)
+        yield Trading(
+            leadership=leadership,
+            disconnects=disconnects,
+            methods={**forwarding.methods, **disconnects.methods},
+            routes=[*routes.routes, *risk.routes],
+            metrics=lambda: [*risk.metrics(), *_measure(leadership)],
+            tasks={
+                **risk.tasks,
+                "order engine": leadership.run,
+                "forwarded orders": forwarding.run,
+                "cancel on disconnect": disconnects.run,
+                "paper venue": venue.run,
+            },
+        )
+
+
+def _measure(leadership: Leadership) -> Iterable[Metric]:
+    yield gauge("krin_orders_leading", "1 on the node that has the order engine.", float(leadership.leads))
+    yield counter("krin_orders_terms", "How often this node has begun to lead.", leadership.terms)
+    if leadership.term is not None:
+        engine = leadership.term.engine
+        yield gauge("krin_orders_known", "Orders in memory.", len(engine.blotter))
+        yield counter("krin_orders_repeats", "Reports that the venue sent twice.", engine.repeats)
+        yield counter("krin_orders_illegal", "Reports that could not be.", engine.illegal)
