@@ -20,7 +20,7 @@ from hub.publication import Publication
 from hub.trading.accounts import Account
 from hub.trading.orders.engine import Engine
 from hub.trading.orders.fold import replay
-from hub.trading.orders.leadership import Leadership
+from hub.trading.orders.leadership import RETRY_S, Leadership
 from hub.trading.orders.order import Order
 from hub.trading.orders.reporting import decode_event
 from hub.trading.orders.service import OrderService
@@ -128,7 +128,9 @@ class Floor:
         try:
             if leading:
                 async with asyncio.timeout(10):
-                    await self.leadership.began.wait()
+                    while not self.leadership.leads:  # Postgres frees the lock of the engine before in its own time
+                        self.clock.advance(RETRY_S)
+                        await asyncio.sleep(0.01)
             self.quote()
             yield self
         finally:
