@@ -434,8 +434,12 @@ def test_restored_orders_are_served_in_the_order_of_their_age_and_go_on_where_th
     market = PaperMarket()
     assert (
         market.restore(
-            make_order("BUY", "2", "99", order_id="young", status="NEW", version=3, created_us=START_US + 1),
-            make_order("BUY", "2", "99", order_id="old", status="PARTIALLY_FILLED", cum_qty="1", version=4),
+            make_order(
+                "BUY", "2", "99", order_id="young", status="NEW", venue_order_id="v", version=3, created_us=START_US + 1
+            ),
+            make_order(
+                "BUY", "2", "99", order_id="old", status="PARTIALLY_FILLED", venue_order_id="v", cum_qty="1", version=4
+            ),
         )
         == []
     )
@@ -446,16 +450,29 @@ def test_restored_orders_are_served_in_the_order_of_their_age_and_go_on_where_th
 def test_restoring_ends_what_lived_for_the_moment_only() -> None:
     market = PaperMarket()
     assert market.restore(
-        make_order("BUY", "2", order_id="market", status="PARTIALLY_FILLED", cum_qty="1", version=4),
-        make_order("BUY", "2", "99", tif="IOC", order_id="ioc", status="NEW", version=3),
-        make_order("SELL", "1", order_type="STOP", stop_price="95", order_id="stop", status="NEW", version=3),
+        make_order(
+            "BUY", "2", order_id="market", status="PARTIALLY_FILLED", venue_order_id="v", cum_qty="1", version=4
+        ),
+        make_order("BUY", "2", "99", tif="IOC", order_id="ioc", status="NEW", venue_order_id="v", version=3),
+        make_order(
+            "SELL",
+            "1",
+            order_type="STOP",
+            stop_price="95",
+            order_id="stop",
+            status="NEW",
+            venue_order_id="v",
+            version=3,
+        ),
     ) == ["ioc: EXPIRED", "market: EXPIRED"]
     assert market.quote("95", "96") == ["stop: TRIGGERED", "stop: TRADE 1 @ 95 TAKER"]
 
 
 def test_a_suspended_order_is_restored_suspended() -> None:
     market = PaperMarket()
-    market.restore(make_order("BUY", "1", "99", order_id="b", status="SUSPENDED", prev_status="NEW", version=4))
+    market.restore(
+        make_order("BUY", "1", "99", order_id="b", status="SUSPENDED", venue_order_id="v", prev_status="NEW", version=4)
+    )
     assert market.quote("97", "98", state="HALTED") == []
     assert market.quote("97", "98") == ["b: RESTATED", "b: TRADE 1 @ 99 MAKER"]
 
@@ -463,7 +480,28 @@ def test_a_suspended_order_is_restored_suspended() -> None:
 def test_orders_are_restored_before_it_is_known_what_they_trade() -> None:
     market = PaperMarket()
     market.instruments.clear()
-    assert market.restore(make_order("BUY", "1", "99", order_id="b", status="NEW", version=3)) == []
+    assert market.restore(make_order("BUY", "1", "99", order_id="b", status="NEW", venue_order_id="v", version=3)) == []
     assert market.quote("97", "98") == []
     market.instruments[SYMBOL] = INSTRUMENT
     assert market.quote("97", "98") == ["b: TRADE 1 @ 99 MAKER"]
+
+
+def test_what_was_sent_but_not_accepted_before_a_restart_arrives_with_the_next_price() -> None:
+    market = PaperMarket()
+    assert market.restore(
+        make_order("BUY", "1", "110", order_id="b", status="PENDING_NEW", version=2),
+        make_order("BUY", "1", "110", post_only=True, order_id="quiet", status="PENDING_NEW", version=2),
+        make_order("BUY", "1", order_id="market", status="PENDING_NEW", version=2),
+    ) == ["b: NEW", "market: EXPIRED", "quiet: NEW"]
+    assert market.quote("100", "101", state="STALE") == []
+    assert market.quote("100", "101") == ["b: TRADE 1 @ 101 TAKER", "quiet: REJECTED POST_ONLY_WOULD_MATCH"]
+
+
+def test_what_has_not_arrived_yet_can_be_changed_and_canceled() -> None:
+    market = PaperMarket()
+    moved = make_order("BUY", "1", "110", order_id="moved", status="PENDING_NEW", version=2)
+    ended = make_order("BUY", "1", "110", order_id="ended", status="PENDING_NEW", version=2)
+    market.restore(moved, ended)
+    assert market.cancel(ended) == ["ended: CANCELED"]
+    assert market.replace(moved, price="105") == ["moved: REPLACED"]
+    assert market.quote("100", "101") == ["moved: TRADE 1 @ 101 TAKER"]

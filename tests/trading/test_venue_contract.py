@@ -213,7 +213,9 @@ async def test_no_two_facts_share_an_id(scene: Scene) -> None:
 
 async def test_the_orders_of_the_hub_are_open_again_after_it_came_back(scene: Scene) -> None:
     order = await scene.resting("2")
-    await scene.venue.restore([make_order("BUY", "2", "99", order_id=order.order_id, status="NEW", version=3)])
+    await scene.venue.restore(
+        [make_order("BUY", "2", "99", order_id=order.order_id, status="NEW", venue_order_id="v", version=3)]
+    )
     scene.quote("97", "98")
     trade = await scene.next()
     assert (trade.order_id, trade.last_qty) == (order.order_id, Decimal(2))

@@ -125,7 +125,9 @@ class Matcher:
         )
 
     def restore(self, orders: Iterable[Order], now_us: int) -> list[VenueReport]:
-        """Forget everything, and take these orders as they are. What cannot rest expires: its moment is over."""
+        """Forget everything, and take these orders as they are. What cannot rest expires: its moment is over. What had
+        not been accepted arrives with the next price.
+        """
         self._forget_everything()
         self._now_us = now_us
         for order in sorted(orders, key=lambda each: (each.created_us, each.order_id)):
@@ -138,6 +140,9 @@ class Matcher:
             live.suspended = "SUSPENDED" in (order.status, order.prev_status)
             market.halted = market.halted or live.suspended
             market.turned = True
+            if order.venue_order_id is None:
+                self._report(live, "NEW")
+                live.arrives = not live.waits
             market.enter(live)
             self._remember_expiry(live)
         return self._said()
@@ -159,7 +164,7 @@ class Matcher:
     def match(self, symbol: str, now_us: int) -> list[VenueReport]:
         """Serve whom the present price reaches."""
         market = self._market(symbol)
-        if not (market.stops or market.resting["BUY"] or market.resting["SELL"]):
+        if not market.occupied:
             return []
         self._now_us = now_us
         self._expire()
@@ -168,6 +173,8 @@ class Matcher:
         if not market.halted:
             self._serve(market, "BUY")
             self._serve(market, "SELL")
+            if market.depth.tradable:
+                self._let_arrive(market)
             self._trigger(market)
         return self._said()
 
@@ -206,6 +213,16 @@ class Matcher:
                 market.enter(live)
             else:
                 self._close(live, "EXPIRED")
+
+    def _let_arrive(self, market: Market) -> None:
+        """Those that the hub sent before it went down."""
+        for live in list(market.arriving):
+            market.leave(live)
+            live.arrives = False
+            if self._breaks_post_only(live, market):
+                self._close(live, "REJECTED", reason="POST_ONLY_WOULD_MATCH")
+            else:
+                self._arrive(live, market)
 
     def _take(self, taker: LiveOrder, market: Market) -> None:
         while taker.open and (wanted := self._wanted(taker)):
@@ -268,7 +285,7 @@ class Matcher:
         return None
 
     def _change(self, live: LiveOrder, wished: LiveOrder, market: Market) -> None:
-        keeps_place = wished.price == live.price and wished.qty <= live.qty
+        keeps_place = live.arrives or (wished.price == live.price and wished.qty <= live.qty)
         market.leave(live)
         live.qty, live.price, live.trail = wished.qty, wished.price, wished.trail
         live.stop_price = wished.stop_price

@@ -40,6 +40,7 @@ class LiveOrder:
     trail: Decimal | None
     cum: Decimal
     waits: bool  # a stop that has not been triggered
+    arrives: bool = False  # it has not met the market yet
     arrival: int = 0
     open: bool = True
     suspended: bool = False
@@ -114,19 +115,30 @@ class Market:
         self.depth = Depth()
         self.resting: dict[Side, list[LiveOrder]] = {"BUY": [], "SELL": []}
         self.stops: list[LiveOrder] = []
+        self.arriving: list[LiveOrder] = []
         self.halted = False
         self.turned = False  # halted or open again, and the orders have not been told
 
+    @property
+    def occupied(self) -> bool:
+        return bool(self.stops or self.arriving or self.resting["BUY"] or self.resting["SELL"])
+
     def enter(self, live: LiveOrder) -> None:
-        if live.waits:
-            self.stops.append(live)
+        if live.waits or live.arrives:
+            self._place(live).append(live)
         else:
-            insort(self.resting[live.side], live, key=LiveOrder.priority)
+            insort(self._place(live), live, key=LiveOrder.priority)
 
     def leave(self, live: LiveOrder) -> None:
-        place = self.stops if live.waits else self.resting[live.side]
+        place = self._place(live)
         if live in place:
             place.remove(live)
 
     def open_orders(self) -> list[LiveOrder]:
-        return sorted((*self.stops, *self.resting["BUY"], *self.resting["SELL"]), key=lambda live: live.arrival)
+        everywhere = (*self.stops, *self.arriving, *self.resting["BUY"], *self.resting["SELL"])
+        return sorted(everywhere, key=lambda live: live.arrival)
+
+    def _place(self, live: LiveOrder) -> list[LiveOrder]:
+        if live.waits:
+            return self.stops
+        return self.arriving if live.arrives else self.resting[live.side]
