@@ -128,6 +128,9 @@ ROUTES: Mapping[str, Need] = {
     "POST /v1/risk/decline": Need.SIGN_IN,
     "GET /v1/privacy/export": Need.SIGN_IN,  # of others: ADMIN
     "POST /v1/privacy/erase": Need.SIGN_IN,  # others: ADMIN
+    "POST /v1/privacy/restrict": Need.SIGN_IN,  # the same for these
+    "POST /v1/privacy/release": Need.SIGN_IN,
+    "POST /v1/privacy/correct": Need.SIGN_IN,
     "GET /v1/privacy/consents": Need.SIGN_IN,
     "PUT /v1/privacy/consents/{purpose}": Need.SIGN_IN,
 }
@@ -139,6 +142,9 @@ SECOND_FACTOR: Mapping[str, float] = {
     "POST /v1/auth/mfa/disable": RECENT_S,
     "GET /v1/privacy/export": RECENT_S,
     "POST /v1/privacy/erase": RECENT_S,
+    "POST /v1/privacy/restrict": RECENT_S,
+    "POST /v1/privacy/release": RECENT_S,
+    "POST /v1/privacy/correct": RECENT_S,
     "risk.set_limits": ANY_AGE,  # what loosens needs two factors; what stops trading must not wait for one
     "risk.resume": ANY_AGE,
     "risk.approve": ANY_AGE,

@@ -41,7 +41,6 @@ OPEN = {
     20: "permessage-deflate is never negotiated (hub/serve.py), so there is nothing to inflate",
     64: "there is no search yet",
     84: "pgaudit is not in the embedded Postgres; hub/README.md recommends it for a server of one's own",
-    91: "restricting a person's rows is not built",
 }
 
 

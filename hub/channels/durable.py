@@ -189,7 +189,7 @@ class DurableChannels:
                 logger.error("durable publishing is refused: %s", failure)
 
     async def forget(self, theirs: Callable[[str], bool]) -> None:
-        """Publishers of whom `theirs` is true were erased from the log: drop what is remembered of it.
+        """What the log holds of publishers of whom `theirs` is true has changed: drop what is remembered of it.
 
         A channel of such a person's own has gone from under its name; who still listens waits for a new beginning.
         """
@@ -199,8 +199,8 @@ class DurableChannels:
         except StorageError as failure:
             raise _as_hub_error(failure) from None
         for name, tail in self._tails.items():
-            if name in heads and tail.offset > heads[name].top:
-                tail.offset = heads[name].top
+            if name in heads:
+                tail.offset = min(tail.offset, heads[name].top)
                 tail.recent.clear()
             elif any(theirs(each.publisher or "") for each in tail.recent):
                 tail.recent.clear()

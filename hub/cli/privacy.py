@@ -1,4 +1,4 @@
-"""Commands about the data of people: export, erase, requests, holds, retention."""
+"""Commands about the data of people: export, erase, restrict, correct, requests, holds, retention."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
+import msgspec
 from rich.table import Table
 
 from hub.auth.sealing import Unreadable
@@ -75,6 +76,73 @@ def requests(open_only: bool, **options: Any) -> None:
                 asked, due = each.requested_at.date().isoformat(), each.due_at.date().isoformat()
                 table.add_row(str(each.id), each.person, each.kind, asked, due, answered)
         err.print(table)
+
+    run(go())
+
+
+@privacy.command()
+@click.argument("user")
+@node_options
+def restrict(user: str, **options: Any) -> None:
+    """Keep what is stored about USER and show it to nobody, until release. Prints rows by table."""
+    settings = settings_of(options)
+
+    async def go() -> None:
+        async with open_database(settings) as (database, _):
+            done = await make_privacy(settings, database, clock=SystemClock()).restrict(user, by=OPERATOR)
+        click.echo(json.dumps(done.restricted))
+
+    run(go())
+
+
+@privacy.command()
+@click.argument("user")
+@node_options
+def release(user: str, **options: Any) -> None:
+    """End the restriction of USER. Prints the rows by table that are back."""
+    settings = settings_of(options)
+
+    async def go() -> None:
+        async with open_database(settings) as (database, _):
+            rows = await make_privacy(settings, database, clock=SystemClock()).release(user, by=OPERATOR)
+        click.echo(json.dumps(rows))
+
+    run(go())
+
+
+@privacy.command()
+@click.argument("user")
+@click.option("--reason", required=True, help="why it is looked at; it is audited")
+@node_options
+def restricted(user: str, reason: str, **options: Any) -> None:
+    """What is restricted of USER, one JSON object a line."""
+    settings = settings_of(options)
+
+    async def go() -> None:
+        async with open_database(settings) as (database, _):
+            rows = await stored_privacy(settings, database).restricted(user, by=OPERATOR, reason=reason)
+        for table, row in rows:
+            click.echo(json.dumps({"table": table, "row": json.loads(row)}))
+
+    run(go())
+
+
+@privacy.command()
+@click.argument("user")
+@click.argument("channel")
+@click.argument("offset", type=click.IntRange(min=1))
+@click.argument("data", type=click.File("rb"), default="-")
+@node_options
+def correct(user: str, channel: str, offset: int, data: Any, **options: Any) -> None:
+    """Let a durable message that USER has published say something else: DATA is a file with its new data as JSON;
+    default: standard input."""
+    settings = settings_of(options)
+    said = msgspec.Raw(data.read())
+
+    async def go() -> None:
+        async with open_database(settings) as (database, _):
+            service = make_privacy(settings, database, clock=SystemClock())
+            click.echo(await service.correct(user, channel, offset, said, by=OPERATOR))
 
     run(go())
 

@@ -24,9 +24,10 @@ from hub.edge.accounts import (
     StepUpBody,
 )
 from hub.edge.orders import ReplaceBody
-from hub.edge.privacy import ConsentBody, EraseBody
+from hub.edge.privacy import ConsentBody, CorrectBody, EraseBody, RestrictBody
 from hub.edge.rest import PublishBody
 from hub.guard.security_audit import SecurityAudit
+from hub.privacy.service import Restriction
 from protocol.messages import ErrorBody, HistoryResult, PresenceResult, Published
 from protocol.risk import ApprovalAnswer, ApprovalState, Halt, LimitsInForce, Resume, RiskState, SetLimits, StateChanged
 from protocol.trading import (
@@ -51,7 +52,7 @@ def describe() -> dict[str, Any]:
         *(TokenPair, MfaStatus, Enrolment, Confirmed, RecoveryCodes, Done),
         *(Published, HistoryResult, PresenceResult, ErrorBody, SecurityAudit),
         *(Account, NewUser, UserChanges, Session),
-        *(EraseBody, ConsentBody, Erasure),
+        *(EraseBody, RestrictBody, CorrectBody, ConsentBody, Erasure, Restriction),
         *(OrderSubmit, ReplaceBody, CancelAllAfter, ExecutionReport, RiskDecision, Canceled, SwitchState),
         *(SetLimits, LimitsInForce, RiskState, Halt, Resume, StateChanged, ApprovalAnswer, ApprovalState),
     ]
@@ -196,6 +197,13 @@ def describe() -> dict[str, Any]:
                 }
             },
             "/v1/privacy/erase": {"post": _operation("Erase a person", "Erasure", body="EraseBody")},
+            "/v1/privacy/restrict": {
+                "post": _operation("Keep a person's data out of everybody's sight", "Restriction", body="RestrictBody")
+            },
+            "/v1/privacy/release": {"post": _operation("End a restriction", {"type": "object"}, body="RestrictBody")},
+            "/v1/privacy/correct": {
+                "post": _operation("Correct a durable message of a person", {"type": "object"}, body="CorrectBody")
+            },
             "/v1/privacy/consents": {
                 "get": _operation("The caller's newest answer for each purpose", {"type": "object"}, many=True)
             },

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -22,9 +23,10 @@ from hub.privacy.service import PrivacyService
 from protocol.audit import as_json
 from protocol.codec import decode_error
 from protocol.errors import ErrorCode, HubError
-from protocol.fields import Count, Name
+from protocol.fields import ChannelName, Count, Name
 from storage.audit import AuditTable
 from storage.consents import Consents, Purpose
+from storage.errors import NotFound
 
 MAX_PAGE = 1000
 
@@ -33,6 +35,19 @@ class EraseBody(msgspec.Struct, forbid_unknown_fields=True):
     """`person` must be named also where it is oneself: nobody erases by accident."""
 
     person: Name
+
+
+class RestrictBody(msgspec.Struct, forbid_unknown_fields=True):
+    person: Name
+
+
+class CorrectBody(msgspec.Struct, forbid_unknown_fields=True):
+    """`data` takes the place of what the message says; the rest of it stays."""
+
+    person: Name
+    channel: ChannelName
+    offset: Count
+    data: msgspec.Raw
 
 
 class ConsentBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -71,6 +86,9 @@ class PrivacyRoutes:
             service.route("GET /v1/audit", self._log),
             service.route("GET /v1/privacy/export", self._export),
             service.route("POST /v1/privacy/erase", self._erase),
+            service.route("POST /v1/privacy/restrict", self._restrict),
+            service.route("POST /v1/privacy/release", self._release),
+            service.route("POST /v1/privacy/correct", self._correct),
             service.route("GET /v1/privacy/consents", self._consents_of),
             service.route("PUT /v1/privacy/consents/{purpose}", self._put_consent),
         ]
@@ -107,6 +125,24 @@ class PrivacyRoutes:
         body: EraseBody = await read_struct(request, self._max_body_bytes, EraseBody)
         return await self._privacy.erase(self._allowed(body.person, caller, "POST /v1/privacy/erase"), by=caller.user)
 
+    async def _restrict(self, request: Request, caller: Caller) -> Any:
+        body: RestrictBody = await read_struct(request, self._max_body_bytes, RestrictBody)
+        person = self._allowed(body.person, caller, "POST /v1/privacy/restrict")
+        return await self._privacy.restrict(person, by=caller.user)
+
+    async def _release(self, request: Request, caller: Caller) -> Any:
+        body: RestrictBody = await read_struct(request, self._max_body_bytes, RestrictBody)
+        person = self._allowed(body.person, caller, "POST /v1/privacy/release")
+        with _found():
+            return {"released": await self._privacy.release(person, by=caller.user)}
+
+    async def _correct(self, request: Request, caller: Caller) -> Any:
+        body: CorrectBody = await read_struct(request, self._max_body_bytes, CorrectBody)
+        person = self._allowed(body.person, caller, "POST /v1/privacy/correct")
+        with _found():
+            corrected = await self._privacy.correct(person, body.channel, body.offset, body.data, by=caller.user)
+        return {"request": corrected}
+
     async def _consents_of(self, request: Request, caller: Caller) -> Any:
         return await self._consents.of(caller.user)
 
@@ -128,6 +164,14 @@ class PrivacyRoutes:
             self._permissions.require(Need.ADMIN, caller, target=target)
             _of_the_whole_hub(caller)
         return str(_converted(person, Name))
+
+
+@contextmanager
+def _found() -> Iterator[None]:
+    try:
+        yield
+    except NotFound:
+        raise HubError(ErrorCode.NOT_FOUND, "there is nothing like that of this person") from None
 
 
 def _of_the_whole_hub(caller: Caller) -> None:

@@ -16,8 +16,8 @@ AGAIN_S = 5.0
 
 
 class Forgetting:
-    """Drops what this node, and the broker, hold of erased persons in memory. It learns of them by revocations, which
-    every node reads: also of those who were erased on the command line."""
+    """Drops what this node, and the broker, hold in memory of persons who were erased or whose data was restricted or
+    corrected. It learns of them by revocations, which every node reads: also of those on the command line."""
 
     def __init__(self, forget: Callable[[Callable[[str], bool]], Awaitable[None]], *, clock: Clock) -> None:
         """`forget` takes what tells whether a publisher is meant. It may raise HubError, and is then asked again."""
@@ -27,7 +27,7 @@ class Forgetting:
         self._heard = asyncio.Event()
 
     def hear(self, touched: Set[tuple[Kind, str]]) -> None:
-        marks = {subject for kind, subject in touched if kind == "erased"}
+        marks = {subject for kind, subject in touched if kind in ("erased", "changed")}
         if marks:
             self._marks |= marks
             self._heard.set()
@@ -47,7 +47,7 @@ class Forgetting:
             try:
                 await self._forget(theirs)
             except HubError as failure:
-                logger.warning("erased persons are not yet forgotten by the broker: %s", failure)
+                logger.warning("persons are not yet forgotten by the broker: %s", failure)
                 self._marks |= marks
                 self._heard.set()
                 await self._clock.sleep(AGAIN_S)

@@ -6,10 +6,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from uuid import UUID
 
 import msgspec
 
 from hub.clock import Clock
+from hub.privacy.correction import corrected
 from hub.privacy.erased import ErasedList
 from storage.audit import HUB
 from storage.privacy import EXPORTS, Erasure, Privacy
@@ -18,6 +20,13 @@ logger = logging.getLogger("krin.privacy")
 
 SCHEMA = "krin.privacy.export/1"
 CHUNK_BYTES = 64 * 1024
+
+
+class Restriction(msgspec.Struct, frozen=True):
+    """What a restriction took out of sight: rows by table."""
+
+    request: UUID
+    restricted: dict[str, int]
 
 
 class PrivacyService:
@@ -69,6 +78,33 @@ class PrivacyService:
         erasure = await self._privacy.erase(name, request, self._erased.hash(name), by=by, now=now)
         self._ring()
         return erasure
+
+    async def restrict(self, name: str, *, by: str) -> Restriction:
+        """Keep everything about a person, and show it to nobody until `release`. What comes later is not meant."""
+        now = self._now()
+        request = await self._privacy.begin(name, "restrict", now=now)
+        rows = await self._privacy.restrict(name, request, by=by, now=now)
+        self._ring()
+        return Restriction(request, rows)
+
+    async def release(self, name: str, *, by: str) -> dict[str, int]:
+        """End a restriction; answer the rows by table that are back. Raises NotFound."""
+        rows = await self._privacy.release(name, by=by, now=self._now())
+        self._ring()
+        return rows
+
+    async def correct(self, name: str, channel: str, offset: int, data: msgspec.Raw, *, by: str) -> UUID:
+        """Let a durable message that a person has published say something else; answer the request's id.
+
+        Raises NotFound, and HubError as publishing it would.
+        """
+        type_name, before = await self._privacy.published(name, channel, offset)
+        body, key = corrected(type_name, before, data, publisher=name)
+        now = self._now()
+        request = await self._privacy.begin(name, "correct", now=now)
+        await self._privacy.correct(name, request, channel, offset, body, key, by=by, now=now)
+        self._ring()
+        return request
 
     async def reapply(self) -> int:
         """Erase again whom a restored database has brought back, before anybody is served; answer how many.

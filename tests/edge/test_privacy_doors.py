@@ -209,6 +209,68 @@ async def test_t27_c85_c86_c87_c93_what_was_planted_through_every_door_comes_out
         assert marks["order"] in held.stdout
 
 
+async def test_c91_a_restriction_hides_a_person_at_every_door_and_a_correction_is_what_is_read_then(
+    hub_of_its_own: HubProcess,
+) -> None:
+    hub, marks = hub_of_its_own, Markers()
+    name, folder = marks["name"], ("--data-dir", str(hub.data_dir))
+    admin, own = bearer(hub.token("root", "admin")), bearer(hub.token(name, "agent", "trader"))
+    async with httpx.AsyncClient(base_url=hub.url, timeout=20) as http:
+        token = await plant(hub, http, marks)
+
+        async def work() -> list[dict[str, Any]]:
+            answer = await http.get("/v1/history/team:work", headers=admin)
+            found: list[dict[str, Any]] = answer.json()["data"]["messages"]
+            return found
+
+        async def post(what: str, headers: dict[str, str], **body: Any) -> httpx.Response:
+            return await http.post(f"/v1/privacy/{what}", json={"person": name} | body, headers=headers)
+
+        for what in ("restrict", "release", "correct"):
+            more = {"channel": "team:work", "offset": 1, "data": {}} if what == "correct" else {}
+            assert (await post(what, bearer(token), **more)).json()["meta"]["error"]["name"] == "mfa_required"
+            assert (await post(what, own, **more | {"person": "root"})).status_code == 403
+        [before] = await work()
+
+        # Art. 18
+        done = await post("restrict", own)
+        assert done.json()["data"]["restricted"] == {
+            "messages": 2, "ai_enhanced_sessions": 1, "specialist_coordination": 1,
+        }  # fmt: skip
+        async with asyncio.timeout(10):
+            while (await work())[0]["type"] != "RESTRICTED":
+                await asyncio.sleep(0.05)
+        async with peer(hub, hub.token("root", "admin")) as live:
+            for channel in ("team:work", f"orders:{name}"):
+                got = await live.ask("subscribe", channel=channel, rewind=10)
+                assert [each["type"] for each in got["result"]["messages"]] == ["RESTRICTED"]
+            assert not any(mark in json.dumps(live.messages) for mark in (marks["note"], marks["order"]))
+        held = await asyncio.to_thread(krin, "privacy", "restricted", name, "--reason", "case 9", *folder)
+        assert marks["note"] in held.stdout
+        assert marks["note"] in (await http.get("/v1/privacy/export", headers=own)).text
+        released = await asyncio.to_thread(krin, "privacy", "release", name, *folder)
+        assert json.loads(released.stdout)["messages"] == 2
+        async with asyncio.timeout(10):
+            while (await work()) != [before]:
+                await asyncio.sleep(0.05)
+        assert (await post("release", own)).status_code == 404
+
+        # Art. 16
+        data = before["data"] | {"message": "what was meant"}
+        wrong = await post("correct", own, channel="team:work", offset=1, data={"state": "OFFERED"})
+        assert wrong.json()["meta"]["error"]["name"] == "schema_invalid"
+        assert (await post("correct", own, channel="team:work", offset=2, data=data)).status_code == 404
+        assert (await post("correct", own, channel="team:work", offset=1, data=data)).status_code == 200
+        async with asyncio.timeout(10):
+            while (await work()) != [before | {"data": data}]:
+                await asyncio.sleep(0.05)
+        async with database_of(hub) as database:
+            assert marks["note"].encode() not in await dump(database)
+        kinds = [row.split()[2] for row in krin("privacy", "requests", *folder).stderr.splitlines()[1:]]
+        assert {"restrict", "correct"} <= set(kinds)
+        assert krin("audit", "verify", *folder).returncode == 0
+
+
 async def test_c95_who_was_erased_stays_away_when_an_old_backup_is_restored(tmp_path: Path) -> None:
     marks = Markers()
     name = marks["name"]

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.audit import AuditTable
 from storage.consents import Consents
 from storage.database import Database
-from storage.messages import MessageLog, NewMessage
+from storage.errors import NotFound
+from storage.messages import MessageLog, NewMessage, Stored
 from storage.privacy import ERASURES, EXPORTS, IMPERSONAL, Privacy, business_days
 from storage.retention import EXPIRE, Retention
+from storage.users import Users
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOLD = {"orders": 1827, "fills": 1827}
@@ -83,6 +87,77 @@ async def test_c87_orders_are_kept_encrypted_until_a_date_and_for_a_reason(db: D
     [looked] = await AuditTable(db).page(after=start)
     assert looked.event == "sensitive_read"
     assert "case 7" in looked.detail
+
+
+async def coordination(db: Database, user: UUID, who: str) -> None:
+    await db.execute(
+        "INSERT INTO ai_enhanced_sessions (user_id, session_data, embedding, embedding_model, expires_at)"
+        " VALUES ($1, '{}', array_fill(0.5, ARRAY[1536])::vector, 'm', $2)",
+        *(user, NOW + timedelta(days=1)),
+    )
+    await db.execute(
+        "INSERT INTO specialist_coordination (project_id, specialist_type, action_type, context)"
+        " VALUES (gen_random_uuid(), 'ui', 'review', $1)",
+        msgspec.json.encode({"by": who}).decode(),
+    )
+
+
+async def everything(db: Database) -> dict[str, list[str]]:
+    """What is stored where anybody may look."""
+    tables = ("messages", "ai_enhanced_sessions", "specialist_coordination")
+    return {table: sorted(row[0] for row in await db.fetch(f"SELECT t::text FROM {table} AS t")) for table in tables}
+
+
+async def test_c91_what_is_restricted_is_nowhere_to_be_seen_and_comes_back_as_it_was(
+    db: Database, log: MessageLog
+) -> None:
+    for name in ("ann", "bob"):
+        user = await Users(db).create(name)
+        await coordination(db, user.id, name)
+        await log.append([message("team:a", name, f"of {name}", idempotency_key="k", key="key", trace="t")])
+    await log.append([message("orders:ann", "broker", "hers, by somebody else")])
+    before = await everything(db)
+    privacy = stored(db)
+    rows = await privacy.restrict("ann", await privacy.begin("ann", "restrict", now=NOW), by="root", now=NOW)
+    during = await everything(db)
+    [hers, bobs] = await log.read("team:a", after=0, limit=9)
+    [order] = await log.read("orders:ann", after=0, limit=9)
+
+    assert rows == {"messages": 2, "ai_enhanced_sessions": 1, "specialist_coordination": 1}
+    assert [(each.type, each.publisher, each.body) for each in (hers, order)] == [("RESTRICTED", "", b'"data":{}')] * 2
+    assert bobs.publisher == "bob"
+    assert not [row for table in during.values() for row in table if "ann" in row or "hers" in row]
+    start, _ = await AuditTable(db).head()
+    held = await privacy.restricted("ann", by="officer", reason="case 9")
+    [looked] = await AuditTable(db).page(after=start)
+    assert sorted(table for table, _ in held) == [
+        "ai_enhanced_sessions", "messages", "messages", "specialist_coordination",
+    ]  # fmt: skip
+    assert b"hers, by somebody else" in b"".join(row for _, row in held)
+    assert (looked.event, "case 9" in looked.detail) == ("sensitive_read", True)
+    async with privacy.export("ann", await privacy.begin("ann", "export", now=NOW), by="ann", now=NOW) as exported:
+        told = [row async for table, row in exported if table == "restricted_rows"]
+    assert len(told) == 4, "what is restricted is still the person's to know"
+
+    assert await privacy.release("ann", by="root", now=NOW) == rows
+    assert await everything(db) == before
+    assert await db.fetch_value("SELECT count(*) FROM restricted_rows") == 0
+    [again] = await log.append([message("team:a", "ann", "of ann", idempotency_key="k", key="key", trace="t")])
+    assert isinstance(again, Stored)
+    assert again.duplicate
+    with pytest.raises(NotFound):
+        await privacy.release("ann", by="root", now=NOW)
+
+
+async def test_c91_who_is_restricted_can_be_erased_and_what_must_be_kept_is(db: Database, log: MessageLog) -> None:
+    await log.append([message("orders:ann", "ann", "buy"), message("team:a", "ann", "x")])
+    privacy = stored(db)
+    await privacy.restrict("ann", await privacy.begin("ann", "restrict", now=NOW), by="root", now=NOW)
+    erasure = await privacy.erase("ann", await privacy.begin("ann", "erase", now=NOW), b"hash", by="root", now=NOW)
+
+    assert [(kept.namespace, kept.rows) for kept in erasure.kept] == [("orders", 1)]
+    assert [each.type for each in await log.read("team:a", after=0, limit=9)] == ["ERASED"]
+    assert await db.fetch_value("SELECT count(*) FROM restrictions") == 0
 
 
 async def test_c89_what_has_outlived_its_time_goes_and_the_report_says_how_many(db: Database, log: MessageLog) -> None:
