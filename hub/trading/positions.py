@@ -39,8 +39,7 @@ class Marks(Protocol):
 
 
 class PositionFeed:
-    def __init__(self, ledger: Ledger, marks: Marks, publish: Publish, *, paper: bool, clock: Clock) -> None:
-        self._ledger = ledger
+    def __init__(self, marks: Marks, publish: Publish, *, paper: bool, clock: Clock) -> None:
         self._marks = marks
         self._publish = publish
         self._paper = paper
@@ -55,63 +54,64 @@ class PositionFeed:
         """Something has happened to one of its orders."""
         self._touched[account] = None
 
-    async def run(self) -> NoReturn:
-        """Begins by telling everything: nobody knows what was told before."""
-        for name in self._ledger.accounts:
+    async def run(self, ledger: Ledger) -> NoReturn:
+        """Beside an engine. Begins by telling everything: nobody knows what was told before."""
+        self._told.clear()
+        for name in ledger.accounts:
             self.touch(name)
         period = 0
         while True:
-            self._gather()
+            self._gather(ledger)
             if period % REMARK_PERIODS == 0:
-                self._remark()
-            await self._tell()
+                self._remark(ledger)
+            await self._tell(ledger)
             period += 1
             await self._clock.sleep(PERIOD_S)
 
-    def _gather(self) -> None:
+    def _gather(self, ledger: Ledger) -> None:
         touched, self._touched = self._touched, {}
         for name in touched:
-            account = self._ledger.account(name)
+            account = ledger.account(name)
             for symbol, holding in account.positions.items():
                 told = self._told.get((name, symbol))
                 if told is None or told[0] != holding.standing:
                     self._positions[name, symbol] = None
-            for asset in {*account.balances, *locked(self._ledger.open_orders(name))}:
+            for asset in {**account.balances, **locked(ledger.open_orders(name))}:
                 self._balances[name, asset] = None
 
-    def _remark(self) -> None:
-        for name, account in self._ledger.accounts.items():
+    def _remark(self, ledger: Ledger) -> None:
+        for name, account in ledger.accounts.items():
             for symbol, holding in account.positions.items():
                 told = self._told.get((name, symbol))
                 if holding.qty and (told is None or told[1] != self._marks.mark(symbol)):
                     self._positions[name, symbol] = None
 
-    async def _tell(self) -> None:
+    async def _tell(self, ledger: Ledger) -> None:
         room = MAX_AT_ONCE
         try:
             while self._positions and room:
-                await self._tell_position(*next(iter(self._positions)))
+                await self._tell_position(ledger, *next(iter(self._positions)))
                 room -= 1
             while self._balances and room:
-                await self._tell_balance(*next(iter(self._balances)))
+                await self._tell_balance(ledger, *next(iter(self._balances)))
                 room -= 1
         except HubError as refused:
             if not refused.code.temporary:
                 raise
 
-    async def _tell_position(self, name: str, symbol: str) -> None:
-        account, mark = self._ledger.account(name), self._marks.mark(symbol)
+    async def _tell_position(self, ledger: Ledger, name: str, symbol: str) -> None:
+        account, mark = ledger.account(name), self._marks.mark(symbol)
         message = position_message(account, symbol, mark=mark, paper=self._paper, ts_event=self._clock.now_us())
         await self._publish(f"positions:{name}", "POSITION", message, None)
         self._told[name, symbol] = (account.positions[symbol].standing, mark)
         del self._positions[name, symbol]
 
-    async def _tell_balance(self, name: str, asset: str) -> None:
-        account = self._ledger.account(name)
+    async def _tell_balance(self, ledger: Ledger, name: str, asset: str) -> None:
+        account = ledger.account(name)
         message = balance_message(
             account,
             asset,
-            held=locked(self._ledger.open_orders(name)),
+            held=locked(ledger.open_orders(name)),
             paper=self._paper,
             ts_event=self._clock.now_us(),
         )

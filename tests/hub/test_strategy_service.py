@@ -37,6 +37,8 @@ class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Diary(Strategy):
     """Writes down what it is told, and answers what the test wants."""
 
+    intervals = ("1s", "1m")
+
     def __init__(self, setting: Setting) -> None:
         self.blotter = setting.blotter
         self.told: list[tuple[str, Any]] = []
@@ -84,11 +86,13 @@ class Scene:
         self.gate = asyncio.Event()
         self.gate.set()
         self.clock = ManualClock()
+        self.followed: list[str] = []
         self.canceled: list[tuple[str, str | None]] = []
         self.service = Strategies(
             self,
             StrategyTable(database),
             call=self.call,
+            follow=self.follow,
             judge=lambda caller: self.rights(caller),
             access=Access(Namespaces(), report=lambda event: None),
             clock=self.clock,
@@ -111,6 +115,9 @@ class Scene:
         if self.refusal is not None and method == "orders.submit":
             raise self.refusal
         return {}
+
+    async def follow(self, channel: str) -> None:
+        self.followed.append(channel)
 
     async def cancel_all(self, asked: OrderCancelAll, *, user: str, text: str | None = None) -> int:
         self.canceled.append((asked.account, asked.strategy_id))
@@ -207,6 +214,12 @@ async def test_a_strategy_hears_of_its_symbols_its_orders_and_its_kill_switches_
         ("disabled", "HALTED"),
         ("quote", "2"),
     ]
+
+
+async def test_the_bars_it_wants_are_followed(scene: Scene) -> None:
+    await scene.start(symbols=[SYMBOL, "X"])
+
+    assert sorted(scene.followed) == ["bars:1m:BTC-USD", "bars:1m:X", "bars:1s:BTC-USD", "bars:1s:X"]
 
 
 async def test_quotes_that_come_too_fast_are_put_together_and_nothing_else_is(scene: Scene) -> None:

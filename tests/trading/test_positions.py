@@ -31,7 +31,7 @@ class Books:
         self.told: list[Any] = []
         self.refusal: HubError | None = None
         self.clock = VirtualClock()
-        self.feed = PositionFeed(self, self, self.publish, paper=True, clock=self.clock)
+        self.feed = PositionFeed(self, self.publish, paper=True, clock=self.clock)
 
     def account(self, name: str) -> Account:
         return self.accounts.get(name) or Account(name=name, balances={"USD": Decimal(1000)})
@@ -75,7 +75,7 @@ class Books:
 async def books() -> AsyncIterator[Books]:
     made = Books()
     made.buy("1", "90")
-    task = asyncio.create_task(made.feed.run())
+    task = asyncio.create_task(made.feed.run(made))
     await made.pass_time(0.05)
     yield made
     task.cancel()

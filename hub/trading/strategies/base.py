@@ -6,8 +6,8 @@ What it answers goes the way of every order of a person: the same checks, the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
 
 import msgspec
 
@@ -25,6 +25,7 @@ from protocol.trading import (
     TradingState,
 )
 
+Interval = Literal["1s", "1m", "5m", "15m", "1h", "4h", "1d"]
 Intent = OrderSubmit | OrderReplace | OrderCancel | OrderCancelAll
 
 
@@ -37,7 +38,9 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Strategy:
-    """Every hook may be left as it is. Times are microseconds."""
+    """Every hook may be left as it is. Times are microseconds. `intervals`: of the bars it wants to be told of."""
+
+    intervals: Sequence[Interval] = ()
 
     def on_start(self, now_us: int) -> Iterable[Intent]:
         return ()

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from hub.trading.strategies.base import Intent, Setting, Strategy
+from hub.trading.strategies.base import Intent, Interval, Setting, Strategy
 from protocol.fields import Quantity
 from protocol.trading import Bar, PriceTick, Side
-
-Interval = Literal["1s", "1m", "5m", "15m", "1h", "4h", "1d"]
 
 SURE = ("LIVE", "DEGRADED")
 
@@ -60,6 +58,7 @@ class Momentum(Strategy):
     def __init__(self, setting: Setting, parameters: MomentumParameters) -> None:
         self._blotter = setting.blotter
         self._wanted = parameters
+        self.intervals = (parameters.interval,)
         self._qty = Decimal(parameters.qty)
         self._averages = {symbol: _Averages() for symbol in setting.symbols}
         self._targets: dict[str, Decimal] = {}

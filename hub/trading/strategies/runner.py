@@ -82,6 +82,10 @@ class Runner:
     def running(self) -> bool:
         return self._mode == "RUNNING"
 
+    def bars(self) -> list[str]:
+        """The channels of the bars that it wants."""
+        return [f"bars:{interval}:{symbol}" for interval in self._strategy.intervals for symbol in self.start.symbols]
+
     def state(self) -> StrategyState:
         start = self.start
         positions = {symbol: self._blotter.position(symbol) for symbol in start.symbols}

@@ -53,15 +53,19 @@ class Strategies:
         table: StrategyTable,
         *,
         call: Call,
+        follow: Callable[[str], Awaitable[None]],
         judge: Callable[[Caller], Caller],
         access: Access,
         clock: Clock,
         catalog: Mapping[str, Kind] = STRATEGIES,
     ) -> None:
-        """`judge` says what rights somebody has by now, and raises HubError for one who has none any more."""
+        """`follow` lets a channel be heard from then on, as prices and trades are anyway. `judge` says what rights
+        somebody has by now, and raises HubError for one who has none any more.
+        """
         self._market = market
         self._table = table
         self._call = call
+        self._follow = follow
         self._judge = judge
         self._access = access
         self._clock = clock
@@ -112,7 +116,9 @@ class Strategies:
         try:
             with stored():
                 await self._table.begin(run, runner.state())
-            self._require_group().create_task(self._follow(run, runner), name=f"strategy {wanted.strategy_id}")
+            for channel in runner.bars():
+                await self._follow(channel)
+            self._require_group().create_task(self._see_through(run, runner), name=f"strategy {wanted.strategy_id}")
         except BaseException:
             self._leave(runner)
             raise
@@ -147,7 +153,7 @@ class Strategies:
         state = runner.state() if runner is not None else known
         return state if state.started_at == known.started_at else known
 
-    async def _follow(self, run: str, runner: Runner) -> None:
+    async def _see_through(self, run: str, runner: Runner) -> None:
         await runner.run()
         self._leave(runner)
         with stored():
