@@ -1,4 +1,4 @@
-"""Commands about orders, spoken to a running hub: submit, validate, replace, cancel, status."""
+"""Commands about orders, spoken to a running hub: submit, validate, replace, cancel, status, list."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, get_args
 
 import click
-import msgspec
 
 from hub.cli.shared import Duration, F, hub_options, run
 from hub.client import Client, Reports
@@ -109,7 +108,7 @@ def cancel(client_order_ids: tuple[str, ...], all_: bool, account: str | None, u
 
     async def end(krin: Client) -> None:
         if all_:
-            click.echo(msgspec.json.encode(await krin.orders.cancel_all(account=account)).decode())
+            click.echo(f"{await krin.orders.cancel_all(account=account)} are being canceled")
         for client_order_id in client_order_ids:
             _print(await krin.orders.cancel(client_order_id, account=account))
 
@@ -125,6 +124,23 @@ def status(client_order_id: str, account: str | None, url: str, token_: str) -> 
 
     async def look(krin: Client) -> None:
         click.echo(describe(await krin.orders.status(client_order_id, account=account)))
+
+    _speak(url, token_, look)
+
+
+@order.command("list")
+@click.option("--open", "open_", is_flag=True, help="only those that may still trade")
+@click.option("--symbol")
+@click.option("-n", "--limit", type=click.IntRange(1, 500), default=100, show_default=True)
+@click.option("--account", help="default: the user's own")
+@hub_options
+def list_command(open_: bool, symbol: str | None, limit: int, account: str | None, url: str, token_: str) -> None:
+    """The orders of an account, the newest first."""
+
+    async def look(krin: Client) -> None:
+        page = await krin.orders.list(open=open_, symbol=symbol, limit=limit, account=account)
+        for report in page.orders:
+            click.echo(describe(report))
 
     _speak(url, token_, look)
 

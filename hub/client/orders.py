@@ -13,13 +13,16 @@ import msgspec
 from hub.client.subscription import OnLost, Subscription
 from protocol.positions import Position
 from protocol.trading import (
+    Canceled,
     Contingency,
     ExecutionReport,
+    OrderPage,
     OrderType,
     OrdStatus,
     RiskDecision,
     Side,
     StpMode,
+    SwitchState,
     TimeInForce,
 )
 
@@ -158,18 +161,40 @@ class Orders:
         side: Side | None = None,
         strategy_id: str | None = None,
         account: str | None = None,
-    ) -> Any:
-        """Cancel every open order of the account that fits."""
+    ) -> int:
+        """Cancel every open order of the account that fits; answers how many are being canceled."""
         fits = {"account": account, "symbol": symbol, "side": side, "strategy_id": strategy_id}
-        return await self._call("orders.cancel_all", self._params(fits))
+        canceled = msgspec.convert(await self._call("orders.cancel_all", self._params(fits)), Canceled)
+        return canceled.count
 
-    async def cancel_all_after(self, timeout_ms: int, *, account: str | None = None) -> Any:
-        """The dead man's switch: unless called again in time, every order of the account is canceled. 0: never."""
-        return await self._call("orders.cancel_all_after", self._params({"account": account}, timeout_ms=timeout_ms))
+    async def cancel_all_after(self, timeout_ms: int, *, account: str | None = None) -> int | None:
+        """The dead man's switch: unless called again in time, every order of the account is canceled. 0 disarms it.
+
+        Answers when it fires, in microseconds since 1970.
+        """
+        params = self._params({"account": account}, timeout_ms=timeout_ms)
+        return msgspec.convert(await self._call("orders.cancel_all_after", params), SwitchState).fires_at
+
+    async def cancel_on_disconnect(self, enabled: bool = True, *, account: str | None = None) -> None:
+        """Cancel every order of the account when this connection ends. The next connection must say it again."""
+        await self._call("orders.cancel_on_disconnect", self._params({"account": account}, enabled=enabled))
 
     async def status(self, client_order_id: str, *, account: str | None = None) -> ExecutionReport:
         params = self._params({"account": account}, client_order_id=client_order_id)
         return _report(await self._call("orders.status", params))
+
+    async def list(
+        self,
+        *,
+        open: bool = False,
+        symbol: str | None = None,
+        limit: int = 100,
+        before: int | None = None,
+        account: str | None = None,
+    ) -> OrderPage:
+        """The account's orders, the newest first; `open`: those that may still trade. `next` is the next `before`."""
+        fits = {"account": account, "open": open, "symbol": symbol, "limit": limit, "before": before}
+        return msgspec.convert(await self._call("orders.list", self._params(fits)), OrderPage)
 
     def reports(
         self,

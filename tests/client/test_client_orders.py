@@ -134,6 +134,26 @@ async def test_validating_answers_every_fault(fake: FakeHub) -> None:
         assert [fault.reason for fault in (await soon(asking)).faults] == ["QUANTITY_EXCEEDS_MAXIMUM"]
 
 
+async def test_the_safeguards_answer_plainly(fake: FakeHub) -> None:
+    async with connected(fake) as (krin, peer):
+        canceling = asyncio.create_task(krin.orders.cancel_all(symbol="BTC-USD"))
+        params = await answer(peer, "orders.cancel_all", {"account": "ada", "count": 3})
+        assert (params, await soon(canceling)) == ({"account": "ada", "symbol": "BTC-USD"}, 3)
+
+        arming = asyncio.create_task(krin.orders.cancel_all_after(30_000))
+        params = await answer(peer, "orders.cancel_all_after", {"account": "ada", "fires_at": 7})
+        assert (params, await soon(arming)) == ({"account": "ada", "timeout_ms": 30_000}, 7)
+
+        disarming = asyncio.create_task(krin.orders.cancel_all_after(0))
+        await answer(peer, "orders.cancel_all_after", {"account": "ada"})
+        assert await soon(disarming) is None
+
+        leaving = asyncio.create_task(krin.orders.cancel_on_disconnect())
+        params = await answer(peer, "orders.cancel_on_disconnect", {"account": "ada", "enabled": True})
+        assert params == {"account": "ada", "enabled": True}
+        await soon(leaving)
+
+
 async def test_reports_go_on_where_they_were_and_nothing_else_is_among_them(fake: FakeHub) -> None:
     async with connected(fake) as (krin, peer):
         reports = krin.orders.reports(recover=Position("e1", 6))

@@ -108,10 +108,27 @@ async def test_validate_prints_every_fault(fake: FakeHub) -> None:
 
 async def test_cancel_all_is_asked_for_by_name_only(fake: FakeHub) -> None:
     params, result = await asked(
-        fake, "order", "cancel", "--all", "--account", "desk", method="orders.cancel_all", answer={"canceled": 2}
+        fake,
+        "order",
+        "cancel",
+        "--all",
+        "--account",
+        "desk",
+        method="orders.cancel_all",
+        answer={"account": "desk", "count": 2},
     )
-    assert (params, result.output) == ({"account": "desk"}, '{"canceled":2}\n')
+    assert (params, result.output) == ({"account": "desk"}, "2 are being canceled\n")
     assert CliRunner().invoke(main, ["order", "cancel", "--token", "t"]).exit_code == 2
+
+
+async def test_open_orders_are_listed_a_line_each(fake: FakeHub) -> None:
+    page = {"orders": [REPORT | {"ord_status": "NEW"}, REPORT | {"client_order_id": "b2", "ord_status": "NEW"}]}
+    params, result = await asked(fake, "order", "list", "--open", method="orders.list", answer=page)
+    assert params == {"account": "ada", "open": True, "limit": 100}
+    assert result.output.splitlines() == [
+        "b1 BUY 0.10 BTC-USD LIMIT 64000 NEW",
+        "b2 BUY 0.10 BTC-USD LIMIT 64000 NEW",
+    ]
 
 
 async def test_limits_are_said_in_the_types_the_hub_wants(fake: FakeHub) -> None:
