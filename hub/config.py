@@ -159,6 +159,54 @@ class TradingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     paper_balance: dict[Name, Quantity] = msgspec.field(default_factory=lambda: {"USD": "1000000"})
 
 
+class MarketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How one price is made of several. stale_after_ms (by symbol: stale_after_ms_of): until when a quote counts.
+    outlier_bps: how far from the median of three or more it may be. dwell_s: how long a PRIMARY source must have been
+    well before SECONDARY ones step back for it."""
+
+    stale_after_ms: Positive = 2_000
+    stale_after_ms_of: dict[Name, Positive] = {}
+    outlier_bps: Positive = 50
+    dwell_s: Annotated[float, Meta(ge=0, le=3600)] = 5.0
+    book_depth: Annotated[int, Meta(ge=1, le=1000)] = 10
+
+
+Role = Literal["PRIMARY", "SECONDARY"]
+
+
+class _Feed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"):
+    """A `[feeds.NAME]` table; `kind` says which."""
+
+
+class SimulatedFeed(_Feed, frozen=True, tag="simulated"):
+    """Invented prices of invented sources. rate: how often a second each symbol moves."""
+
+    seed: int = 1
+    rate: Annotated[float, Meta(gt=0, le=1000)] = 10.0
+    symbols: Annotated[int, Meta(ge=1, le=1000)] = 5
+
+
+class ReplayFeed(_Feed, frozen=True, tag="replay"):
+    """A recording of an exchange, its times moved to now. After its end it begins again."""
+
+    file: str
+    speed: Annotated[float, Meta(gt=0, le=1000)] = 1.0
+    role: Role = "PRIMARY"
+
+
+class ExchangeFeed(_Feed, frozen=True, tag="ccxt"):
+    """A live exchange, by its id in ccxt; symbols as the hub names them, such as BTC-USD. options: what ccxt's
+    constructor takes beside. Needs the extra `feeds`."""
+
+    exchange: Name
+    symbols: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=200)]
+    role: Role = "PRIMARY"
+    options: dict[str, Any] = {}
+
+
+Feed = SimulatedFeed | ReplayFeed | ExchangeFeed
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
@@ -178,6 +226,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     retention: RetentionSettings = RetentionSettings()
     redis: RedisSettings = RedisSettings()
     trading: TradingSettings = TradingSettings()
+    market: MarketSettings = MarketSettings()
+    feeds: dict[Name, Feed] = {}
     namespaces: dict[str, Namespace] = msgspec.field(default_factory=lambda: dict(DEFAULTS))
 
     def __repr__(self) -> str:

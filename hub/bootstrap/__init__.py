@@ -8,6 +8,7 @@
     connections  who is here
     guard        how much anybody may ask for, and who misbehaves
     channels     what is published and read
+    market       prices, and what the trading side knows of them
     rest         the doors under /v1
     trading      orders, and what they must pass
     sockets      the WebSocket

@@ -25,13 +25,15 @@ from protocol.messages import History, Presence, Publish, Replay, Search
 
 
 class Channels(Room, frozen=True, kw_only=True):
+    namespaces: Namespaces
     access: Access
     subscriptions: Subscriptions
 
 
 def open_channels(ground: Ground, audit: Audit, delivery: Delivery, connections: Connections, guard: Guard) -> Channels:
     settings, clock, limits, presence = ground.settings, ground.clock, guard.limits, connections.presence
-    access = Access(Namespaces(settings.namespaces), report=ground.events.report)
+    namespaces = Namespaces(settings.namespaces)
+    access = Access(namespaces, report=ground.events.report)
     publisher = Publisher(
         delivery.broker,
         delivery.durable,
@@ -61,6 +63,7 @@ def open_channels(ground: Ground, audit: Audit, delivery: Delivery, connections:
         delivery.broker, delivery.durable, presence, access=access, reads=audit.reads, signal=ground.signals.report
     )
     return Channels(
+        namespaces=namespaces,
         access=access,
         subscriptions=subscriptions,
         handlers={

@@ -24,6 +24,7 @@ from hub.bootstrap.delivery import open_delivery
 from hub.bootstrap.ground import open_ground
 from hub.bootstrap.guard import open_guard
 from hub.bootstrap.keys import load_audit_key, make_sealer, open_keys
+from hub.bootstrap.market import open_market
 from hub.bootstrap.privacy import make_privacy, open_privacy
 from hub.bootstrap.rest import open_rest
 from hub.bootstrap.sockets import open_sockets
@@ -40,7 +41,7 @@ from hub.guard.limits import Limits
 from hub.guard.threats import Threats
 from hub.observe.metrics import Metrics
 from hub.permissions import Permissions
-from hub.trading.market.view import MarketView
+from hub.trading.market.following import MarketFollower
 from protocol.close_codes import CloseCode
 
 TRADERS_FIRST = {"trader": 0, "agent": 1}
@@ -60,6 +61,7 @@ class Hub(msgspec.Struct, frozen=True, kw_only=True):
     registry: Registry
     limits: Limits
     threats: Threats
+    market: MarketFollower
     permissions: Permissions
     websocket: WebSocketEndpoint
     routes: Sequence[BaseRoute]
@@ -118,17 +120,16 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
         connections = open_connections(ground, delivery)
         guard = await stack.enter_async_context(open_guard(ground, delivery, connections))
         channels = open_channels(ground, audit, delivery, connections, guard)
+        market = open_market(ground, delivery, channels)
         rest = open_rest(ground, auth, guard)
-        trading = await stack.enter_async_context(
-            open_trading(ground, delivery, channels, MarketView(clock=clock), rest)
-        )
+        trading = await stack.enter_async_context(open_trading(ground, delivery, channels, market, rest))
         sockets = open_sockets(ground, delivery, auth, connections, guard, channels, trading)
         watch = await open_watch(ground, delivery, auth, sockets)
         accounts = open_accounts(ground, auth, connections, channels, watch, rest, sealer)
         privacy = open_privacy(ground, guard, watch, rest)
         rooms = (
             *(ground, audit, auth, delivery, connections, guard, channels),
-            *(rest, trading, sockets, watch, accounts, privacy),
+            *(market, rest, trading, sockets, watch, accounts, privacy),
         )
 
         for room in rooms:
@@ -142,6 +143,7 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             registry=connections.registry,
             limits=guard.limits,
             threats=guard.threats,
+            market=market.follower,
             permissions=ground.permissions,
             websocket=sockets.endpoint,
             routes=[route for room in rooms for route in room.routes],

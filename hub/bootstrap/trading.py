@@ -11,6 +11,7 @@ from prometheus_client.core import Metric
 from hub.bootstrap.channels import Channels
 from hub.bootstrap.delivery import Delivery
 from hub.bootstrap.ground import Ground
+from hub.bootstrap.market import Market
 from hub.bootstrap.rest import Rest
 from hub.bootstrap.risk import open_risk
 from hub.bootstrap.room import Room
@@ -18,7 +19,6 @@ from hub.bootstrap.venue import make_paper_venue
 from hub.edge.orders import OrderRoutes
 from hub.observe.metrics import counter, gauge
 from hub.trading.accounts import Account
-from hub.trading.market.view import MarketView
 from hub.trading.orders.disconnects import Disconnects
 from hub.trading.orders.forwarding import TOPIC, Forwarding
 from hub.trading.orders.leadership import Leadership
@@ -35,9 +35,9 @@ class Trading(Room, frozen=True, kw_only=True):
 
 @asynccontextmanager
 async def open_trading(
-    ground: Ground, delivery: Delivery, channels: Channels, view: MarketView, rest: Rest
+    ground: Ground, delivery: Delivery, channels: Channels, market: Market, rest: Rest
 ) -> AsyncIterator[Trading]:
-    settings, clock = ground.settings, ground.clock
+    settings, clock, view = ground.settings, ground.clock, market.follower.view
     desk = RiskDesk(RiskChecks(clock=clock))
     funds = {asset: Decimal(amount) for asset, amount in settings.trading.paper_balance.items()}
     async with ground.database.writer() as writer:
@@ -45,6 +45,7 @@ async def open_trading(
 
         async def prepare(epoch: int) -> None:
             await risk.service.load(epoch)
+            await market.follower.need()
 
         venue = make_paper_venue(
             settings.trading,

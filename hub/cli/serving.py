@@ -10,13 +10,14 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import click
+from msgspec.structs import replace
 from rich.table import Table
 
 from hub.bootstrap import Hub, make_sealer, make_tokens, open_database, open_hub
 from hub.caller import SYSTEM
 from hub.cli.shared import err, node_options, run, serve_options, settings_of
 from hub.clock import SystemClock
-from hub.config import Settings, environment_with
+from hub.config import Settings, SimulatedFeed, environment_with
 from hub.demo.run import run_demo
 from hub.serve import address, bind, tls_context
 from hub.serve import serve as serve_hub
@@ -45,7 +46,9 @@ def serve(workers: int, listen_fd: int | None, **options: Any) -> None:
 def demo(seed: int, rate: float, **options: Any) -> None:
     """Run the hub with a simulated market, a team of specialists at work and a paper trader."""
     settings = settings_of(options)
-    run(_serve(settings, demo=lambda hub: _demo(hub, seed, rate)))
+    if not settings.feeds:
+        settings = replace(settings, feeds={"simulated": SimulatedFeed(seed=seed, rate=rate)})
+    run(_serve(settings, demo=lambda hub: _demo(hub, seed)))
 
 
 async def _supervise(settings: Settings, workers: int, options: dict[str, Any]) -> None:
@@ -117,7 +120,7 @@ def _demo_token(settings: Settings) -> str:
     )
 
 
-async def _demo(hub: Hub, seed: int, rate: float) -> None:
+async def _demo(hub: Hub, seed: int) -> None:
     """Everything here is simulated, and every message says so."""
 
     async def publish(
@@ -125,7 +128,8 @@ async def _demo(hub: Hub, seed: int, rate: float) -> None:
     ) -> None:
         await hub.dispatcher.publish(channel, type, data, caller=SYSTEM, key=key, coordination=coordination)
 
-    await run_demo(publish, hub.clock, seed=seed, rate=rate)
+    await hub.market.need()
+    await run_demo(publish, hub.clock, market=hub.market.view, seed=seed)
 
 
 @click.command()

@@ -40,6 +40,7 @@ const FEEDS = {
   tasks: { view: tasks, rewind: 200, reload: 200, also: team },
   team: { view: team, rewind: 100, reload: 100, also: tasks },
   alerts: { view: alerts, rewind: 100, reload: 100 },
+  sources: { view: sources },
   status: { view: sources },
 };
 

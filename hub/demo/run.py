@@ -1,4 +1,4 @@
-"""The demo as it runs in a hub: market, trader and team, each at its own pace, until cancelled."""
+"""The demo as it runs in a hub: trader and team, each at its own pace, until cancelled. The market is a feed's."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any, NoReturn
 
 from hub.clock import Clock
 from hub.demo.team import SimulatedTeam
-from hub.trading.market.desk import MarketDesk
-from hub.trading.market.service import MarketFeed
-from hub.trading.market.simulator import DEFAULT_INSTRUMENTS, SIMULATED, SimulatedMarket, simulated_sources
+from hub.trading.market.simulator import DEFAULT_INSTRUMENTS
+from hub.trading.market.view import MarketMessage, MarketView
 from hub.trading.outgoing import Publish
 from hub.trading.paper import SimulatedTrader
 from protocol.errors import HubError
@@ -26,11 +25,11 @@ logger = logging.getLogger("krin.demo")
 Message = tuple[str, str, Any, str | None, dict[str, Any] | None]
 
 
-async def run_demo(publish: Publish, clock: Clock, *, seed: int = 1, rate: float = 10.0) -> NoReturn:
-    """Publish a simulated world until cancelled. `rate` is how often a second each of the symbols moves.
+async def run_demo(publish: Publish, clock: Clock, *, market: MarketView, seed: int = 1) -> NoReturn:
+    """Publish what a trader and a team do until cancelled.
 
-    The market is a feed like any other, only that its sources are invented. Reports of orders and of the team are
-    offered again until they are taken, so that no life cycle has a hole. A refusal for good ends the demo.
+    Their reports are offered again until they are taken, so that no life cycle has a hole. A refusal for good ends the
+    demo.
     """
     start_us, started = clock.now_us(), clock.monotonic()
 
@@ -38,18 +37,14 @@ async def run_demo(publish: Publish, clock: Clock, *, seed: int = 1, rate: float
         """Time since the start by the clock that never jumps."""
         return start_us + round((clock.monotonic() - started) * 1_000_000)
 
-    sources = simulated_sources(SimulatedMarket(seed, start_us=start_us, rate=rate), clock=clock)
     trader = SimulatedTrader(seed, start_us=start_us, instruments=DEFAULT_INSTRUMENTS)
     team = SimulatedTeam(seed, start_us=start_us)
 
-    async def publish_market(
-        channel: str, type: str, data: Any, key: str | None, coordination: dict[str, Any] | None = None
-    ) -> object:
-        if isinstance(data, PriceTick):
-            trader.observe(data)
-        return await publish(channel, type, data, key, coordination)
+    def observe(message: MarketMessage) -> None:
+        if isinstance(message, PriceTick):
+            trader.observe(message)
 
-    feed = MarketFeed(sources, MarketDesk(marks=SIMULATED), publish_market, clock=clock, seed=seed)
+    market.listen(observe)
 
     async def insist(message: Message) -> None:
         while True:
@@ -75,7 +70,6 @@ async def run_demo(publish: Publish, clock: Clock, *, seed: int = 1, rate: float
         return [(*report, None) for report in trader.step(at_us)]
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(feed.run(), name="demo market")
         group.create_task(run(TRADER_PERIOD_S, trader_step), name="demo trader")
         group.create_task(run(TEAM_PERIOD_S, team.step), name="demo team")
     raise AssertionError("the demo's tasks never return")

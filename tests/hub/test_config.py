@@ -8,7 +8,7 @@ import pytest
 
 from hub.bootstrap import make_tokens
 from hub.clock import SystemClock
-from hub.config import ConfigError, UnsafeConfig, load
+from hub.config import ConfigError, ExchangeFeed, ReplayFeed, SimulatedFeed, UnsafeConfig, load
 from hub.namespaces import DEFAULTS
 from hub.redis_url import servers
 
@@ -243,3 +243,43 @@ def test_c01_a_missing_certificate_that_was_declared_necessary_is_an_unsafe_conf
     with pytest.raises(UnsafeConfig):
         load(path, data_dir=str(tmp_path))
     assert load(path, data_dir=str(tmp_path), tls_cert="cert.pem").tls.cert == "cert.pem"
+
+
+def test_feeds_are_read_by_kind(tmp_path: Path) -> None:
+    path = tmp_path / "krin.toml"
+    path.write_text(
+        """
+        [market]
+        stale_after_ms_of = { "AAPL" = 60000 }
+
+        [feeds.cb]
+        kind = "ccxt"
+        exchange = "coinbaseexchange"
+        symbols = ["BTC-USD"]
+
+        [feeds.spare]
+        kind = "replay"
+        file = "kraken.txt"
+        role = "SECONDARY"
+
+        [feeds.sim]
+        kind = "simulated"
+        """
+    )
+    settings = load(path)
+    assert settings.feeds == {
+        "cb": ExchangeFeed(exchange="coinbaseexchange", symbols=("BTC-USD",)),
+        "spare": ReplayFeed(file="kraken.txt", role="SECONDARY"),
+        "sim": SimulatedFeed(),
+    }
+    assert settings.market.stale_after_ms_of == {"AAPL": 60_000}
+
+
+@pytest.mark.parametrize(
+    "feed", ["", 'kind = "carrier pigeon"', 'kind = "ccxt"\nexchange = "kraken"\nsymbols = []', 'kind = "replay"']
+)
+def test_a_feed_that_is_none_is_refused(tmp_path: Path, feed: str) -> None:
+    path = tmp_path / "krin.toml"
+    path.write_text(f"[feeds.x]\n{feed}\n")
+    with pytest.raises(ConfigError, match="feeds"):
+        load(path)

@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 
 from hub.demo.run import run_demo
+from hub.trading.market.desk import MarketDesk
+from hub.trading.market.service import MarketFeed
+from hub.trading.market.simulator import SIMULATED, SimulatedMarket, simulated_sources
+from hub.trading.market.view import MarketMessage, MarketView
 from protocol.errors import ErrorCode, HubError
 
 from .virtual_clock import VirtualClock
@@ -19,9 +23,10 @@ Message = tuple[str, str, Any, str | None, dict[str, Any] | None]
 
 
 class Hub:
-    """Takes what is published, unless `refuse` says otherwise."""
+    """Takes what is published, unless `refuse` says otherwise, and lets the market be seen."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: VirtualClock) -> None:
+        self.view = MarketView(clock=clock)
         self.taken: list[Message] = []
         self.refuse: Callable[[str], HubError | None] = lambda channel: None
 
@@ -31,11 +36,24 @@ class Hub:
         if (refusal := self.refuse(channel)) is not None:
             raise refusal
         self.taken.append((channel, type, data, key, coordination))
+        if isinstance(data, MarketMessage):
+            self.view.hear(data)
+
+
+async def run_all(hub: Hub, clock: VirtualClock, *, seed: int = 1, rate: float = 10.0) -> None:
+    """The demo beside a feed of simulated sources, as `krin demo` has it."""
+    market = SimulatedMarket(seed, start_us=clock.now_us(), rate=rate)
+    feed = MarketFeed(
+        simulated_sources(market, clock=clock), MarketDesk(marks=SIMULATED), hub.publish, clock=clock, seed=seed
+    )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(feed.run())
+        group.create_task(run_demo(hub.publish, clock, market=hub.view, seed=seed))
 
 
 @asynccontextmanager
 async def running(hub: Hub, clock: VirtualClock, **options: Any) -> AsyncIterator[asyncio.Task[None]]:
-    task: asyncio.Task[None] = asyncio.create_task(run_demo(hub.publish, clock, **options))
+    task = asyncio.create_task(run_all(hub, clock, **options))
     try:
         async with asyncio.timeout(20):
             yield task
@@ -46,7 +64,8 @@ async def running(hub: Hub, clock: VirtualClock, **options: Any) -> AsyncIterato
 
 
 async def test_the_demo_publishes_market_orders_and_team_until_cancelled() -> None:
-    hub, clock = Hub(), VirtualClock()
+    clock = VirtualClock()
+    hub = Hub(clock)
     async with running(hub, clock, seed=3) as task:
         await clock.advance(60, sleepers=TASKS)
         assert not task.done()
@@ -61,17 +80,20 @@ async def test_the_demo_publishes_market_orders_and_team_until_cancelled() -> No
 
 
 async def test_two_runs_with_one_seed_are_the_same() -> None:
-    hubs = Hub(), Hub()
-    for hub in hubs:
+    taken: list[list[Message]] = []
+    for _ in range(2):
         clock = VirtualClock()
+        hub = Hub(clock)
         async with running(hub, clock, seed=3, rate=5.0):
             await clock.advance(20, sleepers=TASKS)
-    assert hubs[0].taken == hubs[1].taken
-    assert hubs[0].taken
+        taken.append(hub.taken)
+    assert taken[0] == taken[1]
+    assert taken[0]
 
 
 async def test_what_is_refused_for_the_moment_is_dropped_if_a_tick_and_kept_if_an_order() -> None:
-    hub, clock = Hub(), VirtualClock()
+    clock = VirtualClock()
+    hub = Hub(clock)
     async with running(hub, clock, seed=3):
         await clock.advance(10, sleepers=TASKS)
         hub.refuse = lambda channel: HubError(ErrorCode.NOT_AVAILABLE, "not now")
@@ -87,9 +109,10 @@ async def test_what_is_refused_for_the_moment_is_dropped_if_a_tick_and_kept_if_a
 
 
 async def test_a_refusal_for_good_ends_the_demo() -> None:
-    hub, clock = Hub(), VirtualClock()
+    clock = VirtualClock()
+    hub = Hub(clock)
     hub.refuse = lambda channel: HubError(ErrorCode.PERMISSION_DENIED, "no")
     with pytest.raises(ExceptionGroup) as caught:
         async with asyncio.timeout(20):
-            await run_demo(hub.publish, clock)
+            await run_demo(hub.publish, clock, market=hub.view)
     assert all(isinstance(each, HubError) for each in caught.value.exceptions)

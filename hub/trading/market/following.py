@@ -1,0 +1,75 @@
+"""Keeps a market view informed by what is published, whoever publishes it: this node, another one, or a client.
+
+Nothing is followed until somebody needs it: the traffic of all symbols is not for every node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+from hub.clock import Clock
+from hub.trading.market.view import MarketMessage, MarketView
+from protocol.errors import HubError
+
+LOOK_EVERY_S = 2.0  # how late at most the first price of a new symbol is heard
+NAMESPACES = ("prices:", "trades:", "instruments:")
+MAX_CHANNELS = 10_000
+
+logger = logging.getLogger("krin.market")
+
+
+class MarketFollower:
+    """Finds the market's channels and follows them. `follow` must hand what it hears to `hear`."""
+
+    def __init__(
+        self,
+        view: MarketView,
+        *,
+        follow: Callable[[str], Awaitable[None]],
+        channels: Callable[[], Awaitable[list[str]]],
+        depth: int,
+        clock: Clock,
+    ) -> None:
+        self.view = view
+        self._follow = follow
+        self._channels = channels
+        self._wanted = (*NAMESPACES, f"book:{depth}:")
+        self._clock = clock
+        self._followed: set[str] = set()
+        self._needed = asyncio.Event()
+
+    def hear(self, channel: str, message: Any) -> None:
+        if isinstance(message, MarketMessage):
+            self.view.hear(message)
+
+    async def need(self) -> None:
+        """From here on the view is kept informed. On return it knows what is known now, if the broker is there."""
+        self._needed.set()
+        await self._look()
+
+    async def run(self) -> NoReturn:
+        await self._needed.wait()
+        while True:
+            await self._clock.sleep(LOOK_EVERY_S)
+            await self._look()
+
+    async def _look(self) -> None:
+        """Follow what is new."""
+        try:
+            await self._follow_new()
+        except HubError as failure:
+            logger.info("the market's channels cannot be read: %s", failure)
+
+    async def _follow_new(self) -> None:
+        for channel in await self._channels():
+            wanted = channel.startswith(self._wanted) and channel not in self._followed
+            if wanted and len(self._followed) < MAX_CHANNELS:
+                self._followed.add(channel)
+                try:
+                    await self._follow(channel)
+                except BaseException:
+                    self._followed.discard(channel)
+                    raise
