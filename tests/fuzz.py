@@ -1,7 +1,8 @@
 """The long fuzz run: `nice python -m tests.fuzz [--inputs 1000000] [--seed N]`.
 
 The targets are those of tests/hub/fuzzing.py, which runs a little of each on every change; and a hub in a process of its
-own gets messages over real sockets. Prints a line for each target; the first misbehaviour ends it with its input.
+own gets messages over real sockets. Prints a line for each target; the first misbehaviour ends it with its input. Memory
+is judged over the second half of each target's inputs: by then caches and histories are full. Exit code 1 if it grew.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import random
 import re
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil  # type: ignore[import-untyped]  # its stubs are a package of their own
 from websockets.asyncio.client import connect
@@ -34,32 +39,53 @@ from storage.embedded import EmbeddedPostgres  # noqa: E402
 from storage.migrate import migrate  # noqa: E402
 
 SHARES = {"session": 0.15, "live sockets": 0.1}  # the rest goes to the pure targets in equal parts
-MAX_GROWTH_MIB = 5
+MAX_GROWTH_MIB = 1.0
 ALARMS = re.compile(r"Traceback|incident |never retrieved")
 
 
-def resident_mib() -> float:
-    return float(psutil.Process().memory_info().rss / (1 << 20))
+class Outcome(NamedTuple):
+    target: str
+    inputs: int
+    slowest_s: float
+    growth_mib: float
+
+    def __str__(self) -> str:
+        slowest_ms = self.slowest_s * 1000
+        return f"{self.target}: {self.inputs:,} inputs, slowest {slowest_ms:.0f} ms, memory {self.growth_mib:+.1f} MiB"
 
 
-def pure(seed: int, count: int) -> None:
+async def outcome(target: str, fuzz: Callable[[], Awaitable[Count]], process: psutil.Process) -> Outcome:
+    """`fuzz` sends half of the inputs."""
+    first = await fuzz()
+    before = process.memory_info().rss
+    second = await fuzz()
+    growth_mib = (process.memory_info().rss - before) / (1 << 20)
+    return Outcome(target, first.inputs + second.inputs, max(first.slowest_s, second.slowest_s), growth_mib)
+
+
+async def pure(seed: int, count: int) -> AsyncIterator[Outcome]:
     targets = pure_targets(seed)
-    for name, (target, make) in targets.items():
-        share = count // len(targets)
-        run(target, (make() for _ in range(min(1_000, share))))  # caches fill
-        before = resident_mib()
-        report(name, run(target, (make() for _ in range(share))), resident_mib() - before)
+    half = count // len(targets) // 2
+    for name in targets:
+
+        async def fuzz(name: str = name) -> Count:
+            target, make = targets[name]
+            return run(target, (make() for _ in range(half)))
+
+        yield await outcome(name, fuzz, psutil.Process())
 
 
-async def sessions(seed: int, count: int, data_dir: Path) -> None:
+async def sessions(seed: int, count: int, data_dir: Path) -> AsyncIterator[Outcome]:
+    half = count // len(CODECS) // 2
+    seeds = itertools.count(seed)
     async with EmbeddedPostgres(data_dir) as address, Database.open(address) as database:
         await migrate(database)
         for codec in CODECS.values():
             async with Scene(database).running() as scene:
-                await session(scene, codec, seed, 2_000)
-                before = resident_mib()
-                made = await session(scene, codec, seed + 1, count // 2)
-                report(f"session, {codec.name}", made, resident_mib() - before)
+                fuzz = partial(session, scene, codec)
+                yield await outcome(
+                    f"session, {codec.name}", lambda fuzz=fuzz: fuzz(next(seeds), half), psutil.Process()
+                )
 
 
 async def live(hub: RunningHub, codec: Codec, inputs: Inputs, count: int) -> Count:
@@ -92,39 +118,48 @@ async def _ask(socket: object, codec: Codec, command: dict[str, object], number:
                 return
 
 
-def live_sockets(seed: int, count: int, data_dir: Path) -> None:
+async def live_sockets(seed: int, count: int, data_dir: Path) -> AsyncIterator[Outcome]:
+    half = count // len(CODECS) // 2
     hub = start_hub(data_dir, "--drain-timeout", "0")
     try:
-        process = psutil.Process(hub.process.pid)
         for codec in CODECS.values():
-            asyncio.run(live(hub, codec, Inputs(seed), 2_000))
-            before = process.memory_info().rss
-            made = asyncio.run(live(hub, codec, Inputs(seed + 1), count // 2))
-            report(f"live sockets, {codec.name}", made, (process.memory_info().rss - before) / (1 << 20))
+            fuzz = partial(live, hub, codec, Inputs(seed), half)
+            yield await outcome(f"live sockets, {codec.name}", fuzz, psutil.Process(hub.process.pid))
         alarms = [line[:300] for line in (data_dir / "stderr.log").read_text().splitlines() if ALARMS.search(line)]
         assert alarms == []
     finally:
         stop_hub(hub)
 
 
-def report(name: str, count: Count, growth_mib: float) -> None:
-    text = f"{name}: {count.inputs:,} inputs, slowest {count.slowest_s * 1000:.0f} ms, memory {growth_mib:+.1f} MiB"
-    print(text + (" (look at this)" if growth_mib > MAX_GROWTH_MIB else ""), flush=True)
+async def fuzz_all(seed: int, inputs: int, folder: Path) -> list[Outcome]:
+    """Everything in turn; returns the targets whose memory grew."""
+    shares = {name: int(inputs * share) for name, share in SHARES.items()}
+    (folder / "hub").mkdir()
+    grown = []
+    for outcomes in (
+        pure(seed, inputs - sum(shares.values())),
+        sessions(seed, shares["session"], folder / "postgres"),
+        live_sockets(seed, shares["live sockets"], folder / "hub"),
+    ):
+        async for each in outcomes:
+            print(each, flush=True)
+            if each.growth_mib > MAX_GROWTH_MIB:
+                grown.append(each)
+    return grown
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--inputs", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
-    parts = {name: int(options.inputs * share) for name, share in SHARES.items()}
-    pure(options.seed, options.inputs - sum(parts.values()))
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "hub").mkdir()
-        asyncio.run(sessions(options.seed, parts["session"], Path(folder) / "postgres"))
-        live_sockets(options.seed, parts["live sockets"], Path(folder) / "hub")
+        grown = asyncio.run(fuzz_all(options.seed, options.inputs, Path(folder)))
+    for each in grown:
+        print(f"{each.target}: memory grew by more than {MAX_GROWTH_MIB} MiB in the second half", file=sys.stderr)
+    return 1 if grown else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -20,7 +20,7 @@ from hub.caller import Caller
 from hub.clock import Clock
 from hub.dispatch import Dispatcher
 from hub.edge.credentials import CHALLENGES
-from hub.edge.security import REQUEST_ID, TRACEPARENT, RevolutionarySecurityService
+from hub.edge.security import REQUEST_ID, TRACEPARENT, RevolutionarySecurityService, Validation
 from hub.guard.security_audit import SecurityAudit
 from hub.permissions import Need, Permissions
 from protocol.errors import ErrorCode, HubError
@@ -128,18 +128,15 @@ class KrinAPIService:
             validation = await self._security.validate_request(
                 request, needs_token=not signing_in, limit="login" if signing_in else "request"
             )
-            audit = validation.audit
+            if validation.refused is not None:
+                return self._refuse(request, validation.refused, validation, started)
             try:
-                if validation.refused is not None:
-                    raise validation.refused
-                data, error = await handler(request, validation.caller), None
-            except Exception as failure:
-                data, error = None, self._dispatcher.as_hub_error(failure)
-                audit = audit.after(error)
-                self._security.note_malformed(error, validation.caller)
+                data = await handler(request, validation.caller)
+            except Exception as failure:  # no other name for it here: its frames hold the request and all names
+                return self._refuse(request, failure, validation, started)
             if isinstance(data, Response):
                 return data
-            return self._respond(request, data, error, audit, started)
+            return self._respond(request, data, None, validation.audit, started)
 
         return endpoint
 
@@ -148,14 +145,18 @@ class KrinAPIService:
         started = self._clock.monotonic()
         validation = await self._security.validate_request(request, needs_token=False)
         if validation.refused is not None:
-            error = self._dispatcher.as_hub_error(validation.refused)
-            return self._respond(request, None, error, validation.audit, started)
+            return self._refuse(request, validation.refused, validation, started)
         code, text = UNROUTED[failure.status_code]
         error = self._dispatcher.as_hub_error(HubError(code, text))
         response = self._respond(request, None, error, validation.audit, started)
         response.status_code = failure.status_code
         response.headers.update(failure.headers or {})
         return response
+
+    def _refuse(self, request: Request, failure: Exception, validation: Validation, started: float) -> Response:
+        error = self._dispatcher.as_hub_error(failure)
+        self._security.note_malformed(error, validation.caller)
+        return self._respond(request, None, error, validation.audit.after(error), started)
 
     def _respond(
         self,

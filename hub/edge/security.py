@@ -115,7 +115,7 @@ class RevolutionarySecurityService:
         try:
             self._limits.spend_address(kind, address)
         except HubError as error:
-            refused = error
+            refused = error.with_traceback(None)  # or this frame and the error would hold each other
         return self._limits.usage(kind, party(address), address=address, allowed=refused is None), refused
 
     def _refusal(self, threat: Threat, caller: Caller, *, needs_token: bool) -> HubError | None:

@@ -5,8 +5,9 @@ Python 2.7; with any CPython 2.7 and `virtualenv<20.22`:
 
     virtualenv -p python2.7 ab && ab/bin/pip install autobahntestsuite==25.10.1    # then --wstest ab/bin/wstest
 
-The limits on size, fragments and time are lifted and permessage-deflate is on: what the hub refuses on purpose is
-proven by tests/edge. Exit code 1 when a case failed or did not run.
+The limits on size, fragments and time are lifted: what the hub refuses on purpose is proven by tests/edge. Cases 12 and
+13 are about permessage-deflate, which the hub never negotiates: they end as unimplemented. Exit code 1 when another case
+failed or did not run.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from protocol.codec import JSON
 LARGEST_BYTES = 64 << 20
 AGENTS = {"send": "an echo through ASGI send()", "raw": "an echo through raw frames"}
 PASSED = ("OK", "NON-STRICT", "INFORMATIONAL")
+COMPRESSION = ("12.", "13.")
 
 
 class LiftedProtocol(RawWebSocketProtocol):
@@ -101,7 +103,7 @@ def echo_server(protocol: type[RawWebSocketProtocol]) -> uvicorn.Server:
             log_config=None,
             access_log=False,
             ws_max_size=LARGEST_BYTES,
-            ws_per_message_deflate=True,
+            ws_per_message_deflate=False,
             ws_ping_interval=None,
         )
     )
@@ -149,6 +151,8 @@ def summary(results: dict[str, dict[str, Any]]) -> tuple[str, bool]:
         counts = Counter(case["behavior"] for case in cases.values())
         lines.append(f"{AGENTS[agent]}: {len(cases)} run, " + ", ".join(f"{n} {what}" for what, n in counts.items()))
         for name, case in cases.items():
+            if name.startswith(COMPRESSION) and case["behavior"] == "UNIMPLEMENTED":
+                continue
             good = case["behavior"] in PASSED and case["behaviorClose"] in PASSED
             well = well and good
             if case["behavior"] != "OK" or not good:
