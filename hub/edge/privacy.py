@@ -109,7 +109,7 @@ class PrivacyRoutes:
         """The document itself, streamed, and no envelope: it may be long."""
         person = self._allowed(request.query_params.get("person", caller.user), caller, "GET /v1/privacy/export")
         self._limits.spend("export", caller.user, address=caller.address, user=caller.user)
-        self._signal(SecurityEvent(name="sensitive_read", user=caller.user, address=caller.address, target=person))
+        self._signal(SecurityEvent(name="data_export", user=caller.user, address=caller.address, target=person))
         pieces: AsyncIterator[bytes] = self._privacy.export(person, by=caller.user)
         first = await anext(pieces)  # what fails at once still gets an error in the envelope
 

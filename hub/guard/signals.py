@@ -114,7 +114,7 @@ RULES: tuple[Rule, ...] = (
     *_rules("session_moved", "session_seen", "user", "authn_impossible_travel", [(4, CHALLENGE, 900)], "networks", 300),
     *_rules("replay", "sequence_fail", "user", "sequence_fail", [(3, SLOW, 600)]),
     *_rules("mass_read", "bulk_read", "user", "sensitive_read", [(100, SLOW, 300), (400, CHALLENGE, 600)]),
-    *_rules("mass_read", "sensitive_read", "user", "sensitive_read", [(5, ALERT, 600)], "targets", 600),
+    *_rules("mass_read", "data_export", "user", "sensitive_read", [(5, ALERT, 600)], "targets", 600),
     *_rules("privilege_used", "privilege_permissions_changed authz_admin", "user", "privilege_permissions_changed",
             [(1, ALERT, 600)], opens="privilege_permissions_changed"),
     *_rules("audit_broken", "sys_audit_broken", "hub", "sys_audit_broken", [(1, BLOCK, 3600)]),

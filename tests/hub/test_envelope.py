@@ -13,6 +13,7 @@ from scene import Scene
 from starlette.requests import Request
 
 from hub.config import LimitSettings
+from hub.edge.credentials import Credentials
 from hub.edge.envelope import KrinAPIService
 from hub.edge.security import RevolutionarySecurityService
 from hub.guard.limits import Limits, table_of
@@ -31,7 +32,12 @@ def service_of(scene: Scene, limits: Limits) -> KrinAPIService:
     report, signal = scene.events.append, scene.signals.append
     return KrinAPIService(
         RevolutionarySecurityService(
-            scene.authentication, limits, threats=scene.threats, report=report, clock=scene.clock
+            scene.authentication,
+            limits,
+            credentials=Credentials("krin"),
+            threats=scene.threats,
+            report=report,
+            clock=scene.clock,
         ),
         scene.dispatcher,
         permissions=Permissions(report=report, signal=signal, clock=scene.clock),

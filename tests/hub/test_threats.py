@@ -145,13 +145,13 @@ def test_a_page_with_an_old_layout_is_slowed_down_at_worst_and_a_slow_prober_is_
 
 def test_reading_out_many_people_is_told_and_stops_nobody() -> None:
     watch = Watch()
-    watch.see("sensitive_read", 5)
+    watch.see("data_export", 5)
     assert watch.action() == "ALLOW"
     [told] = watch.reported
     assert (told.name, told.target, told.detail["measured"]) == ("sensitive_read", "threat:mass_read", 5)
     again = Watch()
     for _ in range(50):
-        again.threats.hear(SecurityEvent(name="sensitive_read", user="root", target="ann"))
+        again.threats.hear(SecurityEvent(name="data_export", user="root", target="ann"))
     assert again.reported == []
 
 
@@ -300,7 +300,7 @@ def test_however_many_addresses_there_are_a_detector_remembers_so_many_of_them()
 def test_the_rules_never_block_an_account_for_what_can_be_done_in_its_name() -> None:
     """Only events that need the account's own credentials may be counted by user."""
     proven = {"authz_fail", "authn_token_reuse", "excess_rate_limit_exceeded", "session_seen", "sequence_fail"}
-    proven |= {"bulk_read", "sensitive_read", "authz_admin", "privilege_permissions_changed"}
+    proven |= {"bulk_read", "data_export", "authz_admin", "privilege_permissions_changed"}
 
     def names(rule: Rule) -> frozenset[str]:
         return rule.events
