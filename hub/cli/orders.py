@@ -9,11 +9,11 @@ import click
 
 from hub.cli.shared import Duration, F, hub_options, run
 from hub.client import Client, Reports
+from hub.client.orders import CLOSED
 from hub.clock import SystemClock
 from protocol.trading import ExecutionReport, OrdStatus, RiskDecision, Side, StpMode, TimeInForce
 
 REFUSED: frozenset[OrdStatus] = frozenset({"DENIED", "REJECTED"})
-CLOSED: frozenset[OrdStatus] = REFUSED | {"FILLED", "CANCELED", "EXPIRED"}
 
 
 def order_options(command: F) -> F:

@@ -25,7 +25,7 @@ Orders are placed, changed and canceled by `krin.orders`, whose reports come onc
 
     async with krin.orders.reports() as reports:
         order = await krin.orders.submit("BTC-USD", "BUY", "0.01", price="64000")
-        print(await reports.until(order, "FILLED", "EXPIRED"))
+        print(await reports.until(order, "FILLED"))
 
 Errors: HubError is a command the hub refused (`code`, `message`, `path`, `retry_after_ms`; `code.temporary`);
 Disconnected is the end of the connection for good, raised in everything that waits.
@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from hub.client.client import Client
 from hub.client.link import State
-from hub.client.orders import Orders, Reports
+from hub.client.orders import OrderEnded, Orders, Reports
 from hub.client.subscription import Lost, Subscription
 from hub.client.wire import Disconnected, History, Message
 from protocol.errors import ErrorCode, HubError
@@ -53,6 +53,7 @@ __all__ = [
     "Member",
     "Message",
     "Notice",
+    "OrderEnded",
     "Orders",
     "Position",
     "PresenceDiff",

@@ -32,6 +32,7 @@ Number = str | int | Decimal
 Call = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 """(method, params) -> result. It is sent again until it is answered: repeating it must do no harm."""
 
+CLOSED: frozenset[OrdStatus] = frozenset({"DENIED", "FILLED", "CANCELED", "REJECTED", "EXPIRED"})
 NUMBERS = ("qty", "price", "stop_price", "trail")
 
 
@@ -71,6 +72,15 @@ class Subscribe(Protocol):
     ) -> Subscription: ...
 
 
+class OrderEnded(Exception):
+    """An order has ended otherwise than was waited for; `report` says how."""
+
+    def __init__(self, report: ExecutionReport) -> None:
+        why = ": ".join(part for part in (report.reject_reason, report.text) if part)
+        super().__init__(f"{report.client_order_id} is {report.ord_status} {why}".rstrip())
+        self.report = report
+
+
 class Reports:
     """The execution reports of one account, each once and in order. Made by `Orders.reports`; see Subscription."""
 
@@ -84,12 +94,16 @@ class Reports:
 
     async def until(self, order: ExecutionReport, *statuses: OrdStatus) -> ExecutionReport:
         """The next report that leaves the order, known by any report of it, in one of these statuses; those before it
-        are dropped. Raises StopAsyncIteration when the subscription ends first.
+        are dropped. Raises OrderEnded when it ends in another, StopAsyncIteration when the subscription ends first.
         """
         while True:
             report = await anext(self)
-            if report.order_id == order.order_id and report.ord_status in statuses:
+            if report.order_id != order.order_id:
+                continue
+            if report.ord_status in statuses:
                 return report
+            if report.ord_status in CLOSED:
+                raise OrderEnded(report)
 
     async def aclose(self) -> None:
         await self._subscription.aclose()

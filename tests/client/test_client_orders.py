@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from fake_hub import FakeHub, Peer, joined, publication, soon
 
-from hub.client import Client, HubError
+from hub.client import Client, HubError, OrderEnded
 from hub.client.orders import Orders, exact, type_of
 from protocol.positions import Position
 from protocol.trading import ExecutionReport, OrderType
@@ -167,8 +168,20 @@ async def test_reports_go_on_where_they_were_and_nothing_else_is_among_them(fake
         await peer.send(publication(9, "orders:ada", type="EXECUTION_REPORT", data=filled))
         accepted = await soon(anext(reports))
         assert accepted.ord_status == "NEW"
-        assert (await soon(reports.until(accepted, "FILLED", "EXPIRED"))).avg_px == "64000"
+        assert (await soon(reports.until(accepted, "FILLED"))).avg_px == "64000"
         assert reports.position == Position("e1", 9)
+
+
+async def test_waiting_for_what_cannot_come_any_more_ends(fake: FakeHub) -> None:
+    async with connected(fake) as (krin, peer):
+        reports = krin.orders.reports()
+        entering = asyncio.create_task(reports.__aenter__())
+        await peer.reply(await peer.expect("subscribe"), **joined("orders:ada"))
+        await soon(entering)
+        denied = report(exec_type="DENIED", ord_status="DENIED", reject_reason="STALE_MARKET_DATA", text="no price")
+        await peer.send(publication(1, "orders:ada", type="EXECUTION_REPORT", data=denied))
+        with pytest.raises(OrderEnded, match="c1 is DENIED STALE_MARKET_DATA: no price"):
+            await soon(reports.until(msgspec.convert(report(), ExecutionReport), "FILLED"))
 
 
 def test_without_a_connection_an_account_must_be_named() -> None:
