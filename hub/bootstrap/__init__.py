@@ -24,11 +24,13 @@ A new room is a file with a builder, and its line in `open_hub`.
 from hub.bootstrap.ground import open_database
 from hub.bootstrap.hub import Hub, open_hub
 from hub.bootstrap.keys import load_audit_key, make_sealer, make_tokens, open_keys
+from hub.bootstrap.market import make_feed
 from hub.bootstrap.privacy import make_privacy, open_hold, stored_privacy, stored_retention
 
 __all__ = [
     "Hub",
     "load_audit_key",
+    "make_feed",
     "make_privacy",
     "make_sealer",
     "make_tokens",

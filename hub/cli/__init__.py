@@ -9,7 +9,20 @@ from pathlib import Path
 import click
 
 from hub import __version__
-from hub.cli import access, auditing, backtesting, credentials, keys, messages, orders, people, privacy, risk, serving
+from hub.cli import (
+    access,
+    auditing,
+    backtesting,
+    credentials,
+    feeds,
+    keys,
+    messages,
+    orders,
+    people,
+    privacy,
+    risk,
+    serving,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,7 +46,7 @@ for command in (
     *(serving.serve, serving.demo, serving.migrate, serving.check),
     *(people.token, people.user, people.client),
     *(keys.keys, credentials.key),
-    *(messages.publish, messages.tail, messages.feed),
+    *(messages.publish, messages.tail, feeds.feed),
     *(orders.order, risk.risk, backtesting.backtest),
     access.auth,
     *(auditing.audit, privacy.privacy),

@@ -1,19 +1,14 @@
-"""Commands that speak to a running hub: publish, tail, feed."""
+"""Commands that speak to a running hub: publish, tail."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
 
 import click
-import msgspec
 
-from hub.cli.shared import err, run
+from hub.cli.shared import run
 from hub.client import Client
 from hub.client.tail import follow
-from hub.clock import SystemClock
-from hub.trading.market.feed import feed_replay
 
 
 @click.command()
@@ -50,30 +45,3 @@ def publish(
 def tail(channels: tuple[str, ...], url: str, token_: str, as_json: bool, rewind: str | None) -> None:
     """Follow channels until interrupted."""
     run(follow(channels, url=url, token=token_, as_json=as_json, rewind=rewind))
-
-
-@click.group()
-def feed() -> None:
-    """Market data from elsewhere."""
-
-
-@feed.command("replay")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--speed", type=float, default=1.0, show_default=True, help="times recorded pace; 0: as fast as possible")
-@click.option("--url", envvar="KRIN_URL", default="http://127.0.0.1:8000", show_default=True)
-@click.option("--token", "token_", envvar="KRIN_TOKEN", required=True)
-def feed_replay_command(file: Path, speed: float, url: str, token_: str) -> None:
-    """Publish recorded exchange messages (Coinbase, Binance US, Kraken) as prices, trades and books."""
-
-    async def go() -> None:
-        async with Client(url, token=token_, name="replay") as krin:
-
-            async def publish(
-                channel: str, type: str, data: Any, key: str | None, coordination: dict[str, Any] | None = None
-            ) -> None:
-                await krin.publish(channel, type, msgspec.to_builtins(data), key=key, coordination=coordination)
-
-            count = await feed_replay(publish, file, speed, SystemClock())
-        err.print(f"published {count} messages from {file.name}")
-
-    run(go())
