@@ -65,6 +65,9 @@ METHODS: Mapping[str, Need] = {
     "orders.cancel_on_disconnect": Need.SIGN_IN,
     "orders.status": Need.SIGN_IN,
     "orders.list": Need.SIGN_IN,
+    "strategies.list": Need.SIGN_IN,  # likewise
+    "strategies.start": Need.SIGN_IN,
+    "strategies.stop": Need.SIGN_IN,
     "risk.limits": Need.SIGN_IN,  # and for these: hub.trading.risk.officers
     "risk.set_limits": Need.SIGN_IN,
     "risk.state": Need.SIGN_IN,

@@ -56,9 +56,7 @@ def open_strategies(
         await listener.follow(TRADING_STATES)
         await strategies.run(engine)
 
-    listener = InsideListener(
-        delivery.fanout, delivery.broker, namespaces=channels.namespaces, hear=hear_channel
-    )
+    listener = InsideListener(delivery.fanout, delivery.broker, namespaces=channels.namespaces, hear=hear_channel)
     strategies = Strategies(
         view,
         StrategyTable(ground.database),

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from typing import Any
 
+import msgspec
 from prometheus_client.core import Metric
 
+from hub.bootstrap.auth import Auth
 from hub.bootstrap.channels import Channels
 from hub.bootstrap.delivery import Delivery
 from hub.bootstrap.ground import Ground
@@ -15,6 +18,7 @@ from hub.bootstrap.market import Market
 from hub.bootstrap.rest import Rest
 from hub.bootstrap.risk import open_risk
 from hub.bootstrap.room import Room
+from hub.bootstrap.strategies import open_strategies
 from hub.bootstrap.venue import make_paper_venue
 from hub.edge.orders import OrderRoutes
 from hub.observe.metrics import counter, gauge
@@ -23,6 +27,7 @@ from hub.trading.orders.disconnects import Disconnects
 from hub.trading.orders.forwarding import TOPIC, Forwarding
 from hub.trading.orders.leadership import Leadership
 from hub.trading.orders.service import OrderService
+from hub.trading.positions import PositionFeed
 from hub.trading.risk.checks import RiskChecks
 from hub.trading.risk.desk import RiskDesk
 from storage.orders import OrderLog
@@ -35,13 +40,18 @@ class Trading(Room, frozen=True, kw_only=True):
 
 @asynccontextmanager
 async def open_trading(
-    ground: Ground, delivery: Delivery, channels: Channels, market: Market, rest: Rest
+    ground: Ground, delivery: Delivery, auth: Auth, channels: Channels, market: Market, rest: Rest
 ) -> AsyncIterator[Trading]:
     settings, clock, view = ground.settings, ground.clock, market.follower.view
     desk = RiskDesk(RiskChecks(clock=clock))
     funds = {asset: Decimal(amount) for asset, amount in settings.trading.paper_balance.items()}
     async with ground.database.writer() as writer:
         log = OrderLog(ground.database, writer=writer)
+
+        async def publish(
+            channel: str, type: str, data: Any, key: str | None, coordination: dict[str, Any] | None = None
+        ) -> None:
+            await ground.dispatcher.publish(channel, type, msgspec.to_builtins(data), key=key)
 
         async def prepare(epoch: int) -> None:
             await risk.service.load(epoch)
@@ -66,9 +76,13 @@ async def open_trading(
         )
         view.listen(venue.hear)
         risk = open_risk(ground, channels, rest, desk, lambda: leadership.engine)
+        strategies = open_strategies(ground, delivery, auth, channels, leadership, view, paper=venue.paper)
+        positions = PositionFeed(view, publish, paper=venue.paper, clock=clock)
+        leadership.listen(lambda order, event, account: positions.touch(account.name))
+        leadership.accompany("positions", positions.run)
         orders = OrderService(leadership, log, access=channels.access)
         forwarding = Forwarding(
-            {**orders.methods, **risk.service.methods},
+            {**orders.methods, **risk.service.methods, **strategies.methods},
             node=settings.node,
             leads=lambda: leadership.leads,
             announce=delivery.broker.announce,

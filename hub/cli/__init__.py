@@ -22,6 +22,7 @@ from hub.cli import (
     privacy,
     risk,
     serving,
+    strategies,
 )
 
 
@@ -47,7 +48,7 @@ for command in (
     *(people.token, people.user, people.client),
     *(keys.keys, credentials.key),
     *(messages.publish, messages.tail, feeds.feed),
-    *(orders.order, risk.risk, backtesting.backtest),
+    *(orders.order, risk.risk, backtesting.backtest, strategies.strategy),
     access.auth,
     *(auditing.audit, privacy.privacy),
     bench,

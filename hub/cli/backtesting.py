@@ -13,7 +13,7 @@ import click
 import msgspec
 from rich.table import Table
 
-from hub.cli.shared import err, run
+from hub.cli.shared import err, pairs, run
 from hub.client import Client
 from hub.clock import SystemClock
 from hub.trading.backtest import Backtest, BacktestResult, EndlessStrategy, Recorded
@@ -64,9 +64,9 @@ async def _backtest(strategy: str, reports: bool, as_json: bool, options: Mappin
         test = Backtest(
             strategy,
             STRATEGIES[strategy],
-            _pairs(options["given"]),
+            pairs(options["given"]),
             symbols=options["symbols"],
-            balances={name: Decimal(amount) for name, amount in _pairs(options["balance"].split(",")).items()},
+            balances={name: Decimal(amount) for name, amount in pairs(options["balance"].split(",")).items()},
             limits=msgspec.json.decode(options["limits"], type=RiskLimits),
             fees=Fees(maker_bps=Decimal(options["maker_bps"]), taker_bps=Decimal(options["taker_bps"])),
             latency=Latency(least_ms=options["latency_ms"], jitter_ms=options["jitter_ms"]),
@@ -123,13 +123,6 @@ def _pages(krin: Client, channel: str) -> NextPage:
         return found or await fetch()
 
     return fetch
-
-
-def _pairs(given: Sequence[str]) -> dict[str, str]:
-    pairs = dict(each.partition("=")[::2] for each in given)
-    if "" in (*pairs, *pairs.values()):
-        raise click.UsageError("give names and values as NAME=VALUE")
-    return pairs
 
 
 def _print_report(report: ExecutionReport) -> None:

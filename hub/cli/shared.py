@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -89,6 +89,14 @@ def hub_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def pairs(given: Sequence[str]) -> dict[str, str]:
+    """`NAME=VALUE`s. Raises click.UsageError."""
+    found = dict(each.partition("=")[::2] for each in given)
+    if "" in (*found, *found.values()):
+        raise click.UsageError("give names and values as NAME=VALUE")
+    return found
 
 
 def settings_of(options: dict[str, Any]) -> Settings:

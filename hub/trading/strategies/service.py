@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from hub.caller import Caller
 from hub.channels.access import Access
 from hub.clock import Clock
-from hub.dispatch import convert
+from hub.dispatch import Method, convert
 from hub.trading.orders.engine import Engine
 from hub.trading.orders.reporting import HUB
 from hub.trading.risk.ports import stored
@@ -29,7 +29,7 @@ from storage.strategies import StoredRun, StrategyTable
 
 MAX_STRATEGIES = 100  # running at once
 MAX_LISTED = 100
-STOP_S = 10.0  # for a strategy's last words
+STOP_S = 4.0  # for a strategy's last words: less than another node waits for an answer
 CUT_OFF = "its engine ended"
 MAX_ID_PREFIX = 32  # of a strategy's id in its client order ids, which have 64 characters
 
@@ -69,6 +69,11 @@ class Strategies:
         self._judge = judge
         self._access = access
         self._clock = clock
+        self.methods: Mapping[str, Method] = {
+            "strategies.list": self.list,
+            "strategies.start": self.start,
+            "strategies.stop": self.stop,
+        }
         self._catalog = catalog
         self._runners: dict[tuple[str, str], Runner] = {}  # that have not ended
         self._group: asyncio.TaskGroup | None = None
