@@ -23,6 +23,7 @@ from hub.serve import address, bind, tls_context
 from hub.serve import serve as serve_hub
 from hub.supervise import Supervisor, local_redis, worker_command
 
+DEMO_SEED = 10  # halts and outages come after minutes: what somebody tries first should not meet one
 DEMO_TOKEN_TTL_S = 12 * 3600
 
 
@@ -41,7 +42,7 @@ def serve(workers: int, listen_fd: int | None, **options: Any) -> None:
 
 @click.command()
 @serve_options
-@click.option("--seed", type=int, default=1, show_default=True, help="of the simulation")
+@click.option("--seed", type=int, default=DEMO_SEED, show_default=True, help="of the simulation")
 @click.option("--rate", type=float, default=10.0, show_default=True, help="ticks per second and symbol")
 def demo(seed: int, rate: float, **options: Any) -> None:
     """Run the hub with a simulated market, a team of specialists at work and a paper trader."""

@@ -46,12 +46,14 @@ def krin(
 class HubProcess:
     """A hub that a test may treat as badly as it likes."""
 
-    def __init__(self, data_dir: Path, *options: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, *options: str, command: str = "serve", environment: dict[str, str] | None = None
+    ) -> None:
         self.data_dir = data_dir
         self.log = data_dir.with_name(f"{data_dir.name}.stderr")
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "hub", "serve", "--data-dir", str(data_dir), *options],
+                [sys.executable, "-m", "hub", command, "--data-dir", str(data_dir), *options],
                 cwd=ROOT,
                 env=os.environ | (environment or {}),
                 stdout=subprocess.PIPE,
@@ -87,10 +89,14 @@ class HubProcess:
 
 @contextmanager
 def running(
-    data_dir: Path, *options: str, port: int = 0, environment: dict[str, str] | None = None
+    data_dir: Path,
+    *options: str,
+    port: int = 0,
+    command: str = "serve",
+    environment: dict[str, str] | None = None,
 ) -> Iterator[HubProcess]:
     """A hub until the end of the block; stopped by force if need be."""
-    hub = HubProcess(data_dir, "--port", str(port), *options, environment=environment)
+    hub = HubProcess(data_dir, "--port", str(port), *options, command=command, environment=environment)
     try:
         yield hub
     finally:
