@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -41,13 +42,19 @@ class Floor:
     def params(self, **fields: Any) -> dict[str, Any]:
         self.number += 1
         given = {"account": self.account, "client_order_id": f"c-{self.number}", "symbol": self.symbol}
-        given |= {"side": "BUY", "order_type": "LIMIT", "qty": "1", "price": "90"} | fields
+        price = str(90 - self.number % 5)  # three of the same within a second would be an error
+        given |= {"side": "BUY", "order_type": "LIMIT", "qty": "1", "price": price} | fields
         return {name: value for name, value in given.items() if value is not None}
 
     async def submit(self, *, quoted: bool = True, **fields: Any) -> dict[str, Any]:
         if quoted:
             await self.quote()
         return await ask(self.trader, "orders.submit", **self.params(**fields))
+
+    async def faults(self) -> list[str]:
+        decision = await ask(self.trader, "orders.validate", **self.params())
+        self.number = 0
+        return [fault["reason"] for fault in decision.get("faults", [])]
 
     async def set_limits(self, **limits: Any) -> dict[str, Any]:
         return await ask(self.officer, "risk.set_limits", scope="ACCOUNT", name=self.account, limits=limits)
@@ -99,6 +106,9 @@ async def trading_floor(hub: Any) -> AsyncIterator[Floor]:
         for client, channel in [(trader, f"orders:{account}"), (trader, f"risk:{account}"), (officer, "trading:state")]:
             reply = await client.ask("subscribe", channel=channel)
             assert "result" in reply, reply
+        async with asyncio.timeout(10):
+            while "UNKNOWN_SYMBOL" in await floor.faults():  # a new symbol is heard of within two seconds
+                await asyncio.sleep(0.05)
         yield floor
 
 
