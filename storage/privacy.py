@@ -31,6 +31,11 @@ ABOUT = "jsonb_path_exists({}, '$.** ? (@ == $name)', jsonb_build_object('name',
 ABOUT_ANY = " OR ".join(ABOUT.format(column) for column in ("context", "coalesce(ai_analysis, '{}')"))
 # $1 is the person's name, $2 the id of the user of that name, $3 every pseudonym the name can have in the audit log,
 # $4 the namespaces whose channels carry their owner's name.
+RESTRICTED_ROWS = (
+    "SELECT source, CASE source WHEN 'messages' THEN jsonb_set(content, '{body}',"
+    " ('{' || convert_from((content ->> 'body')::bytea, 'UTF8') || '}')::jsonb) ELSE content END AS content"
+    " FROM restricted_rows WHERE name = $1 ORDER BY id"
+)
 EXPORTS: Mapping[str, str] = {
     "users": "SELECT id, name, roles, grants, teams, disabled, created_at, password_hash IS NOT NULL AS has_password"
     " FROM users WHERE name = $1",
@@ -50,9 +55,7 @@ EXPORTS: Mapping[str, str] = {
     "specialist_coordination": f"SELECT * FROM specialist_coordination WHERE {ABOUT_ANY} ORDER BY timestamp",
     "revocations": "SELECT before_ms, rights, expires_at FROM revocations WHERE kind = 'user' AND subject = $1",
     "restrictions": "SELECT since FROM restrictions WHERE name = $1",
-    "restricted_rows": "SELECT source, CASE source WHEN 'messages' THEN jsonb_set(content, '{body}',"
-    " ('{' || convert_from((content ->> 'body')::bytea, 'UTF8') || '}')::jsonb) ELSE content END AS content"
-    " FROM restricted_rows WHERE name = $1 ORDER BY id",
+    "restricted_rows": RESTRICTED_ROWS,
     "consents": "SELECT purpose, version, granted, source, at FROM consents WHERE name = $1 ORDER BY purpose, version",
     "risk_limits": "SELECT limits FROM risk_limits WHERE scope = 'ACCOUNT' AND name = $1",
     "trading_states": "SELECT scope, name, mode, reason, actor = $1 AS by_this_person, ts_event FROM trading_states"
@@ -73,33 +76,32 @@ EXPORTS: Mapping[str, str] = {
 ERASED_TYPE = "ERASED"
 RESTRICTED_TYPE = "RESTRICTED"
 # Out of the tables and back, with $1 to $4 as above. A message leaves its place and time behind, as in an erasure.
-KEEP = "INSERT INTO restricted_rows (name, source, content) SELECT $1, '{table}', to_jsonb(taken) FROM taken"
+KEEP = "INSERT INTO restricted_rows (name, source, content)"
 RESTRICT: Mapping[str, str] = {
     "messages": "WITH taken AS (SELECT m.* FROM messages AS m JOIN channels AS c ON c.id = m.channel_id"
     f" WHERE (m.publisher = $1 OR {OWN_CHANNEL}) AND m.type NOT IN ('{ERASED_TYPE}', '{RESTRICTED_TYPE}')),"
-    f" kept AS ({KEEP.format(table='messages')})"
+    f" kept AS ({KEEP} SELECT $1, 'messages', to_jsonb(taken) FROM taken)"
     f" UPDATE messages AS m SET type = '{RESTRICTED_TYPE}', body = convert_to('\"data\":{{}}', 'UTF8'),"
     " publisher = '', key = NULL, idempotency_key = NULL, body_hash = NULL, trace = NULL"
     ' FROM taken WHERE m.channel_id = taken.channel_id AND m."offset" = taken."offset"',
-    "ai_enhanced_sessions": "WITH taken AS (DELETE FROM ai_enhanced_sessions WHERE user_id = $2 RETURNING *) "
-    + KEEP.format(table="ai_enhanced_sessions"),
-    "specialist_coordination": f"WITH taken AS (DELETE FROM specialist_coordination WHERE {ABOUT_ANY} RETURNING *) "
-    + KEEP.format(table="specialist_coordination"),
+    "ai_enhanced_sessions": "WITH taken AS (DELETE FROM ai_enhanced_sessions WHERE user_id = $2 RETURNING *)"
+    f" {KEEP} SELECT $1, 'ai_enhanced_sessions', to_jsonb(taken) FROM taken",
+    "specialist_coordination": f"WITH taken AS (DELETE FROM specialist_coordination WHERE {ABOUT_ANY} RETURNING *)"
+    f" {KEEP} SELECT $1, 'specialist_coordination', to_jsonb(taken) FROM taken",
 }
-BACK = (
-    "SELECT (jsonb_populate_record(NULL::{table}, content)).* FROM restricted_rows"
-    " WHERE name = $1 AND source = '{table}'"
-)
 RELEASE: Mapping[str, str] = {
     "messages": "UPDATE messages AS m SET type = r.type, body = r.body, publisher = r.publisher, key = r.key,"
     " idempotency_key = r.idempotency_key, body_hash = r.body_hash, trace = r.trace"
-    f" FROM ({BACK.format(table='messages')}) AS r"
+    " FROM (SELECT (jsonb_populate_record(NULL::messages, content)).* FROM restricted_rows"
+    " WHERE name = $1 AND source = 'messages') AS r"
     ' WHERE m.channel_id = r.channel_id AND m."offset" = r."offset"'
     f" AND m.type = '{RESTRICTED_TYPE}'",
-    **{
-        table: f"INSERT INTO {table} {BACK.format(table=table)}"
-        for table in ("ai_enhanced_sessions", "specialist_coordination")
-    },
+    "ai_enhanced_sessions": "INSERT INTO ai_enhanced_sessions"
+    " SELECT (jsonb_populate_record(NULL::ai_enhanced_sessions, content)).* FROM restricted_rows"
+    " WHERE name = $1 AND source = 'ai_enhanced_sessions'",
+    "specialist_coordination": "INSERT INTO specialist_coordination"
+    " SELECT (jsonb_populate_record(NULL::specialist_coordination, content)).* FROM restricted_rows"
+    " WHERE name = $1 AND source = 'specialist_coordination'",
 }
 CORRECT = """
 UPDATE messages AS m
@@ -333,7 +335,7 @@ class Privacy:
     async def restricted(self, name: str, *, by: str, reason: str) -> list[tuple[str, bytes]]:
         """(table, row as JSON) of what is restricted of a person. Looking is audited, with the reason."""
         async with self._db.connection() as connection, connection.transaction():
-            query = f"SELECT source, content::text FROM ({EXPORTS['restricted_rows']}) AS r"
+            query = f"SELECT source, content::text FROM ({RESTRICTED_ROWS}) AS r"
             rows = await connection.fetch(query, name)
             detail = {"reason": reason, "rows": len(rows)}
             await audit.append(connection, AuditEntry(event="sensitive_read", actor=by, target=name, detail=detail))

@@ -173,3 +173,34 @@ def test_bandit_finds_nothing_of_high_severity() -> None:
         text=True,
     )
     assert done.returncode == 0, done.stdout
+
+
+# Who opens a connection to somewhere else, and where the address comes from.
+REACH_OUT = {
+    "hub/auth/fetching.py": "the key sets of identity providers: an address of the configuration",
+    "hub/client/link.py": "the SDK: the hub that the application names",
+    "hub/brokers/redis/server.py": "Redis, as configured",
+    "hub/guard/sharing.py": "Redis, as configured",
+    "storage/database.py": "Postgres, as configured",
+}
+CLIENTS = ("httpx", "urllib.request", "http.client", "aiohttp", "requests", "openai", "ccxt", "smtplib", "ftplib")
+DIALLING = ("open_connection", "create_connection", "create_pool")
+DIALS = ("websockets.asyncio.client", "redis.asyncio.Redis", "redis.asyncio.RedisCluster", "asyncpg.connect")
+
+
+def test_c75_nothing_reaches_out_but_to_addresses_of_the_configuration() -> None:
+    """There are no webhooks: no address that anybody sends is ever called, so no address has to be judged."""
+    found = set()
+    for path, tree in SOURCES.items():
+        for node in ast.walk(tree):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Attribute) and node.attr in DIALLING:
+                found.add(path)
+            if any(name == each or name.startswith(f"{each}.") for name in names for each in (*CLIENTS, *DIALS)):
+                found.add(path)
+
+    assert found <= REACH_OUT.keys()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 import structlog
 
@@ -17,14 +18,14 @@ def configure_logging(level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    )
+    terminal = sys.stderr.isatty()
+    readable: list[structlog.typing.Processor] = [_printable, structlog.dev.ConsoleRenderer()]
+    renderers = readable if terminal else [structlog.processors.JSONRenderer()]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
     root = logging.getLogger()
@@ -35,3 +36,9 @@ def configure_logging(level: str) -> None:
         logging.getLogger(name).propagate = True
         # Whatever the level: below a warning it logs query strings, authorization headers and what messages say.
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+def _printable(logger: Any, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """JSON escapes by itself; on a terminal what somebody calls themselves must not write lines or move the cursor."""
+    text = str(event["event"])
+    return {**event, "event": "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jwt
+import psutil  # type: ignore[import-untyped]  # its stubs are a package of their own
 import pytest
 from sockets import Metrics, Peer, RawSocket, peer, unique
 
@@ -73,7 +74,7 @@ async def test_a_token_in_the_address_is_refused_and_never_logged(hub: Any, quer
         "bearer  ",
     ],
 )
-async def test_a_bad_authorization_header_is_401_before_the_upgrade(hub: Any, bystander: Peer, value: str) -> None:
+async def test_c5_a_bad_authorization_header_is_401_before_the_upgrade(hub: Any, bystander: Peer, value: str) -> None:
     async with RawSocket.open(hub) as raw:
         status, head = await raw.upgrade(headers={"Authorization": value})
 
@@ -164,7 +165,7 @@ async def test_a_token_that_lives_for_ages_still_makes_a_valid_reply(hub: Any) -
         assert "result" in reply or reply["error"]["code"] == 1010
 
 
-async def test_who_connects_and_says_nothing_is_sent_away_after_ten_seconds(hub: Any, bystander: Peer) -> None:
+async def test_c6_who_connects_and_says_nothing_is_sent_away_after_ten_seconds(hub: Any, bystander: Peer) -> None:
     async with RawSocket.upgraded(hub) as raw:
         started = time.monotonic()
         with contextlib.suppress(TimeoutError):
@@ -178,6 +179,31 @@ async def test_who_connects_and_says_nothing_is_sent_away_after_ten_seconds(hub:
         assert frames[-1][1][:2] == (4006).to_bytes(2, "big")
 
 
+async def test_c6_a_thousand_sockets_that_never_connect_are_sent_away_and_leave_nothing(
+    hub: Any, bystander: Peer, memory: Any
+) -> None:
+    process = psutil.Process(hub.process.pid)
+    files = process.num_fds()
+    async with contextlib.AsyncExitStack() as stack:
+        raws = [await stack.enter_async_context(RawSocket.upgraded(hub)) for _ in range(1_000)]
+        assert process.num_fds() >= files + 1_000
+        codes = set(await asyncio.gather(*(sent_away(raw) for raw in raws)))
+        async with asyncio.timeout(10):
+            while process.num_fds() > files + 5:
+                await asyncio.sleep(0.05)
+
+    assert codes == {4006}
+    assert memory.grown_mib < 16
+
+
+async def sent_away(raw: RawSocket) -> int | None:
+    """The code with which a silent socket ends, however long that takes within half a minute."""
+    async with asyncio.timeout(30):
+        first = await raw.reader.readuntil(b"}")
+    assert b'"disconnect"' in first
+    return await raw.close_code()
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -188,7 +214,7 @@ async def test_who_connects_and_says_nothing_is_sent_away_after_ten_seconds(hub:
     ids=["9,000 bytes", "70,000 bytes", "200 headers"],
 )
 @pytest.mark.parametrize("upgrade", [True, False], ids=["websocket", "http"])
-async def test_a_header_flood_is_431_and_the_connection_ends(
+async def test_c8_a_header_flood_is_431_and_the_connection_ends(
     hub: Any, bystander: Peer, headers: dict[str, str], upgrade: bool
 ) -> None:
     async with RawSocket.open(hub) as raw:
@@ -245,7 +271,7 @@ DRIPS = {
 }
 
 
-async def test_a_slow_drip_is_cut_off_wherever_it_drips(hub: Any, bystander: Peer) -> None:
+async def test_c7_a_slow_drip_is_cut_off_wherever_it_drips(hub: Any, bystander: Peer) -> None:
     """All at once, because each takes as long as the deadline."""
 
     async def drip(start: bytes) -> bool:
@@ -299,7 +325,7 @@ async def test_a_client_that_vanishes_in_the_middle_of_a_body_is_no_incident(hub
     ],
     ids=range(20),
 )  # fmt: skip
-async def test_an_odd_request_is_refused_in_http(
+async def test_c9_c10_an_odd_request_is_refused_in_http(
     hub: Any, bystander: Peer, request_text: bytes, allowed: set[int]
 ) -> None:
     """C9 (strict HTTP), C10 (version, key and method of the upgrade), C11 (unknown paths)."""
@@ -324,7 +350,7 @@ async def test_a_second_connection_with_the_same_session_replaces_the_first(hub:
         assert first.messages[-1]["code"] == 4205
 
 
-async def test_five_hundred_strangers_that_never_connect_do_not_keep_others_out(hub: Any, bystander: Peer) -> None:
+async def test_c7_five_hundred_strangers_that_never_connect_do_not_keep_others_out(hub: Any, bystander: Peer) -> None:
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(500):
             raw = await stack.enter_async_context(RawSocket.open(hub))

@@ -327,7 +327,7 @@ async def test_an_id_still_in_flight_is_a_bad_request(hub: Any) -> None:
 
 
 @pytest.mark.parametrize(("subprotocol", "opcode"), [("krin.v1.json", BINARY), ("krin.v1.msgpack", TEXT)])
-async def test_a_frame_of_the_other_format_ends_the_connection_as_bad_protocol(
+async def test_c19_a_frame_of_the_other_format_ends_the_connection_as_bad_protocol(
     hub: Any, bystander: Peer, subprotocol: str, opcode: int
 ) -> None:
     async with RawSocket.upgraded(hub, subprotocol=subprotocol) as raw:

@@ -185,6 +185,28 @@ async def test_c46_a_weak_password_is_422_and_a_megabyte_never_reaches_the_hash(
         assert new not in changed.text
 
 
+async def test_c47_an_unknown_name_and_a_wrong_password_are_answered_the_same(trader: Person) -> None:
+    def told(response: httpx.Response) -> tuple[int, dict[str, Any], set[str]]:
+        body = response.json()
+        for part, changing in (
+            (body["meta"], ("request_id", "trace_id")),
+            (body["performance_metrics"], ("duration_ms",)),
+            (body["security_audit"], ("timestamp", "severity")),
+            (body["security_audit"]["rateLimit"], ("remaining", "reset_ms")),
+        ):
+            for name in changing:
+                part.pop(name)
+        return response.status_code, body, set(response.headers)
+
+    wrong = told(await trader.login("a loud horse"))
+    unknown = told(
+        await trader.http.post("/v1/auth/login", json={"name": secrets.token_hex(6), "password": "a loud horse"})
+    )
+
+    assert wrong == unknown
+    assert wrong[0] == 401
+
+
 async def test_c48_the_eleventh_wrong_password_is_told_when_to_come_back(
     hub: Any, http: httpx.AsyncClient, trader: Person
 ) -> None:

@@ -63,7 +63,7 @@ def test_a_hub_error_reaches_the_peer_as_it_is(code: ErrorCode) -> None:
     [RuntimeError(SECRET), KeyError(SECRET), ValueError(SECRET), OSError(2, SECRET), RecursionError(SECRET)],
     ids=lambda failure: type(failure).__name__,
 )
-def test_an_unexpected_failure_is_internal_with_an_incident_that_stands_in_the_log(
+def test_c83_an_unexpected_failure_is_internal_with_an_incident_that_stands_in_the_log(
     failure: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR):

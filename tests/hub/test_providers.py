@@ -283,7 +283,7 @@ async def test_many_who_wait_for_the_keys_cause_one_request(
     assert len(server.requests) == 1
 
 
-async def test_a_provider_that_cannot_be_reached_is_a_reason_to_come_back_and_old_keys_count_for_a_day(
+async def test_c75_a_provider_that_cannot_be_reached_is_a_reason_to_come_back_and_old_keys_count_for_a_day(
     provider: Provider, clock: ManualClock, server: JwksServer
 ) -> None:
     server.raw = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"
@@ -326,7 +326,7 @@ ANSWERS: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-async def test_an_answer_that_is_no_plain_bounded_document_is_a_failure_in_one_line(
+async def test_c75_an_answer_that_is_no_plain_bounded_document_is_a_failure_in_one_line(
     server: JwksServer, name: str
 ) -> None:
     server.raw = ANSWERS[name]()
@@ -418,6 +418,8 @@ async def test_who_comes_from_elsewhere_connects_with_rights_of_their_own_and_is
     "wrong",
     [
         'jwks_url = "http://id.example/jwks"',
+        'jwks_url = "http://169.254.169.254/latest/meta-data"',
+        'jwks_url = "http://10.0.0.1/jwks"',
         'jwks_url = "file:///etc/passwd"',
         'jwks_url = "https:///jwks"',
         'jwks_url = "http://127.0.0.1.evil.example/jwks"',
@@ -429,7 +431,7 @@ async def test_who_comes_from_elsewhere_connects_with_rights_of_their_own_and_is
         'secret = "x"',
     ],
 )
-def test_a_provider_that_cannot_be_trusted_is_refused_at_the_start(tmp_path: Any, wrong: str) -> None:
+def test_c75_a_provider_that_cannot_be_trusted_is_refused_at_the_start(tmp_path: Any, wrong: str) -> None:
     table = {"issuer": f'"{ISSUER}"', "audience": '"krin"', "jwks_url": '"https://id.example/jwks"'}
     name, _, value = wrong.partition(" = ")
     lines = [f"{key} = {text}" for key, text in (table | {name: value}).items()]
