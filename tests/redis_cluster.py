@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from redis import Redis
@@ -103,11 +103,14 @@ class RedisCluster:
         await until(lambda: any(line.startswith(master_id) for line in replica.nodes))
         replica.ask("CLUSTER REPLICATE", master_id)
         await until(lambda: "master_link_status:up" in replica.ask("INFO", "replication").decode())
-        await until(lambda: all(self._knows(server, replica.id) for server in self.masters))
+        await until(lambda: all(self._knows(server, replica, role="slave") for server in self.masters))
+        # It has met its master only. Did that die before it has told of the others, nobody could elect the replica.
+        await until(lambda: all(self._knows(replica, server, role="master") for server in self.masters))
         return replica
 
-    def _knows(self, server: ClusterServer, replica_id: str) -> bool:
-        return any(line.startswith(replica_id) and " slave " in line for line in server.nodes)
+    def _knows(self, server: ClusterServer, other: ClusterServer, *, role: Literal["master", "slave"]) -> bool:
+        other_id = other.id
+        return any(line.startswith(other_id) and f" {role} " in line for line in server.nodes)
 
     def begin_move(self, channel: str, source: ClusterServer, target: ClusterServer) -> None:
         slot = key_slot(channel.encode())
