@@ -41,7 +41,6 @@ from hub.guard.limits import Limits
 from hub.guard.threats import Threats
 from hub.observe.metrics import Metrics
 from hub.permissions import Permissions
-from hub.trading.market.following import MarketFollower
 from protocol.close_codes import CloseCode
 
 TRADERS_FIRST = {"trader": 0, "agent": 1}
@@ -61,7 +60,6 @@ class Hub(msgspec.Struct, frozen=True, kw_only=True):
     registry: Registry
     limits: Limits
     threats: Threats
-    market: MarketFollower
     permissions: Permissions
     websocket: WebSocketEndpoint
     routes: Sequence[BaseRoute]
@@ -143,7 +141,6 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             registry=connections.registry,
             limits=guard.limits,
             threats=guard.threats,
-            market=market.follower,
             permissions=ground.permissions,
             websocket=sockets.endpoint,
             routes=[route for room in rooms for route in room.routes],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import socket
 import sys
 from collections.abc import Callable, Coroutine
@@ -14,17 +15,20 @@ from msgspec.structs import replace
 from rich.table import Table
 
 from hub.bootstrap import Hub, make_sealer, make_tokens, open_database, open_hub
-from hub.caller import SYSTEM
+from hub.caller import SYSTEM, Caller, Grant
 from hub.cli.shared import err, node_options, run, serve_options, settings_of
 from hub.clock import SystemClock
 from hub.config import Settings, SimulatedFeed, environment_with
+from hub.demo.desk import ACCOUNT
 from hub.demo.run import run_demo
 from hub.serve import address, bind, tls_context
 from hub.serve import serve as serve_hub
 from hub.supervise import Supervisor, local_redis, worker_command
+from protocol.messages import Call
 
 DEMO_SEED = 10  # halts and outages come after minutes: what somebody tries first should not meet one
 DEMO_TOKEN_TTL_S = 12 * 3600
+SEEN_IN_DEMO = Grant(subscribe=tuple(f"{name}:{ACCOUNT}" for name in ("orders", "fills", "positions", "risk")))
 
 
 @click.command()
@@ -45,7 +49,7 @@ def serve(workers: int, listen_fd: int | None, **options: Any) -> None:
 @click.option("--seed", type=int, default=DEMO_SEED, show_default=True, help="of the simulation")
 @click.option("--rate", type=float, default=10.0, show_default=True, help="ticks per second and symbol")
 def demo(seed: int, rate: float, **options: Any) -> None:
-    """Run the hub with a simulated market, a team of specialists at work and a paper trader."""
+    """Run the hub with a simulated market, a team of specialists at work and a desk of trading strategies."""
     settings = settings_of(options)
     if not settings.feeds:
         settings = replace(settings, feeds={"simulated": SimulatedFeed(seed=seed, rate=rate)})
@@ -87,6 +91,7 @@ async def _serve(
     tls = tls_context(settings)
     listener = bind(settings) if listen_fd is None else socket.socket(fileno=listen_fd)
     where = address(listener, settings)
+    grant = SEEN_IN_DEMO if demo else Grant()
     async with AsyncExitStack() as stack:
         stack.callback(listener.close)
         hub = await stack.enter_async_context(open_hub(settings))
@@ -95,29 +100,34 @@ async def _serve(
             await serve_hub(
                 hub,
                 listener,
-                lambda: _announce(settings, where, quiet=listen_fd is not None),
+                lambda: _announce(settings, where, grant, quiet=listen_fd is not None),
                 tls=tls,
-                demo_token=(lambda: _demo_token(settings)) if demo else None,
+                demo_token=(lambda: _demo_token(settings, grant)) if demo else None,
             )
             if extra is not None:
                 extra.cancel()
 
 
-def _announce(settings: Settings, where: str, *, quiet: bool = False) -> None:
+def _announce(settings: Settings, where: str, grant: Grant = Grant(), *, quiet: bool = False) -> None:
     """Say that we serve: one line for scripts on standard output, the rest for people on standard error."""
     click.echo(f"ready {where}")
     sys.stdout.flush()
     if quiet:
         return
-    token = _demo_token(settings)
+    token = _demo_token(settings, grant)
     # In the fragment: a browser never sends it to a server, and the page removes it at once.
     err.print(f"\n  dashboard  {where}/#token={token}", soft_wrap=True)
     err.print(f"  token      valid {DEMO_TOKEN_TTL_S // 3600} hours, user demo: dashboard, trader, agent\n")
 
 
-def _demo_token(settings: Settings) -> str:
+def _demo_token(settings: Settings, grant: Grant) -> str:
     return make_tokens(settings, SystemClock()).issue(
-        "demo", roles=["dashboard", "trader", "agent"], teams=["*"], ttl_s=DEMO_TOKEN_TTL_S, principal="operator"
+        "demo",
+        roles=["dashboard", "trader", "agent"],
+        teams=["*"],
+        ttl_s=DEMO_TOKEN_TTL_S,
+        grant=grant,
+        principal="operator",
     )
 
 
@@ -129,8 +139,13 @@ async def _demo(hub: Hub, seed: int) -> None:
     ) -> None:
         await hub.dispatcher.publish(channel, type, data, caller=SYSTEM, key=key, coordination=coordination)
 
-    await hub.market.need()
-    await run_demo(publish, hub.clock, market=hub.market.view, seed=seed)
+    desk = Caller(user=ACCOUNT, roles=frozenset({"trader"}), transport="system", principal="operator")
+
+    async def call(method: str, params: dict[str, Any]) -> Any:
+        result = hub.dispatcher.handle(Call(id=1, method=method, params=params), desk)
+        return await result if inspect.isawaitable(result) else result
+
+    await run_demo(publish, call, hub.clock, seed=seed)
 
 
 @click.command()

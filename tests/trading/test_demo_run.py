@@ -1,34 +1,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import msgspec
 import pytest
 
+from hub.demo.desk import ACCOUNT
+from hub.demo.desk import STRATEGIES as DESK
 from hub.demo.run import run_demo
-from hub.trading.market.desk import MarketDesk
-from hub.trading.market.service import MarketFeed
-from hub.trading.market.simulator import SIMULATED, SimulatedMarket, simulated_sources
-from hub.trading.market.view import MarketMessage, MarketView
+from hub.trading.strategies.catalog import STRATEGIES, make_strategy
 from protocol.errors import ErrorCode, HubError
+from protocol.strategies import StrategyStart, StrategyState
 
+from .test_strategies import setting
 from .virtual_clock import VirtualClock
 from .wire import check_message
 
-TASKS = 7  # four sources, the market's pulse, trader, team
+TASKS = 2  # desk, team
 Message = tuple[str, str, Any, str | None, dict[str, Any] | None]
 
 
 class Hub:
-    """Takes what is published, unless `refuse` says otherwise, and lets the market be seen."""
+    """Takes what is published and what is called, unless `refuse` says otherwise."""
 
-    def __init__(self, clock: VirtualClock) -> None:
-        self.view = MarketView(clock=clock)
+    def __init__(self) -> None:
         self.taken: list[Message] = []
-        self.refuse: Callable[[str], HubError | None] = lambda channel: None
+        self.runs: list[StrategyState] = []
+        self.started: list[str] = []
+        self.refuse: Callable[[str], HubError | None] = lambda what: None
 
     async def publish(
         self, channel: str, type: str, data: Any, key: str | None, coordination: dict[str, Any] | None = None
@@ -36,24 +38,29 @@ class Hub:
         if (refusal := self.refuse(channel)) is not None:
             raise refusal
         self.taken.append((channel, type, data, key, coordination))
-        if isinstance(data, MarketMessage):
-            self.view.hear(data)
 
+    async def call(self, method: str, params: dict[str, Any]) -> Any:
+        if (refusal := self.refuse(method)) is not None:
+            raise refusal
+        if method == "strategies.list":
+            return self.runs
+        assert method == "strategies.start"
+        wanted = msgspec.convert(params, StrategyStart)
+        make_strategy(STRATEGIES[wanted.strategy], wanted.parameters, setting())
+        state = msgspec.convert({**params, "state": "RUNNING"}, StrategyState)
+        self.runs.insert(0, state)
+        self.started.append(wanted.strategy_id)
+        return state
 
-async def run_all(hub: Hub, clock: VirtualClock, *, seed: int = 1, rate: float = 10.0) -> None:
-    """The demo beside a feed of simulated sources, as `krin demo` has it."""
-    market = SimulatedMarket(seed, start_us=clock.now_us(), rate=rate)
-    feed = MarketFeed(
-        simulated_sources(market, clock=clock), MarketDesk(marks=SIMULATED), hub.publish, clock=clock, seed=seed
-    )
-    async with asyncio.TaskGroup() as group:
-        group.create_task(feed.run())
-        group.create_task(run_demo(hub.publish, clock, market=hub.view, seed=seed))
+    def end(self, strategy_id: str, **how: Any) -> None:
+        """The newest run of that name is over."""
+        place, run = next((place, run) for place, run in enumerate(self.runs) if run.strategy_id == strategy_id)
+        self.runs[place] = msgspec.structs.replace(run, state="STOPPED", ended_at=1, **how)
 
 
 @asynccontextmanager
 async def running(hub: Hub, clock: VirtualClock, **options: Any) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(run_all(hub, clock, **options))
+    task = asyncio.create_task(run_demo(hub.publish, hub.call, clock, **options))
     try:
         async with asyncio.timeout(20):
             yield task
@@ -63,56 +70,57 @@ async def running(hub: Hub, clock: VirtualClock, **options: Any) -> AsyncIterato
             await task
 
 
-async def test_the_demo_publishes_market_orders_and_team_until_cancelled() -> None:
-    clock = VirtualClock()
-    hub = Hub(clock)
+async def test_the_demo_shows_a_team_and_lets_a_desk_trade_until_cancelled() -> None:
+    clock, hub = VirtualClock(), Hub()
     async with running(hub, clock, seed=3) as task:
         await clock.advance(60, sleepers=TASKS)
         assert not task.done()
     for channel, kind, data, _, coordination in hub.taken:
         check_message(channel, kind, data, coordination)
-    namespaces = Counter(channel.partition(":")[0] for channel, *_ in hub.taken)
-    assert namespaces.keys() >= {
-        *("prices", "trades", "book", "bars", "ticker", "instruments", "sources"),
-        *("orders", "fills", "team", "tasks"),
-    }
-    assert 5 * 8 * 60 < namespaces["prices"] < 5 * 15 * 60
+    assert {channel.partition(":")[0] for channel, *_ in hub.taken} >= {"team", "tasks"}
+    assert hub.started == [each.strategy_id for each in DESK]
+    assert {run.account for run in hub.runs} == {ACCOUNT}
 
 
 async def test_two_runs_with_one_seed_are_the_same() -> None:
     taken: list[list[Message]] = []
     for _ in range(2):
-        clock = VirtualClock()
-        hub = Hub(clock)
-        async with running(hub, clock, seed=3, rate=5.0):
+        clock, hub = VirtualClock(), Hub()
+        async with running(hub, clock, seed=3):
             await clock.advance(20, sleepers=TASKS)
         taken.append(hub.taken)
     assert taken[0] == taken[1]
     assert taken[0]
 
 
-async def test_what_is_refused_for_the_moment_is_dropped_if_a_tick_and_kept_if_an_order() -> None:
-    clock = VirtualClock()
-    hub = Hub(clock)
+async def test_what_is_refused_for_the_moment_is_done_later() -> None:
+    clock, hub = VirtualClock(), Hub()
+    hub.refuse = lambda what: HubError(ErrorCode.NOT_AVAILABLE, "not now")
     async with running(hub, clock, seed=3):
         await clock.advance(10, sleepers=TASKS)
-        hub.refuse = lambda channel: HubError(ErrorCode.NOT_AVAILABLE, "not now")
-        before = len(hub.taken)
-        await clock.advance(10, sleepers=TASKS)
-        assert len(hub.taken) == before
-        hub.refuse = lambda channel: None
+        assert (hub.taken, hub.started) == ([], [])
+        hub.refuse = lambda what: None
         await clock.advance(20, sleepers=TASKS)
-    ticks = [data.seq for _, kind, data, *_ in hub.taken if kind == "PRICE_TICK" and data.symbol == "BTC-USD"]
-    assert ticks != list(range(1, len(ticks) + 1)), "ticks were dropped"
-    numbers = [int(data.exec_id.rpartition("-")[2]) for channel, _, data, *_ in hub.taken if channel == "orders:demo"]
-    assert numbers == list(range(1, len(numbers) + 1)), "no report was"
+    assert hub.taken
+    assert len(hub.started) == len(DESK)
 
 
-async def test_a_refusal_for_good_ends_the_demo() -> None:
-    clock = VirtualClock()
-    hub = Hub(clock)
-    hub.refuse = lambda channel: HubError(ErrorCode.PERMISSION_DENIED, "no")
+async def test_strategies_come_back_after_their_engine_and_not_after_somebody_stopped_them() -> None:
+    clock, hub = VirtualClock(), Hub()
+    async with running(hub, clock):
+        await clock.advance(1, sleepers=TASKS)
+        first, second, *_ = hub.started
+        hub.end(first, reason="its engine ended")
+        hub.end(second, stopped_by="ada")
+        await clock.advance(20, sleepers=TASKS)
+    assert hub.started[len(DESK) :] == [first]
+
+
+@pytest.mark.parametrize("what", ["team:", "strategies.start"])
+async def test_a_refusal_for_good_ends_the_demo(what: str) -> None:
+    clock, hub = VirtualClock(), Hub()
+    hub.refuse = lambda asked: HubError(ErrorCode.PERMISSION_DENIED, "no") if asked.startswith(what) else None
     with pytest.raises(ExceptionGroup) as caught:
         async with asyncio.timeout(20):
-            await run_demo(hub.publish, clock, market=hub.view)
+            await run_demo(hub.publish, hub.call, clock)
     assert all(isinstance(each, HubError) for each in caught.value.exceptions)
