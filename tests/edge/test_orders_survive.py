@@ -99,6 +99,7 @@ async def test_a_kill_in_the_middle_of_two_thousand_orders_loses_and_repeats_not
     async with asyncio.timeout(LIMIT_S), clients(first.url, tokens) as (ann, rita, feed):
         quoting = asyncio.create_task(quote(feed))
         await rita.call("risk.set_limits", scope="GLOBAL", limits=NO_LIMITS)
+        await until_open(ann)
         following = asyncio.create_task(follow(ann, seen))
         desk = Desk(ann)
         placing = [asyncio.create_task(desk.place(number)) for number in range(ORDERS)]
@@ -119,6 +120,7 @@ async def test_a_kill_in_the_middle_of_two_thousand_orders_loses_and_repeats_not
     assert len(orders) == ORDERS
     # What the hub says of every order is what its audit rows make of it.
     assert {each.order_id: told(each) for each in listed} == {each.order_id: made(each) for each in orders.values()}
+    assert Counter(each.status for each in orders.values())["FILLED"] > KILLED_AFTER / 4
     # Whoever came back has seen each execution once, and the position is their sum.
     executions = [each.exec_id for each in seen if each.exec_type == "TRADE"]
     assert Counter(each.trade_id for each in trades) == Counter(
@@ -153,6 +155,13 @@ async def clients(url: str, tokens: dict[str, str]) -> AsyncIterator[list[Client
 async def follow(client: Client, seen: list[ExecutionReport]) -> None:
     async for report in client.orders.reports():
         seen.append(report)
+
+
+async def until_open(client: Client) -> None:
+    """The hub has heard of the market: an order would be let through."""
+    async with asyncio.timeout(LIMIT_S):
+        while (await client.orders.validate(SYMBOL, "BUY", 1, price=98)).result != "APPROVED":
+            await asyncio.sleep(0.05)
 
 
 async def settled(client: Client) -> list[ExecutionReport]:
