@@ -7,11 +7,13 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
+from processes import running
 from sockets import Peer, peer
 
 
@@ -94,8 +96,8 @@ async def refused(client: Peer, method: str, **params: Any) -> str:
 
 
 @asynccontextmanager
-async def trading_floor(hub: Any) -> AsyncIterator[Floor]:
-    account = f"t{secrets.token_hex(5)}"
+async def trading_floor(hub: Any, account: str = "") -> AsyncIterator[Floor]:
+    account = account or f"t{secrets.token_hex(5)}"
     async with AsyncExitStack() as stack:
         trader = await stack.enter_async_context(peer(hub, hub.token(account, "trader")))
         officer = await stack.enter_async_context(peer(hub, hub.token("rita", "risk")))
@@ -226,6 +228,22 @@ async def test_a_daily_loss_leaves_only_the_way_out(floor: Floor) -> None:
     assert (await floor.submit(side="SELL", price="98", qty="0.5"))["reject_reason"] == "TRADING_REDUCING"
 
 
+async def test_a_strategy_that_trades_too_often_is_halted_until_a_named_person_resumes_it(floor: Floor) -> None:
+    strategy = f"s-{floor.account}"
+    scope = {"scope": "STRATEGY", "name": strategy}
+    await ask(floor.officer, "risk.set_limits", **scope, limits={"max_executions": 2})
+    for qty in ("1", "2"):
+        bought = await floor.submit(order_type="MARKET", price=None, qty=qty, strategy_id=strategy)
+        await floor.report(bought["client_order_id"], "TRADE")
+    denied = await floor.submit(strategy_id=strategy)
+    assert (denied["ord_status"], denied["reject_reason"]) == ("DENIED", "TRADING_HALTED")
+    assert "EXECUTION_THROTTLE" in denied["text"]
+    assert (await floor.submit())["ord_status"] == "PENDING_NEW", "by hand the trader goes on"
+    assert await refused(floor.trader, "risk.resume", **scope) == "permission_denied"
+    await ask(floor.officer, "risk.resume", **scope)
+    assert (await floor.submit(strategy_id=strategy))["ord_status"] == "PENDING_NEW"
+
+
 async def test_four_eyes_an_order_above_a_limit_goes_on_when_somebody_else_approves_it(floor: Floor) -> None:
     await floor.set_limits(max_qty="1", approver_role="risk")
     waiting = await floor.submit(qty="2")
@@ -280,3 +298,19 @@ async def test_the_same_over_http(floor: Floor, http: httpx.AsyncClient) -> None
         assert (await http.post(f"/v1/risk/{route}", json=nothing, headers=officer)).status_code == 404
     wrong = await http.post("/v1/risk/halt", json={**scope, "mode": "SLEEPING", "reason": "x"}, headers=officer)
     assert wrong.json()["meta"]["error"]["path"] == "$.mode"
+
+
+async def test_halts_and_what_waits_for_approval_survive_a_kill(tmp_path: Path) -> None:
+    with running(tmp_path / "data", "--drain-timeout", "0") as hub:
+        async with trading_floor(hub) as floor, trading_floor(hub) as other:
+            await floor.set_limits(max_qty="1", approver_role="risk")
+            waiting = await floor.submit(qty="2")
+            assert waiting["ord_status"] == "PENDING_APPROVAL"
+            await ask(other.officer, "risk.halt", scope="ACCOUNT", name=other.account, reason="fire drill")
+            hub.kill()
+    with running(tmp_path / "data", "--drain-timeout", "0") as hub:
+        async with trading_floor(hub, floor.account) as floor, trading_floor(hub, other.account) as other:
+            assert (await other.submit())["reject_reason"] == "TRADING_HALTED"
+            assert (await floor.submit(qty="0.5", client_order_id="new"))["ord_status"] == "PENDING_NEW"
+            await ask(floor.officer, "risk.approve", account=floor.account, client_order_id=waiting["client_order_id"])
+            assert (await floor.report(waiting["client_order_id"], "NEW"))["order_qty"] == "2"

@@ -122,12 +122,17 @@ class RiskDesk:
 
     def limits(self, account: str, strategy_id: str | None = None, symbol: str | None = None) -> Limits:
         """What holds there now."""
-        places = places_of(account, strategy_id, symbol)
-        if (found := self._in_force.get(places)) is None:
+        said = tuple(place for place in places_of(account, strategy_id, symbol) if place in self._layers)
+        if (found := self._in_force.get(said)) is None:
             if len(self._in_force) >= MOST_REMEMBERED:  # a cache, not a registry: forget rather than grow
                 self._in_force.clear()
-            found = self._in_force[places] = layered(self._layers[place] for place in places if place in self._layers)
+            found = self._in_force[said] = layered(self._layers[place] for place in said)
         return found
+
+    @property
+    def limits_losses(self) -> bool:
+        """Whether anybody's daily loss is limited at all."""
+        return any(isinstance(layer.max_daily_loss, str) for layer in self._layers.values())
 
     def limits_for(self, order: Order) -> Limits:
         return self.limits(order.account, order.strategy_id, order.symbol)

@@ -86,9 +86,10 @@ class RiskService:
 
     async def watch(self) -> None:
         """Look at results and at approvals that have run out; write down and tell what was thrown."""
-        now_us = self._clock.now_us()
-        for account, result in self._engine().daily_results():
-            self._desk.profit(account, result, now_us=now_us)
+        engine = self._engine()
+        if self._desk.limits_losses:
+            for account, result in engine.daily_results():
+                self._desk.profit(account, result, now_us=self._clock.now_us())
         for state in self._desk.take_changes():
             await self._keep_thrown(state)
         await self._approvals.expire()
