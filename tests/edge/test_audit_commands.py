@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from processes import krin
+from processes import krin, running
 from sockets import peer
 
 pytestmark = pytest.mark.asyncio
@@ -84,3 +84,31 @@ async def test_c77_a_denied_attempt_is_in_the_log_within_a_moment(hub: Any, http
             await asyncio.sleep(0.02)
     assert [row["outcome"] for row in found] == ["denied"]
     assert name not in str(rows)
+
+
+async def test_c94_one_command_lists_what_somebody_has_seen_and_nobody_else_has_to_be_asked(tmp_path: Path) -> None:
+    order = {"account": "ann", "client_order_id": "1", "symbol": "BTC-USD"}
+    with running(tmp_path / "data", "--drain-timeout", "0") as hub:
+        async with peer(hub, hub.token("boss", "admin")) as boss, peer(hub, hub.token("ann", "trader")) as ann:
+            for _ in range(3):
+                await boss.publish("orders:ann", "ORDER_EVENT", order)
+            assert "result" in await ann.ask("subscribe", channel="orders:ann", rewind=2)
+            assert "result" in await ann.ask("history", channel="orders:ann", limit=1)
+            assert "result" in await ann.ask("subscribe", channel="status:desk")
+            await boss.publish("orders:ann", "ORDER_EVENT", order)
+            await ann.until_offset("orders:ann", 4)
+            asked = {"method": "audit.seen", "params": {"user": "ann"}}
+            assert (await ann.ask("call", **asked))["error"]["name"] == "permission_denied"
+            assert (await boss.ask("call", **asked))["result"]["complete"] is True
+    told = [json.loads(line) for line in on(hub, "audit", "seen", "--user", "ann").stdout.splitlines()]
+    [live, page] = sorted(told, key=lambda each: "socket" not in each)
+
+    assert {(each["channel"], each["token"]) for each in told} == {("orders:ann", live["token"])}
+    assert (live["first"], live["last"], live["messages"]) == (2, 4, 3)
+    assert live["since"] <= live["until"]
+    assert (page["first"], page["last"], page["messages"]) == (1, 1, 1)
+    assert on(hub, "audit", "seen", "--token", live["token"]).stdout.count("\n") == 2
+    assert on(hub, "audit", "seen", "--user", "ann", "--until", "2020-01-01").stdout == ""
+    assert on(hub, "audit", "seen", "--user", "bob").stdout == ""
+    assert on(hub, "audit", "seen").returncode == 1
+    assert on(hub, "audit", "verify").returncode == 0
