@@ -108,6 +108,19 @@ def broadcast(keep: bool, **options: Any) -> None:
 
 
 @main.command()
+@click.option("--clients", type=click.IntRange(1, 100_000), default=1000, show_default=True)
+@click.option("--symbols", type=click.IntRange(1, 5), default=1, show_default=True, help="each client reads them all")
+@click.option(
+    "--rate", type=click.FloatRange(1, 100), default=10, show_default=True, help="quotes/s per source and symbol"
+)
+@click.option("--seconds", type=click.FloatRange(0.5, 600), default=10, show_default=True)
+@SHARED["keep"]
+def market(keep: bool, **options: Any) -> None:
+    """Several sources consolidated by the hub: from a quote in the hub to the price at N readers."""
+    guarded(lambda: scenarios.market(**options), keep=keep)
+
+
+@main.command()
 @click.option("--clients", type=click.IntRange(1, 20_000), default=1000, show_default=True)
 @click.option("--symbols", type=click.IntRange(1, 1000), default=100, show_default=True)
 @click.option("--each", type=click.IntRange(1, 1000), default=20, show_default=True, help="symbols per client")

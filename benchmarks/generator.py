@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 
 from benchmarks.gallery import fine_loop
-from benchmarks.loads import acks, fanout, http, restart, storm
+from benchmarks.loads import acks, fanout, http, market, restart, storm
 from benchmarks.loads.report import say
 from benchmarks.machine import raise_file_limit
-from benchmarks.plans import AckPlan, FanoutPlan, HttpPlan, Plan, RestartPlan
+from benchmarks.plans import AckPlan, FanoutPlan, HttpPlan, MarketPlan, Plan, RestartPlan
 
 
 async def carry_out(plan: Plan) -> dict[str, Any]:
@@ -25,6 +25,8 @@ async def carry_out(plan: Plan) -> dict[str, Any]:
         return await http.run(plan)
     if isinstance(plan, RestartPlan):
         return await restart.run(plan)
+    if isinstance(plan, MarketPlan):
+        return await market.run(plan)
     return await storm.run(plan)
 
 

@@ -114,4 +114,14 @@ class RestartPlan(msgspec.Struct, frozen=True, kw_only=True, tag="restart"):
     drain_s: float = 10.0
 
 
-Plan = FanoutPlan | AckPlan | HttpPlan | StormPlan | RestartPlan
+class MarketPlan(msgspec.Struct, frozen=True, kw_only=True, tag="market"):
+    """Readers of prices that the hub itself publishes; each message says when the hub received what it is made of."""
+
+    target: Target
+    count: int
+    seconds: float
+    warm_up_s: float = 3.0
+    pids: list[int] = []
+
+
+Plan = FanoutPlan | AckPlan | HttpPlan | StormPlan | RestartPlan | MarketPlan

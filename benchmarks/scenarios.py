@@ -15,6 +15,7 @@ from benchmarks.plans import (
     Audience,
     FanoutPlan,
     HttpPlan,
+    MarketPlan,
     RestartPlan,
     Route,
     StormPlan,
@@ -82,6 +83,21 @@ def ticks(*, clients: int = 1000, symbols: int = 100, each: int = 20, rate: floa
         figures = run_load(plan, title="ticks", limit_s=seconds + MARGIN_S)
     parameters = {"clients": clients, "symbols": symbols, "each": each, "rate_per_symbol": rate, "seconds": seconds}
     return record("ticks", f"ticks-{clients}x{each}of{symbols}x{rate:g}", parameters, figures)
+
+
+def market(*, clients: int = 1000, symbols: int = 1, rate: float = 10, seconds: float = 10) -> Result:
+    """The hub's own feed: four simulated sources, consolidated; from a quote in the hub to the price at each reader."""
+    names = ["BTC-USD", "ETH-USD", "SOL-USD", "AAPL", "EUR-USD"][:symbols]
+    with krin.workplace() as folder:
+        config = folder / "feeds.toml"
+        config.write_text(f'[feeds.sim]\nkind = "simulated"\nrate = {rate}\nsymbols = {symbols}\n')
+        with krin.hub(folder, on=server_cores(), options=("--config", str(config))) as node:
+            target = node.target(node.token("reader", "dashboard"), [f"prices:{name}" for name in names])
+            plan = MarketPlan(target=target, count=clients, seconds=seconds, pids=[node.pid])
+            figures = run_load(plan, title="market", limit_s=seconds + MARGIN_S)
+            figures["hub_gaps"] = node.metrics().get("krin_feed_gaps_total", 0)
+    parameters = {"clients": clients, "symbols": symbols, "rate_per_symbol": rate, "seconds": seconds}
+    return record("market", f"market-{clients}x{symbols}x{rate:g}", parameters, figures)
 
 
 def mixed(*, clients: int = 500, seconds: float = 5, tick_rate: float = 50) -> Result:

@@ -14,7 +14,7 @@ from hub.clock import Clock
 from hub.trading.market.view import MarketMessage, MarketView
 from protocol.errors import HubError
 
-LOOK_EVERY_S = 2.0  # how late at most the first price of a new symbol is heard
+LOOK_EVERY_S = 5.0  # how late at most the first price of a new symbol is heard
 NAMESPACES = ("prices:", "trades:", "instruments:")
 MAX_CHANNELS = 10_000
 
