@@ -144,12 +144,17 @@ def price_collar(view: RiskView) -> Iterator[Breach]:
 def fresh_reference(view: RiskView) -> Iterator[Breach]:
     market, limits = view.facts.market, view.limits
     if market is None or market.state is None or measures.reference(view) is None:
-        yield Breach("STALE_MARKET_DATA", None, limits.min_quality, "there is no price")
+        yield Breach("STALE_MARKET_DATA", None, limits.min_quality, "there is no price with a state")
         return
     if QUALITY.index(market.state) < QUALITY.index(limits.min_quality):
         yield Breach(QUALITY_REASONS[market.state], market.state, limits.min_quality)
-    if limits.max_ref_age_ms is not None and (market.age_us or 0) > limits.max_ref_age_ms * 1000:
-        yield Breach("STALE_MARKET_DATA", market.age_us, limits.max_ref_age_ms * 1000, "age in microseconds")
+    if limits.max_ref_age_ms is None:
+        return
+    limit_us = limits.max_ref_age_ms * 1000
+    if market.age_us is None:
+        yield Breach("STALE_MARKET_DATA", None, limit_us, "nobody knows how old the price is")
+    elif market.age_us > limit_us:
+        yield Breach("STALE_MARKET_DATA", market.age_us, limit_us, "age in microseconds")
 
 
 def message_rate(view: RiskView) -> Iterator[Breach]:

@@ -100,6 +100,7 @@ CASES = [
     Case("fresh_reference", "STALE_MARKET_DATA", lambda: view(market=market(age_us=2 * SECOND_US)), lambda: view(market=market(age_us=2 * SECOND_US + 1))),
     Case("fresh_reference", "STALE_MARKET_DATA", lambda: view(market=market(state="DEGRADED")), lambda: view(market=market(state="STALE"))),
     Case("fresh_reference", "STALE_MARKET_DATA", lambda: view(), lambda: view(market=None)),
+    Case("fresh_reference", "STALE_MARKET_DATA", lambda: view(market=market(age_us=None), limits=Limits(max_ref_age_ms=None)), lambda: view(market=market(age_us=None))),
     Case("fresh_reference", "DISPUTED_MARKET_DATA", lambda: view(market=market(state="DEGRADED")), lambda: view(market=market(state="DISPUTED"))),
     Case("fresh_reference", "DEGRADED_MARKET_DATA", lambda: view(limits=Limits(min_quality="LIVE")), lambda: view(market=market(state="DEGRADED"), limits=Limits(min_quality="LIVE"))),
     Case("fresh_reference", "INSTRUMENT_HALTED", lambda: view(market=market(state="LIVE")), lambda: view(market=market(state="HALTED"))),
