@@ -157,6 +157,16 @@ def durable(keep: bool, **options: Any) -> None:
 
 
 @main.command()
+@click.option("--traders", type=click.IntRange(1, 500), default=8, show_default=True)
+@click.option("--rate", type=click.FloatRange(1, 10_000), default=500, show_default=True, help="orders/s in all")
+@click.option("--seconds", type=click.FloatRange(0.5, 600), default=10, show_default=True)
+@SHARED["keep"]
+def orders(keep: bool, **options: Any) -> None:
+    """Orders from submit to committed, through risk checks to the paper venue and back."""
+    guarded(lambda: scenarios.orders(**options), keep=keep)
+
+
+@main.command()
 @click.option("--rate", type=click.FloatRange(1, 20_000), default=500, show_default=True, help="requests per second")
 @click.option("--connections", type=click.IntRange(1, 1000), default=32, show_default=True)
 @click.option("--seconds", type=click.FloatRange(0.5, 600), default=4, show_default=True, help="per route")
@@ -271,6 +281,7 @@ HEADLINE = (
     ("broadcast", "--subscribers", "10000", "--rate", "100"),
     ("ticks",),
     ("durable",),
+    ("orders",),
     ("rest",),
     ("connect-storm",),
     ("reconnect-storm",),

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 
 from benchmarks.gallery import fine_loop
-from benchmarks.loads import acks, fanout, http, market, restart, storm
+from benchmarks.loads import acks, fanout, http, market, orders, restart, storm
 from benchmarks.loads.report import say
 from benchmarks.machine import raise_file_limit
-from benchmarks.plans import AckPlan, FanoutPlan, HttpPlan, MarketPlan, Plan, RestartPlan
+from benchmarks.plans import AckPlan, FanoutPlan, HttpPlan, MarketPlan, OrdersPlan, Plan, RestartPlan
 
 
 async def carry_out(plan: Plan) -> dict[str, Any]:
@@ -21,6 +21,8 @@ async def carry_out(plan: Plan) -> dict[str, Any]:
         return await fanout.run(plan)
     if isinstance(plan, AckPlan):
         return await acks.run(plan)
+    if isinstance(plan, OrdersPlan):
+        return await orders.run(plan)
     if isinstance(plan, HttpPlan):
         return await http.run(plan)
     if isinstance(plan, RestartPlan):

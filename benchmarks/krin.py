@@ -129,6 +129,35 @@ def order(account: str, *, mark: str = "S") -> dict[str, Any]:
     return {"type": "publish", "channel": f"orders:{account}", "message": {"type": "EXECUTION_REPORT", "data": data}}
 
 
+def call(method: str, /, **params: Any) -> bytes:
+    return compact({"type": "call", "id": 2, "method": method, "params": params})
+
+
+def order_params(account: str, side: str) -> dict[str, Any]:
+    return {"account": account, "symbol": "BTC-USD", "side": side, "order_type": "MARKET", "qty": "0.001"}
+
+
+def submit(account: str, side: str) -> bytes:
+    """An order with the number in its id and its name."""
+    params = {**order_params(account, side), "client_order_id": f"{account}-{NUMBER_SLOT}"}
+    return encode_publish({"type": "call", "method": "orders.submit", "params": params})
+
+
+def market() -> list[bytes]:
+    """What a feed says of the symbol of these orders; the stamp's place is for the time in microseconds."""
+    listed = {"symbol": "BTC-USD", "base": "BTC", "quote": "USD", "tick_size": "0.01", "lot_size": "0.001"}
+    size = "1000000"
+    quote = {"symbol": "BTC-USD", "bid": "67001.25", "bid_size": size, "ask": "67001.50", "ask_size": size}
+    quote |= {"mid": "67001.375", "state": "LIVE", "ts_event": "@TS@"}
+    instrument = {
+        "type": "publish",
+        "channel": "instruments:BTC-USD",
+        "message": {"type": "INSTRUMENT", "data": listed},
+    }
+    price = {"type": "publish", "channel": "prices:BTC-USD", "message": {"type": "PRICE_TICK", "data": quote}}
+    return [encode_publish(instrument), encode_publish(price).replace(b'"@TS@"', STAMP_SLOT.encode())]
+
+
 def update(team: str, *, mark: str = "S", key: str | None = None) -> dict[str, Any]:
     entry = {
         "specialist_id": "s1",

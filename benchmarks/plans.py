@@ -73,6 +73,24 @@ class AckPlan(msgspec.Struct, frozen=True, kw_only=True, tag="acks"):
     pids: list[int] = []
 
 
+class OrdersPlan(msgspec.Struct, frozen=True, kw_only=True, tag="orders"):
+    """Traders that place orders at a pace, a feed that keeps their price fresh, and one reader of all their reports."""
+
+    traders: list[Target]
+    messages: list[list[bytes]]  # per trader: what it sends in turn
+    reader: Target
+    feed: Target
+    market: list[bytes]  # with the time, in microseconds, in place of the stamp
+    officer: Target
+    limits: bytes
+    probe: bytes  # an order to validate: when it would pass, the market is open
+    rate_per_s: float  # in all
+    seconds: float
+    warm_up_s: float = 1.0
+    drain_s: float = 5.0
+    pids: list[int] = []
+
+
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     request: bytes
@@ -124,4 +142,4 @@ class MarketPlan(msgspec.Struct, frozen=True, kw_only=True, tag="market"):
     pids: list[int] = []
 
 
-Plan = FanoutPlan | AckPlan | HttpPlan | StormPlan | RestartPlan | MarketPlan
+Plan = FanoutPlan | AckPlan | OrdersPlan | HttpPlan | StormPlan | RestartPlan | MarketPlan

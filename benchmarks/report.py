@@ -111,6 +111,7 @@ HEADLINE: list[tuple[str, str, Callable[[dict[str, Any]], list[Any]]]] = [
     ("broadcast-10000x100-json", "10,000 subscribers, 100 messages/s", _fanout),
     ("ticks-1000x20of100x100", "1,000 clients, each 20 of 100 symbols, 100 updates/s per symbol", _fanout),
     ("durable-64x4", "durable, fsync on, 64 publishers", _acks),
+    ("orders-500", "orders, submit to committed, 500/s", _acks),
     ("rest-500", "REST, 500 requests/s per route", _rest),
     ("connect-storm-5000", "full connects: TCP, upgrade, own token, one subscription", _storm),
     ("reconnect-storm-10000", "10,000 clients cut at once", _return),

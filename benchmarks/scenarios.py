@@ -16,6 +16,7 @@ from benchmarks.plans import (
     FanoutPlan,
     HttpPlan,
     MarketPlan,
+    OrdersPlan,
     RestartPlan,
     Route,
     StormPlan,
@@ -26,6 +27,7 @@ from benchmarks.wire import NUMBER_SLOT, STAMP_SLOT
 
 Result = dict[str, Any]
 MARGIN_S = 90.0
+NO_LIMITS = dict.fromkeys(("submit_rate", "duplicate_count", "max_open_orders_symbol", "max_open_orders"))
 
 
 def broadcast(
@@ -157,6 +159,32 @@ def durable(
     parameters = {"publishers": publishers, "window": window, "rate": rate, "seconds": seconds, "channels": channels}
     name = f"durable-{publishers}-rate{rate:g}" if rate else f"durable-{publishers}x{window}"
     return record("durable", name, parameters, figures)
+
+
+def orders(*, traders: int = 8, rate: float = 500, seconds: float = 10) -> Result:
+    """Market orders that trade at once: decoded, checked, committed with their messages, sent to the paper venue."""
+    accounts = [f"bench{index}" for index in range(traders)]
+    with krin.workplace() as folder, krin.hub(folder, on=None) as node:
+        officer = node.token("officer", "risk", "admin")
+        plan = OrdersPlan(
+            traders=[node.target(node.token(account, "trader"), kind="trader") for account in accounts],
+            messages=[[krin.submit(account, side) for side in ("BUY", "SELL")] for account in accounts],
+            reader=node.target(officer, [f"orders:{account}" for account in accounts]),
+            feed=node.target(node.token("feed", "feed")),
+            market=krin.market(),
+            officer=node.target(officer),
+            limits=krin.call("risk.set_limits", scope="GLOBAL", limits=NO_LIMITS),
+            probe=krin.call("orders.validate", **krin.order_params("probe", "BUY"), client_order_id="probe"),
+            rate_per_s=rate,
+            seconds=seconds,
+            pids=[node.pid],
+        )
+        figures = run_load(plan, title="orders", limit_s=seconds + MARGIN_S)
+        metrics = node.metrics()
+        commits = metrics.get("krin_orders_commits_total", 0)
+        figures["orders_per_commit"] = round(figures["expected"] / 4 / commits, 2) if commits else 0
+    figures["filesystem"] = _filesystem()
+    return record("orders", f"orders-{rate:g}", {"traders": traders, "rate": rate, "seconds": seconds}, figures)
 
 
 def rest(*, rate: float = 500, seconds: float = 4, connections: int = 32) -> Result:

@@ -111,8 +111,9 @@ async def open_trading(
 def _measure(leadership: Leadership) -> Iterable[Metric]:
     yield gauge("krin_orders_leading", "1 on the node that has the order engine.", float(leadership.leads))
     yield counter("krin_orders_terms", "How often this node has begun to lead.", leadership.terms)
-    if leadership.term is not None:
-        engine = leadership.term.engine
+    if (term := leadership.term) is not None:
+        engine = term.engine
+        yield counter("krin_orders_commits", "Group commits of orders in this term.", term.journal.commits)
         yield gauge("krin_orders_known", "Orders in memory.", len(engine.blotter))
         yield counter("krin_orders_repeats", "Reports that the venue sent twice.", engine.repeats)
         yield counter("krin_orders_illegal", "Reports that could not be.", engine.illegal)

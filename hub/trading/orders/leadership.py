@@ -38,6 +38,7 @@ BEFORE_A_VENUE = ("INITIALIZED", "PENDING_APPROVAL")
 
 
 class Term(msgspec.Struct, frozen=True):
+    journal: Journal
     engine: Engine
     watch: Watch
 
@@ -129,10 +130,10 @@ class Leadership:
         """One term. Raises StorageError, HubError when it has ended."""
         end = await self._log.take_over(self._node)
         await self._prepare(end.epoch)
-        journal, term = await self._begin(end)
+        term = await self._begin(end)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(journal.run(), name="orders commit")
+                group.create_task(term.journal.run(), name="orders commit")
                 group.create_task(self._hold(lock), name="orders lock")
                 await self._catch_up(term)
                 group.create_task(term.engine.listen(), name="venue reports")
@@ -151,7 +152,7 @@ class Leadership:
             self.term = None
             self.began.clear()
 
-    async def _begin(self, end: LogEnd) -> tuple[Journal, Term]:
+    async def _begin(self, end: LogEnd) -> Term:
         """Everything from the log. Raises StorageError."""
         blotter = Blotter()
         restore(blotter, [decode_event(event.body) async for event in self._log.open_events()])
@@ -174,7 +175,8 @@ class Leadership:
         )
         engine.new_day(self._clock.now_us())
         switches = await self._log.switches()
-        return journal, Term(engine, Watch(engine, self._venue, self._log, switches=switches, clock=self._clock))
+        watch = Watch(engine, self._venue, self._log, switches=switches, clock=self._clock)
+        return Term(journal, engine, watch)
 
     async def _catch_up(self, term: Term) -> None:
         """Tell the venue what we know, and ask what it knows."""
