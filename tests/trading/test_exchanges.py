@@ -17,7 +17,7 @@ from hub.trading.market.tracking import BookTracker
 
 pytest.importorskip("ccxt")
 
-from hub.trading.market.exchanges import ExchangeSource, UnknownExchange
+from hub.trading.market.exchanges import ExchangeSource, UnknownExchange, _number, _step
 
 from .exchange_server import CoinbaseServer
 
@@ -96,6 +96,12 @@ async def test_a_symbol_that_is_not_traded_there_is_a_lost_source(captures: Path
                     pass
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-1"])
+def test_a_number_that_is_no_price_is_refused(number: str) -> None:
+    with pytest.raises(ValueError, match="sent"):
+        _number(Decimal(number))
+
+
 def test_an_exchange_that_ccxt_does_not_know_is_refused() -> None:
     with pytest.raises(UnknownExchange, match="atlantis"):
         ExchangeSource("x", "atlantis", ["BTC-USD"], clock=SystemClock())
@@ -105,6 +111,4 @@ def test_an_exchange_that_ccxt_does_not_know_is_refused() -> None:
     ("precision", "places", "step"), [("0.01", False, "0.01"), (8, True, "0.00000001"), (0, True, "1"), (1, False, "1")]
 )
 def test_steps_are_read_in_either_of_ccxts_ways(precision: Any, places: bool, step: str) -> None:
-    from hub.trading.market.exchanges import _step
-
     assert _step(precision, places) == step

@@ -141,7 +141,35 @@ async def test_what_is_refused_for_the_moment_is_dropped_and_counted() -> None:
         assert tick.seq == 2, "the one before was dropped"
 
 
-async def test_a_refusal_for_good_ends_the_feed() -> None:
+async def test_a_message_that_the_hub_cannot_take_is_dropped_and_the_feed_goes_on() -> None:
+    source, clock = ScriptedSource(), VirtualClock()
+    async with running([source], clock) as (feed, channels):
+        channels.refuse = HubError(ErrorCode.SCHEMA_INVALID, "no price")
+        source.said.put_nowait([quote(clock, "9", "11")])
+        await clock.advance(0.1, sleepers=1)
+        assert feed.refused
+        channels.refuse = None
+        source.said.put_nowait([quote(clock, "10", "11")])
+        await channels.until(PriceTick, 1)
+
+
+async def test_what_cannot_be_understood_ends_the_connection_of_its_source_and_nothing_else() -> None:
+    odd, good, clock = ScriptedSource("odd"), ScriptedSource("good"), VirtualClock()
+    async with running([odd, good], clock) as (_, channels):
+        odd.said.put_nowait([BookSnapshot(symbol=X, bids=[("nonsense", "1")], asks=[])])
+        good.said.put_nowait([quote(clock, "9", "11")])
+        await channels.until(PriceTick, 1)
+        async with asyncio.timeout(5):
+            while not any(status.reason for status in await channels.until(SourceStatus, 1)):
+                await clock.advance(0.1, sleepers=1)
+        reasons = {status.source: status.reason for status in await channels.until(SourceStatus, 1) if status.reason}
+        assert reasons == {"odd": "it said what cannot be understood"}
+        odd.said.put_nowait([quote(clock, "9.5", "10.5")])
+        await clock.advance(1.0, sleepers=1)
+        await channels.until(PriceTick, 2)
+
+
+async def test_a_feed_that_may_not_publish_ends() -> None:
     channels, clock = Channels(), VirtualClock()
     channels.refuse = HubError(ErrorCode.PERMISSION_DENIED, "no")
     with pytest.raises(ExceptionGroup) as caught:

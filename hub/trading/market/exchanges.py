@@ -78,7 +78,7 @@ class ExchangeSource:
             async for events in _batches(arrived, tasks):
                 yield events
         except ccxt.BaseError as failure:
-            raise SourceLost(f"{type(failure).__name__}: {failure}"[:500]) from failure
+            raise SourceLost(type(failure).__name__) from failure  # its text may hold addresses and answers
         finally:
             for task in tasks:
                 task.cancel()
@@ -148,8 +148,8 @@ async def _watch_trades(client: Any, symbol: str, theirs: str, arrived: asyncio.
             await arrived.put(
                 TradePrint(
                     symbol=symbol,
-                    price=text(trade["price"]),
-                    size=text(trade["amount"]),
+                    price=_number(trade["price"]),
+                    size=_number(trade["amount"]),
                     trade_id=trade["id"] or f"{trade['timestamp']}-{trade['price']}-{trade['amount']}",
                     aggressor="SELLER" if trade["side"] == "sell" else "BUYER",
                     ts_event=_micros(trade["timestamp"]),
@@ -158,7 +158,14 @@ async def _watch_trades(client: Any, symbol: str, theirs: str, arrived: asyncio.
 
 
 def _levels(side: Sequence[Sequence[Decimal]]) -> list[Level]:
-    return [(text(level[0]), text(level[1])) for level in side[:DEPTH]]
+    return [(_number(level[0]), _number(level[1])) for level in side[:DEPTH]]
+
+
+def _number(number: Decimal) -> str:
+    """Raises ValueError for what is no price or size."""
+    if not number.is_finite() or number < 0:
+        raise ValueError(f"an exchange sent {number}")
+    return text(number)
 
 
 def _micros(milliseconds: int | None) -> int | None:

@@ -103,7 +103,7 @@ class CaptureSource:
                     later_us = self._clock.now_us() - received_us
                     yield [_later(event, later_us) for event in events]
         except (CaptureError, OSError) as failure:
-            raise SourceLost(str(failure)) from failure
+            raise SourceLost("the recording cannot be read") from failure
         raise SourceLost("end of the recording")
 
     async def resync(self, symbol: str) -> None:

@@ -1,8 +1,9 @@
 """Runs the sources: connects and reconnects them, gives the desk what they say, and publishes what it makes of it.
 
-What is refused for the moment is dropped and counted: market data does not wait, the next is newer. A refusal for good
-ends the service. Publishing happens in one place and in order; while it takes long, prices that came meanwhile
-are put together once instead of each by itself.
+What the hub refuses is dropped and counted: market data does not wait, the next is newer. Only that we may not publish
+at all ends the service. Whatever a source does ends its connection at most, and it is connected again.
+Publishing happens in one place and in order; while it takes long, prices that came meanwhile are put together once
+instead of each by itself.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from hub.trading.market.desk import MarketDesk
 from hub.trading.market.events import Event
 from hub.trading.market.source import Source, SourceLost
 from hub.trading.outgoing import Outgoing, Publish
-from protocol.errors import HubError
+from protocol.errors import ErrorCode, HubError
 
 PULSE_S = 0.05  # how late at most what depends on the passing of time alone is noticed
 RETRY_S = (0.5, 20.0)  # before a source is connected again: at first, at most
 SETTLED_S = 30.0  # a connection that lasted this long was a good one: the next retry is soon
+NOT_ALLOWED = frozenset(
+    {ErrorCode.UNAUTHORIZED, ErrorCode.TOKEN_INVALID, ErrorCode.TOKEN_EXPIRED, ErrorCode.PERMISSION_DENIED}
+)
 MAX_AT_ONCE = 256  # publications under way
 
 logger = logging.getLogger("krin.market")
@@ -75,10 +79,13 @@ class MarketFeed:
                 reason = "the source ended"
             except SourceLost as lost:
                 reason = str(lost)
+                logger.info("source %s: %s", source.name, lost.__cause__ or lost)
+            except Exception:
+                reason = "it said what cannot be understood"
+                logger.exception("source %s", source.name)
             self.desk.lost(source.name, self.now_us(), reason)
             self._changed.set()
             pause_s = RETRY_S[0] if self._clock.monotonic() - began >= SETTLED_S else min(pause_s * 2, RETRY_S[1])
-            logger.info("source %s: %s", source.name, reason)
             await self._clock.sleep(pause_s * self._random.uniform(0.5, 1))  # not all sources in step
 
     async def _read(self, source: Source, batches: AsyncGenerator[Sequence[Event]]) -> None:
@@ -118,9 +125,10 @@ class MarketFeed:
         try:
             await self._publish(*message)
         except HubError as refused:
-            if not refused.code.temporary:
+            if refused.code in NOT_ALLOWED:
                 raise
             self.refused += 1
-            logger.debug("dropped a %s: %s", message.type, refused)
+            level = logging.DEBUG if refused.code.temporary else logging.WARNING
+            logger.log(level, "dropped a %s of %s: %s", message.type, message.channel, refused)
         else:
             self.published += 1

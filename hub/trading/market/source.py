@@ -11,7 +11,10 @@ Role = Literal["PRIMARY", "SECONDARY"]
 
 
 class SourceLost(Exception):
-    """The connection of a source has ended or could not be made. The text is for people."""
+    """The connection of a source has ended or could not be made.
+
+    Everybody may read the text, on `sources:all`; what only the operator should know is its cause.
+    """
 
 
 class Source(Protocol):
