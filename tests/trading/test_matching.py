@@ -38,6 +38,7 @@ def test_a_large_order_walks_the_book_behind_the_quote() -> None:
 def test_what_the_market_cannot_give_of_a_market_order_expires() -> None:
     market = PaperMarket(size="2")
     assert market.submit(make_order("BUY", "3", order_id="b")) == ["b: NEW", "b: TRADE 2 @ 101 TAKER", "b: EXPIRED"]
+    assert market.said[-1].text == "the market offered no more"
 
 
 def test_what_one_order_took_is_not_there_for_the_next_until_the_market_speaks() -> None:

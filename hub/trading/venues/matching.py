@@ -134,7 +134,7 @@ class Matcher:
             live = self._orders[order.order_id] = LiveOrder.of(order)
             live.arrival = next(self._arrivals)
             if not (live.waits or live.rests):
-                self._close(live, "EXPIRED")
+                self._close(live, "EXPIRED", text="the venue was restarted")
                 continue
             market = self._market(order.symbol)
             live.suspended = "SUSPENDED" in (order.status, order.prev_status)
@@ -212,7 +212,7 @@ class Matcher:
             if live.rests:
                 market.enter(live)
             else:
-                self._close(live, "EXPIRED")
+                self._close(live, "EXPIRED", text="the market offered no more")
 
     def _let_arrive(self, market: Market) -> None:
         """Those that the hub sent before it went down."""
@@ -429,9 +429,11 @@ class Matcher:
         for live in ending:
             self._close(live, "EXPIRED", reason="SELF_TRADE_PREVENTED")
 
-    def _close(self, live: LiveOrder, exec_type: ExecType, reason: Reason | None = None) -> None:
+    def _close(
+        self, live: LiveOrder, exec_type: ExecType, *, reason: Reason | None = None, text: str | None = None
+    ) -> None:
         self._finish(live)
-        self._report(live, exec_type, reason=reason)
+        self._report(live, exec_type, reason=reason, text=text)
 
     def _finish(self, live: LiveOrder) -> None:
         self._market(live.order.symbol).leave(live)
