@@ -21,6 +21,7 @@ class EngineDouble:
         self.overrides: list[Override] = []
         self.denied: list[tuple[str, Reason, str]] = []
         self.canceled: list[tuple[TradingScope, str]] = []
+        self.away = False
 
     def wait_for_approval(self, client_order_id: str, *, now_us: int, user: str = "ann") -> Order:
         order = Order(
@@ -61,5 +62,7 @@ class EngineDouble:
         self.orders[order.account, order.client_order_id] = replace(order, status="DENIED")
 
     async def cancel_scope(self, scope: TradingScope, name: str, *, by: str) -> int:
+        if self.away:
+            raise HubError(ErrorCode.NOT_AVAILABLE, "the term is over")
         self.canceled.append((scope, name))
         return 3

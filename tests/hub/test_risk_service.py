@@ -198,13 +198,25 @@ async def test_a_halt_holds_even_while_it_cannot_be_written_down_and_is_written_
     room.table.away = True
     assert await room.refused("risk.halt", RITA, **ACCOUNT, reason="x") == "not_available"
     assert room.desk.states["ACCOUNT", "ann"].mode == "HALTED"
-    assert room.told == [("ACCOUNT:ann", "HALTED")]
     assert await room.refused("risk.resume", RITA, **ACCOUNT) == "not_available"
     assert room.desk.states["ACCOUNT", "ann"].mode == "HALTED", "what cannot be written down is not reset"
     await room.service.watch()
+    assert room.told == [("ACCOUNT:ann", "HALTED")]
     assert (await room.table.load()).states == []
+    await room.begin()
+    assert room.desk.states["ACCOUNT", "ann"].mode == "HALTED", "another term of the engine begins with it"
     room.table.away = False
     await room.service.watch()
+    assert (await room.restarted()).desk.states["ACCOUNT", "ann"].mode == "HALTED"
+
+
+async def test_a_halt_whose_cancels_fail_holds_and_is_written_down(room: Room) -> None:
+    room.engine.away = True
+    assert await room.refused("risk.halt", RITA, **ACCOUNT, reason="x") == "not_available"
+    assert room.desk.states["ACCOUNT", "ann"].mode == "HALTED"
+    room.engine.away = False
+    await room.service.watch()
+    assert room.engine.canceled == [("ACCOUNT", "ann")]
     assert (await room.restarted()).desk.states["ACCOUNT", "ann"].mode == "HALTED"
 
 

@@ -40,10 +40,11 @@ class RiskDesk:
         self.decided: dict[str, int] = {}  # result, or the reason of a refusal -> how often, for the metrics
 
     def restore(self, *, version: int, layers: list[LimitLayer], states: list[TradingState]) -> None:
-        """What the store holds, in place of everything that was known. What happened lately stays counted."""
+        """What the store holds, in place of everything that was known, but for the switches that are not written down
+        yet: they hold. What happened lately stays counted."""
         self.version = version
         self._layers = {(layer.scope, layer.name): layer.limits for layer in layers}
-        self._states = {(state.scope, state.name): state for state in states}
+        self._states = {(state.scope, state.name): state for state in states} | self._changes
         self._in_force.clear()
 
     # --- decisions ---
@@ -173,8 +174,10 @@ class RiskDesk:
         return list(changes.values())
 
     def put_back(self, state: TradingState) -> None:
-        """It could not be written down: it is to be taken again, unless something newer is."""
-        self._changes.setdefault((state.scope, state.name), state)
+        """It could not be written down: it holds, and is to be taken again, unless something newer is."""
+        place = (state.scope, state.name)
+        if place not in self._changes:
+            self._states[place] = self._changes[place] = state
 
     def _throw(self, place: Place, mode: TradingMode, reason: Reason, seen: str, now_us: int) -> None:
         before = self._states.get(place)

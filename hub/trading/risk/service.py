@@ -154,17 +154,16 @@ class RiskService:
             ts_event=self._clock.now_us(),
         )
         self._desk.set_state(state)
-        canceled = await self._engine().cancel_scope(asked.scope, name, by=caller.user) if asked.cancel else 0
-        async with self._changing:
-            self._desk.set_state(state)  # once more: somebody may have resumed it meanwhile
-            try:
+        try:
+            canceled = await self._engine().cancel_scope(asked.scope, name, by=caller.user) if asked.cancel else 0
+            async with self._changing:
+                self._desk.set_state(state)  # once more: somebody may have resumed it meanwhile
                 with stored():
                     await self._table.set_state(state, epoch=self._epoch, by=caller.user)
-            except HubError:
-                self._desk.put_back(state)
-                raise
-            finally:
                 await self._tell(state)
+        except BaseException:
+            self._desk.put_back(state)  # the watch goes on trying
+            raise
         return StateChanged(state=state, canceled=canceled)
 
     async def resume(self, params: Mapping[str, Any], caller: Caller) -> StateChanged:
