@@ -20,7 +20,7 @@ from storage.database import Database, Queries, columns
 from storage.errors import StorageError, Unavailable
 from storage.messages import NewMessage, Stored, row_of
 
-LOCK = 0x6B72696E  # "krin": the advisory lock that the engine holds
+LOCK = 0x6F726472  # "ordr": the advisory lock that the engine holds
 TAKE_OVER = "UPDATE order_engine SET epoch = epoch + 1, node = $1 RETURNING epoch, sequence, hash"
 COMMIT = """
 SELECT given_offset, given_epoch, given_timestamp_ms, outcome

@@ -204,3 +204,16 @@ def test_c75_nothing_reaches_out_but_to_addresses_of_the_configuration() -> None
                 found.add(path)
 
     assert found <= REACH_OUT.keys()
+
+
+def test_no_two_advisory_locks_have_the_same_number() -> None:
+    """Who holds one for long would keep everybody else from the other: a node that leads, and every command line."""
+    found = [
+        ast.literal_eval(node.value)
+        for path, tree in SOURCES.items()
+        for node in tree.body
+        if path.startswith("storage/") and isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "LOCK"
+    ]
+
+    assert len(found) >= 4
+    assert len(set(found)) == len(found)
