@@ -66,15 +66,29 @@ steps = st.one_of(
     st.tuples(st.just("wait"), st.integers(1, 90)),
 )
 stories = st.lists(steps, max_size=60)
+crowds = st.lists(  # many who rest, few who trade
+    st.one_of(
+        st.tuples(
+            st.just("submit"),
+            st.fixed_dictionaries(
+                {"side": sides, "qty": sizes, "price": prices, "order_type": st.just("LIMIT"), "tif": st.just("GTC")}
+            ),
+        ),
+        st.tuples(st.just("quote"), st.tuples(st.integers(96, 104), st.integers(1, 3), sizes, st.just("LIVE"))),
+        st.tuples(st.just("replace"), st.tuples(st.integers(0, 30), prices, sizes)),
+    ),
+    min_size=20,
+    max_size=60,
+)
 
 
 def made(number: int, wish: dict[str, str]) -> Order:
     fields = dict(wish)
     kind = fields["order_type"]
     if kind not in ("STOP", "STOP_LIMIT"):
-        del fields["stop_price"]
+        fields.pop("stop_price", None)
     if kind != "TRAILING_STOP":
-        del fields["trail"]
+        fields.pop("trail", None)
     price = fields.pop("price") if kind in ("LIMIT", "STOP_LIMIT") else fields.pop("price") and None
     expire_at = START_US + 60_000_000 if fields["tif"] == "GTD" else None
     return make_order(
@@ -87,25 +101,48 @@ def made(number: int, wish: dict[str, str]) -> Order:
     )
 
 
+def tell(market: PaperMarket, sent: list[Order], verb: str, value: object) -> None:
+    match verb, value:
+        case "submit", dict():
+            sent.append(made(len(sent), value))
+            market.submit(sent[-1])
+        case "quote", (int(bid), int(width), str(size), state):
+            market.quote(str(bid), str(bid + width), size=size, state=state)
+        case "cancel", int(n) if sent:
+            market.cancel(sent[n % len(sent)])
+        case "replace", (int(n), str(price), str(qty)) if sent:
+            order = sent[n % len(sent)]
+            market.replace(order, qty=qty, **({"price": price} if order.price is not None else {}))
+        case "wait", int(seconds):
+            market.wait(seconds)
+        case _:
+            pass
+
+
 def told(story: list[tuple[str, object]]) -> tuple[PaperMarket, list[Order]]:
     market, sent = PaperMarket(size="2", held="1"), []
     for verb, value in story:
-        match verb, value:
-            case "submit", dict():
-                sent.append(made(len(sent), value))
-                market.submit(sent[-1])
-            case "quote", (int(bid), int(width), str(size), state):
-                market.quote(str(bid), str(bid + width), size=size, state=state)
-            case "cancel", int(n) if sent:
-                market.cancel(sent[n % len(sent)])
-            case "replace", (int(n), str(price), str(qty)) if sent:
-                order = sent[n % len(sent)]
-                market.replace(order, qty=qty, **({"price": price} if order.price is not None else {}))
-            case "wait", int(seconds):
-                market.wait(seconds)
-            case _:
-                pass
+        tell(market, sent, verb, value)
     return market, sent
+
+
+def standing(market: PaperMarket, sent: list[Order], side: str) -> list[str]:
+    """The limit orders of a side as they are to be served, worked out from what was said of them."""
+    known = {order.order_id: order for order in sent if order.side == side and order.price is not None}
+    places: dict[str, int] = {}  # order_id -> when it came to where it stands
+    for at, report in enumerate(market.said):
+        order = known.get(report.order_id)
+        if order is None:
+            continue
+        changed = replace(order, qty=report.qty or order.qty, price=report.price or order.price)
+        if report.exec_type == "TRIGGERED" or (report.exec_type == "NEW" and order.order_type == "LIMIT"):
+            places[order.order_id] = at
+        elif report.exec_type == "REPLACED" and (changed.price != order.price or changed.qty > order.qty):
+            places = {**places, order.order_id: at} if order.order_id in places else places
+        known[order.order_id] = changed
+    sign = 1 if side == "SELL" else -1
+    queue = sorted(places, key=lambda each: (sign * (known[each].price or 0), places[each]))
+    return [each for each in queue if (status := market.matcher.status(each)) is not None and status.open]
 
 
 def lives(market: PaperMarket) -> dict[str, list[VenueReport]]:
@@ -148,6 +185,24 @@ def test_nobody_pays_more_or_gets_less_than_his_limit(story: list[tuple[str, obj
                 limit = report.price
             if report.exec_type == "TRADE" and limit is not None and report.last_px is not None:
                 assert report.last_px <= limit if order.side == "BUY" else report.last_px >= limit
+
+
+@settings(max_examples=100, deadline=None)
+@given(stories | crowds)
+def test_who_is_served_had_nobody_before_him(story: list[tuple[str, object]]) -> None:
+    """Resting orders in the order of their price, then of their arrival: whoever trades, all before him have ended."""
+    market, sent = PaperMarket(size="2", held="1"), []
+    for verb, value in story:
+        queues = [standing(market, sent, side) for side in ("BUY", "SELL")]
+        heard = len(market.said)
+        tell(market, sent, verb, value)
+        for report in market.said[heard:]:
+            for queue in queues:
+                if report.liquidity == "MAKER" and report.order_id in queue:
+                    for earlier in queue[: queue.index(report.order_id)]:
+                        status = market.matcher.status(earlier)
+                        assert status is not None
+                        assert not status.open
 
 
 @settings(max_examples=100, deadline=None)
