@@ -99,20 +99,20 @@ def make_sources(settings: Settings, *, clock: Clock) -> list[Source]:
             case ReplayFeed():
                 sources.append(CaptureSource(name, feed.file, clock=clock, speed=feed.speed, role=feed.role))
             case ExchangeFeed():
-                sources.append(_exchange(name, feed, clock=clock))
+                sources.append(_exchange(name, feed))
     names = [source.name for source in sources]
     if len(set(names)) < len(names):
         raise ConfigError("[feeds] two sources have the same name")
     return sources
 
 
-def _exchange(name: str, feed: ExchangeFeed, *, clock: Clock) -> Source:
+def _exchange(name: str, feed: ExchangeFeed) -> Source:
     try:
         from hub.trading.market.exchanges import ExchangeSource, UnknownExchange
     except ModuleNotFoundError:
         raise ConfigError(f"[feeds.{name}] needs ccxt: install krin-hub[feeds]") from None
     try:
-        return ExchangeSource(name, feed.exchange, feed.symbols, role=feed.role, options=feed.options, clock=clock)
+        return ExchangeSource(name, feed.exchange, feed.symbols, role=feed.role, options=feed.options)
     except UnknownExchange as failure:
         raise ConfigError(f"[feeds.{name}] {failure}") from None
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from hub.clock import SystemClock
 from hub.trading.market.captures import parse_coinbase, split_line
 from hub.trading.market.events import BookSnapshot, BookUpdate, Event, Listed, TradePrint
 from hub.trading.market.source import SourceLost
@@ -28,7 +27,7 @@ CREDENTIALS = {"apiKey": "key", "secret": "c2VjcmV0", "password": "any"}  # Coin
 def source(address: str, symbols: Sequence[str] = (SYMBOL,)) -> ExchangeSource:
     api = {"public": f"http://{address}", "ws": f"ws://{address}"}
     options = {"urls": {"api": api}, **CREDENTIALS}
-    return ExchangeSource("coinbase", "coinbaseexchange", symbols, clock=SystemClock(), options=options)
+    return ExchangeSource("coinbase", "coinbaseexchange", symbols, options=options)
 
 
 def recorded(coinbase: Path, symbol: str) -> tuple[BookTracker, list[TradePrint]]:
@@ -104,7 +103,7 @@ def test_a_number_that_is_no_price_is_refused(number: str) -> None:
 
 def test_an_exchange_that_ccxt_does_not_know_is_refused() -> None:
     with pytest.raises(UnknownExchange, match="atlantis"):
-        ExchangeSource("x", "atlantis", ["BTC-USD"], clock=SystemClock())
+        ExchangeSource("x", "atlantis", ["BTC-USD"])
 
 
 @pytest.mark.parametrize(

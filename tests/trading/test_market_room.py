@@ -3,46 +3,65 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from hub.bootstrap import open_hub
+from hub.bootstrap import Hub, open_hub
 from hub.bootstrap.market import make_sources
+from hub.caller import SYSTEM
 from hub.clock import SystemClock
 from hub.config import ConfigError, ExchangeFeed, Feed, ReplayFeed, Settings, SimulatedFeed, load
+from protocol.errors import HubError
+from protocol.messages import Call
+from protocol.trading import RiskDecision
 
 
 def settings(folder: Path, feeds: dict[str, Feed]) -> Settings:
     return msgspec.structs.replace(load(data_dir=str(folder), port=0), feeds=feeds)
 
 
+ORDER = {
+    "account": "ann",
+    "client_order_id": "1",
+    "symbol": "BTC-USD",
+    "side": "BUY",
+    "order_type": "LIMIT",
+    "price": "64000",
+    "qty": "0.01",
+}
+
+
+async def decision(hub: Hub) -> RiskDecision:
+    """What the risk checks say of an order, with the market they saw. Raises HubError while there is no engine."""
+    found = hub.dispatcher.handle(Call(id=1, method="orders.validate", params=ORDER), SYSTEM)
+    return msgspec.convert(msgspec.to_builtins(await found if inspect.isawaitable(found) else found), RiskDecision)
+
+
 async def test_a_configured_feed_is_published_and_known_to_the_trading_side(tmp_path: Path) -> None:
     given = settings(tmp_path, {"sim": SimulatedFeed(rate=50.0, symbols=2)})
     async with open_hub(given) as hub:
-        heard = asyncio.Event()
-        view = hub.market.view
-        view.listen(lambda message: heard.set() if view.book("BTC-USD") and view.tick("ETH-USD") else None)
+        market = None
         async with asyncio.timeout(30):
-            while not heard.is_set():
-                await hub.market.need()
-                await asyncio.sleep(0.02)
-        reference = view.reference("BTC-USD")
-        assert reference is not None and reference.mid is not None
-        assert (reference.age_us or 0) < 30_000_000
-        listing = view.instrument("BTC-USD")
-        assert listing is not None and (listing.base, listing.quote, listing.tick_size) == ("BTC", "USD", "0.01")
-        assert "sources:all" in await hub.broker.channels()
-        text = hub.metrics.exposition().decode()
-        assert "krin_feed_here 1.0" in text
+            while market is None:
+                await asyncio.sleep(0.05)
+                with suppress(HubError):
+                    market = (await decision(hub)).market
+        assert market.mid is not None
+        assert (market.age_us or 0) < 30_000_000
+        channels = await hub.broker.channels()
+        assert {"sources:all", "prices:BTC-USD", "prices:ETH-USD", "instruments:BTC-USD"} <= {*channels}
+        assert "krin_feed_here 1.0" in hub.metrics.exposition().decode()
 
 
-async def test_without_a_feed_there_is_none(tmp_path: Path) -> None:
+async def test_without_a_feed_there_is_no_market(tmp_path: Path) -> None:
     async with open_hub(settings(tmp_path, {})) as hub:
-        await hub.market.need()
-        assert [*hub.market.view.symbols()] == []
+        assert not [each for each in await hub.broker.channels() if each.startswith(("prices:", "sources:"))]
+        assert "krin_feed_here" not in hub.metrics.exposition().decode()
 
 
 def test_two_feeds_with_the_same_sources_are_refused(tmp_path: Path) -> None:

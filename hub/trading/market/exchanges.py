@@ -13,7 +13,6 @@ from typing import Any
 
 import ccxt.pro
 
-from hub.clock import Clock
 from hub.trading.decimals import text
 from hub.trading.market.events import BookSnapshot, Event, Listed, TradePrint
 from hub.trading.market.source import Role, SourceLost
@@ -51,7 +50,6 @@ class ExchangeSource:
         exchange: str,
         symbols: Sequence[str],
         *,
-        clock: Clock,
         role: Role = "PRIMARY",
         options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -63,7 +61,6 @@ class ExchangeSource:
         self.symbols = symbols
         self._kind = type(exchange, (_Exact, getattr(ccxt.pro, exchange)), {})
         self._options = dict(options or {})
-        self._clock = clock
 
     async def events(self) -> AsyncGenerator[Sequence[Event]]:
         client = self._kind({"options": {"tradesLimit": TRADES_KEPT}, **self._options})

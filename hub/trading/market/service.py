@@ -111,6 +111,8 @@ class MarketFeed:
             await source.resync(symbol)
         except SourceLost as lost:
             logger.info("source %s: no snapshot of %s: %s", source.name, symbol, lost)
+        except Exception:
+            logger.exception("source %s: no snapshot of %s", source.name, symbol)
 
     async def _send(self) -> NoReturn:
         while True:
