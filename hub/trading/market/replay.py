@@ -13,6 +13,7 @@ from typing import BinaryIO
 from msgspec.structs import replace
 
 from hub.clock import Clock
+from hub.pace import Pace
 from hub.trading.market.captures import (
     CaptureError,
     Parse,
@@ -45,7 +46,7 @@ async def replay(path: str | Path, speed: float, clock: Clock) -> AsyncGenerator
     """
     if not math.isfinite(speed) or speed < 0:
         raise ValueError("speed must be 0 (no pauses) or more")
-    pace = _Pace(speed, clock)
+    pace = Pace(speed, clock)
     desk = MarketDesk(rules=RULES, book_interval_us=BOOK_INTERVAL_US, marks=MARKS)
     joined: SourceName | None = None
     now_us = 0
@@ -73,7 +74,7 @@ async def replay(path: str | Path, speed: float, clock: Clock) -> AsyncGenerator
             yield out
 
 
-async def _told(desk: MarketDesk, now_us: int, pace: _Pace) -> list[Outgoing]:
+async def _told(desk: MarketDesk, now_us: int, pace: Pace) -> list[Outgoing]:
     if out := desk.drain(now_us):
         await pace.until(now_us)
     return out
@@ -95,7 +96,7 @@ class CaptureSource:
         self._clock = clock
 
     async def events(self) -> AsyncGenerator[Sequence[Event]]:
-        pace = _Pace(self._speed, self._clock)
+        pace = Pace(self._speed, self._clock)
         try:
             async with aclosing(_recorded(self._path)) as recorded:
                 async for _, received_us, events in recorded:
@@ -139,25 +140,6 @@ async def _recorded(path: Path) -> AsyncGenerator[tuple[SourceName, int, list[Ev
                 yield source, received[0], events
     if source is None:
         raise CaptureError(f"{path.name}: not a recording of an exchange we know")
-
-
-class _Pace:
-    """Maps recorded time to ours. Waits for a moment, not for a distance, so that delays do not add up."""
-
-    def __init__(self, speed: float, clock: Clock) -> None:
-        self._speed = speed
-        self._clock = clock
-        self._start: tuple[int, float] | None = None  # (recorded microseconds, monotonic seconds)
-
-    async def until(self, recorded_us: int) -> None:
-        if not self._speed:
-            return
-        if self._start is None:
-            self._start = (recorded_us, self._clock.monotonic())
-        first_us, started = self._start
-        wait = started + (recorded_us - first_us) / 1e6 / self._speed - self._clock.monotonic()
-        if wait > 0:
-            await self._clock.sleep(wait)
 
 
 def _read(file: BinaryIO) -> list[bytes]:
