@@ -68,6 +68,8 @@ TRANSITIONS: Mapping[Row, Target] = {
     # The venue's answers to what was sent before, and its own doings, overtaken by a command.
     **_rows(["PENDING_CANCEL"], ["NEW", "REPLACED", "REPLACE_REJECTED"], Then.SAME),
     **_rows(PENDING, ["TRIGGERED", "SUSPENDED", "RESTATED"], Then.SAME),
+    # What was asked of it came too late: it ended on the way.
+    **_rows(["FILLED", "CANCELED", "EXPIRED", "REJECTED"], ["CANCEL_REJECTED", "REPLACE_REJECTED"], Then.SAME),
     # After the end: a trade that was reported late has happened all the same, and an unconfirmed order may have lived.
     **_rows(["CANCELED", "EXPIRED", "REJECTED"], ["TRADE"], Then.SAME_OR_FILLED),
     **_rows(["FILLED", "PARTIALLY_FILLED"], ["TRADE_CANCEL", "TRADE_CORRECT"], Then.BY_QUANTITY),
