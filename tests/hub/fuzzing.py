@@ -338,6 +338,8 @@ async def session(scene: Scene, codec: Codec, seed: int, count: int) -> Count:
             error = message.get("error") or {}
             assert error.get("name") != "internal", message
         client.connection.lost()
+        scene.events.clear()  # or memory would grow by what the scene records
+        scene.signals.clear()
     await asyncio.sleep(0)
     assert failures == []
     assert slowest < LONGEST_S
