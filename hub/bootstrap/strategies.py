@@ -62,6 +62,7 @@ def open_strategies(
         StrategyTable(ground.database),
         call=call,
         follow=listener.follow,
+        leave=listener.leave,
         judge=auth.authentication.judge,
         access=channels.access,
         clock=ground.clock,

@@ -93,6 +93,7 @@ class Scene:
             StrategyTable(database),
             call=self.call,
             follow=self.follow,
+            leave=lambda channel: self.followed.remove(channel),
             judge=lambda caller: self.rights(caller),
             access=Access(Namespaces(), report=lambda event: None),
             clock=self.clock,
@@ -117,7 +118,8 @@ class Scene:
         return {}
 
     async def follow(self, channel: str) -> None:
-        self.followed.append(channel)
+        if channel not in self.followed:
+            self.followed.append(channel)
 
     async def cancel_all(self, asked: OrderCancelAll, *, user: str, text: str | None = None) -> int:
         self.canceled.append((asked.account, asked.strategy_id))
@@ -216,10 +218,18 @@ async def test_a_strategy_hears_of_its_symbols_its_orders_and_its_kill_switches_
     ]
 
 
-async def test_the_bars_it_wants_are_followed(scene: Scene) -> None:
+async def test_the_bars_it_wants_are_followed_as_long_as_somebody_wants_them(scene: Scene) -> None:
     await scene.start(symbols=[SYMBOL, "X"])
-
+    await scene.start("s2", symbols=["X"])
     assert sorted(scene.followed) == ["bars:1m:BTC-USD", "bars:1m:X", "bars:1s:BTC-USD", "bars:1s:X"]
+
+    await scene.stop()
+    await scene.told(1, 1)
+    async with asyncio.timeout(5):
+        while "bars:1s:BTC-USD" in scene.followed:
+            await asyncio.sleep(0.001)
+
+    assert sorted(scene.followed) == ["bars:1m:X", "bars:1s:X"]
 
 
 async def test_quotes_that_come_too_fast_are_put_together_and_nothing_else_is(scene: Scene) -> None:

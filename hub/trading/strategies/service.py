@@ -54,18 +54,20 @@ class Strategies:
         *,
         call: Call,
         follow: Callable[[str], Awaitable[None]],
+        leave: Callable[[str], None],
         judge: Callable[[Caller], Caller],
         access: Access,
         clock: Clock,
         catalog: Mapping[str, Kind] = STRATEGIES,
     ) -> None:
-        """`follow` lets a channel be heard from then on, as prices and trades are anyway. `judge` says what rights
+        """`follow` lets a channel be heard until `leave`, as prices and trades are anyway. `judge` says what rights
         somebody has by now, and raises HubError for one who has none any more.
         """
         self._market = market
         self._table = table
         self._call = call
         self._follow = follow
+        self._leave = leave
         self._judge = judge
         self._access = access
         self._clock = clock
@@ -89,7 +91,8 @@ class Strategies:
                 await asyncio.Event().wait()
             finally:
                 self._group = None
-                self._runners.clear()
+                for runner in [*self._runners.values()]:
+                    self._forget(runner)
 
     async def _clear_up(self, engine: Engine, cut_off: StoredRun) -> None:
         """Nobody watches the orders of a strategy that ended with its engine."""
@@ -125,7 +128,7 @@ class Strategies:
                 await self._follow(channel)
             self._require_group().create_task(self._see_through(run, runner), name=f"strategy {wanted.strategy_id}")
         except BaseException:
-            self._leave(runner)
+            self._forget(runner)
             raise
         for symbol in wanted.symbols:
             if (tick := self._market.tick(symbol)) is not None:
@@ -160,14 +163,18 @@ class Strategies:
 
     async def _see_through(self, run: str, runner: Runner) -> None:
         await runner.run()
-        self._leave(runner)
+        self._forget(runner)
         with stored():
             await self._table.end(run, runner.state())
 
-    def _leave(self, runner: Runner) -> None:
+    def _forget(self, runner: Runner) -> None:
         name = (runner.start.account, runner.start.strategy_id)
         if self._runners.get(name) is runner:
             del self._runners[name]
+            wanted = {channel for other in self._runners.values() for channel in other.bars()}
+            for channel in runner.bars():
+                if channel not in wanted:
+                    self._leave(channel)
 
     def _require_group(self) -> asyncio.TaskGroup:
         if self._group is None:
