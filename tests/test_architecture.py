@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -327,6 +328,14 @@ def _sleeps(tree: ast.AST) -> list[int]:
 
     visit(tree, bounded=False, looping=False)
     return found
+
+
+def test_every_test_file_has_a_name_of_its_own() -> None:
+    """The folders are no packages: pytest knows a file by its name alone."""
+    names = sorted(
+        path.name for path in (ROOT / "tests").rglob("*.py") if path.name not in {"conftest.py", "__init__.py"}
+    )
+    assert [name for name, following in pairwise(names) if name == following] == []
 
 
 def test_a_sleep_would_be_found() -> None:
