@@ -56,6 +56,7 @@ class Forwarding:
         announce: Callable[[str, bytes], None],
         as_hub_error: Callable[[BaseException], HubError],
         clock: Clock,
+        answer_s: float = ANSWER_S,
     ) -> None:
         self.methods: Mapping[str, Method] = {name: self._anywhere(name, method) for name, method in methods.items()}
         self._here = methods
@@ -64,6 +65,7 @@ class Forwarding:
         self._announce = announce
         self._as_hub_error = as_hub_error
         self._clock = clock
+        self._answer_s = answer_s
         self._leader: tuple[str, float] | None = None  # who, and when last heard
         self._waiting: dict[str, asyncio.Future[Any]] = {}
         self._asked: asyncio.Queue[_Word] = asyncio.Queue(MAX_FORWARDED)
@@ -134,7 +136,7 @@ class Forwarding:
             )
         )
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(self._answer_s):
                 return await answer
         except TimeoutError:
             raise HubError(
