@@ -181,6 +181,7 @@ REACH_OUT = {
     "hub/client/link.py": "the SDK: the hub that the application names",
     "hub/brokers/redis/server.py": "Redis, as configured",
     "hub/guard/sharing.py": "Redis, as configured",
+    "hub/trading/market/exchanges.py": "the exchanges that are configured, at the addresses ccxt knows",
     "storage/database.py": "Postgres, as configured",
 }
 CLIENTS = ("httpx", "urllib.request", "http.client", "aiohttp", "requests", "openai", "ccxt", "smtplib", "ftplib")
