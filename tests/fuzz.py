@@ -40,6 +40,7 @@ from storage.migrate import migrate  # noqa: E402
 
 SHARES = {"session": 0.15, "live sockets": 0.1}  # the rest goes to the pure targets in equal parts
 MAX_GROWTH_MIB = 1.0
+MAX_SESSION_GROWTH_MIB = 6.0  # every session has a token of its own, and the hub remembers 4,096, about 1 KiB each
 ALARMS = re.compile(r"Traceback|incident |never retrieved")
 
 
@@ -143,7 +144,8 @@ async def fuzz_all(seed: int, inputs: int, folder: Path) -> list[Outcome]:
     ):
         async for each in outcomes:
             print(each, flush=True)
-            if each.growth_mib > MAX_GROWTH_MIB:
+            allowed_mib = MAX_SESSION_GROWTH_MIB if each.target.startswith("session") else MAX_GROWTH_MIB
+            if each.growth_mib > allowed_mib:
                 grown.append(each)
     return grown
 
@@ -157,7 +159,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         grown = asyncio.run(fuzz_all(options.seed, options.inputs, Path(folder)))
     for each in grown:
-        print(f"{each.target}: memory grew by more than {MAX_GROWTH_MIB} MiB in the second half", file=sys.stderr)
+        print(f"{each.target}: memory grew in the second half", file=sys.stderr)
     return 1 if grown else 0
 
 
