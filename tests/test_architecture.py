@@ -205,6 +205,19 @@ def test_only_the_clock_reads_time() -> None:
     assert _users(CLOCKS, allowed={"hub.clock", KEEPER_OF_A_PROCESS}) == []
 
 
+def test_every_advisory_lock_has_a_number_of_its_own() -> None:
+    """Two parts with one number wait for each other for ever, and nothing says why."""
+    locks = [
+        node.value.value
+        for tree in TREES.values()
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and ast.unparse(node.targets[0]) == "LOCK"
+        and isinstance(node.value, ast.Constant)
+    ]
+    assert len(locks) == len(set(locks)) >= 5
+
+
 def test_no_module_imports_itself_in_a_circle() -> None:
     arrows: dict[str, set[str]] = {module: set() for module in MODULES}
     for each in IMPORTS:
