@@ -48,6 +48,7 @@ OF_ACCOUNT = """
 SELECT order_id, sequence FROM orders
 WHERE account = $1 AND sequence < $2 AND ($3::text IS NULL OR symbol = $3) ORDER BY sequence DESC LIMIT $4
 """
+END = "SELECT sequence, hash FROM order_engine"
 SET_SWITCH = """
 INSERT INTO order_switches (account, deadline_us) VALUES ($1, $2)
 ON CONFLICT (account) DO UPDATE SET deadline_us = excluded.deadline_us
@@ -238,7 +239,9 @@ class OrderLog:
             await self._db.execute(SET_SWITCH, account, deadline_us)
 
     async def verify(self) -> int | None:
-        """Follow the chain from its start; the number of the first row that does not fit, or None."""
+        """Follow the chain from its start; the number of the first row that does not fit, or None. The engine may go on
+        writing meanwhile."""
+        end = await self._db.fetch_row(END)
         link = bytes(32)
         expected = 1
         async for event in self.all_events():
@@ -246,9 +249,13 @@ class OrderLog:
             if event.sequence != expected or (event.hash != made and event.body != ERASED):
                 return expected
             link = event.hash
+            if expected == end["sequence"] and link != end["hash"]:
+                return expected
             expected += 1
-        end = await self._db.fetch_row("SELECT sequence, hash FROM order_engine")
-        return None if (end["sequence"], end["hash"]) == (expected - 1, link) else expected
+        newest = await self._db.fetch_row(END)
+        if expected <= end["sequence"]:
+            return expected
+        return newest["sequence"] + 1 if expected > newest["sequence"] + 1 else None
 
     async def _pages(self, query: str) -> AsyncIterator[Any]:
         after = 0

@@ -20,6 +20,7 @@ from hub.cli.shared import err, node_options, run, settings_of
 from hub.clock import SystemClock
 from protocol.audit import AuditRow, as_json
 from storage.audit import AuditTable
+from storage.orders import OrderLog
 
 FOLLOW_S = 1.0
 TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]
@@ -46,7 +47,10 @@ def audit() -> None:
 @click.option("--key", "keys", multiple=True, help="another node's public key, as krin audit key prints it")
 @node_options
 def verify(more: tuple[Path, ...], rows: Path | None, keys: tuple[str, ...], **options: Any) -> None:
-    """Find the first row that was changed, removed, inserted, swapped or cut off. Exit code 1 if there is one."""
+    """Find the first row that was changed, removed, inserted, swapped or cut off, here and in the log of orders.
+
+    Exit code 1 if there is one.
+    """
     settings = settings_of(options)
     own = load_audit_key(settings).public
     try:
@@ -63,11 +67,15 @@ def verify(more: tuple[Path, ...], rows: Path | None, keys: tuple[str, ...], **o
                 bar.update(task, completed=done, total=total)
 
             heads = signed_heads(stack, [*files, *more], trusted)
+            broken = None
             if rows is not None:
                 verdict = await verify_all(exported_rows(rows), heads, progress=progress)
             else:
                 async with open_database(settings) as (database, _):
                     verdict = await verify_log(AuditTable(database), heads, progress=progress)
+                    broken = await OrderLog(database).verify()
+        if broken is not None:
+            raise click.ClickException(f"order event {broken}: it, or one before it, is not what was written")
         if verdict.fault is not None:
             raise click.ClickException(f"row {verdict.fault.sequence}: {verdict.fault.problem}")
         click.echo(f"ok: {verdict.rows} rows, {verdict.signed} of them under a signed head")
