@@ -343,6 +343,35 @@ class TeamPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     created: Micros | None = None
 
 
+class PlanChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """What if? `without` are specialists that are gone; what is left out stays as it is."""
+
+    without: Annotated[list[Name], Meta(max_length=1000)] = []
+    deadline: Micros | None = None
+    budget_usd: Money | None = None
+    pinned: dict[Name, Name] = {}
+
+
+class Move(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Whose task becomes whose. None: nobody's."""
+
+    task_id: Name
+    from_specialist: Name | None = None
+    to_specialist: Name | None = None
+    why: Text
+
+
+class PlanDifference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """`plan` is what would be committed. Differences are new minus old: above zero is later, dearer, worse."""
+
+    plan: TeamPlan
+    moves: list[Move] = []
+    makespan_h: float = 0.0
+    cost_usd: DecimalString = "0"
+    objective: float = 0.0
+    unassigned: int = 0
+
+
 class Suggestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     action: Literal["REASSIGN", "UNBLOCK", "ESCALATE", "SPLIT", "START", "NUDGE"]
     target: Name
