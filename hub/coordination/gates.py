@@ -1,0 +1,201 @@
+"""A result before its quality gates: verdicts with evidence, attempts, and waivers that somebody answers for.
+
+Rules: no PASS without evidence, ERROR counts as not passed, nobody judges their own work, and a new result is judged
+anew: verdicts and waivers of the one before do not count for it. Pure: each verdict makes a new value.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from hub.caller import Caller
+from protocol.coordination import Gate, GateResult
+from protocol.errors import ErrorCode, HubError
+from protocol.fields import Name, Text
+
+Outcome = Literal["PENDING", "PASSED", "RETRY", "FAILED"]
+
+MAX_ATTEMPTS = 3
+MAX_EVIDENCE = 32
+COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    "==": operator.eq,
+    ">=": operator.ge,
+    ">": operator.gt,
+}
+
+
+class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Where a verdict comes from: `ref` is a run, a report, a commit; `value` what was measured there."""
+
+    kind: Name
+    ref: Text
+    metric: Name | None = None
+    value: float | None = None
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was found at one gate. A WAIVED one has its reason in `because`, and in `by` who answers for it."""
+
+    gate_id: str
+    result: GateResult = "PENDING"
+    by: str | None = None
+    because: str = ""
+    evidence: tuple[Evidence, ...] = ()
+    decided_us: int | None = None
+
+
+class Review(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One task's result before its gates. `authors` are all who made it: the agent, and the user it belongs to."""
+
+    task_id: str
+    authors: frozenset[str]
+    gates: tuple[Gate, ...]
+    attempt: int = 1
+    verdicts: tuple[Verdict, ...] = ()
+
+    def verdict(self, gate_id: str) -> Verdict:
+        return next((each for each in self.verdicts if each.gate_id == gate_id), Verdict(gate_id=gate_id))
+
+    @property
+    def outcome(self) -> Outcome:
+        """By the required gates. While one of them is PENDING the others' failures are not final: all are told."""
+        results = [self.verdict(gate.gate_id).result for gate in self.gates if gate.required]
+        if "PENDING" in results:
+            return "PENDING"
+        if all(result in ("PASS", "WAIVED") for result in results):
+            return "PASSED"
+        return "RETRY" if self.attempt < MAX_ATTEMPTS else "FAILED"
+
+
+def evaluate(gate: Gate, evidence: Iterable[Evidence]) -> tuple[GateResult, str]:
+    """An automated gate's result and why. What was measured more than once has to hold each time."""
+    if gate.metric is None or gate.op is None or gate.threshold is None:
+        return "ERROR", "the gate does not say what to measure"
+    values = [each.value for each in evidence if each.metric == gate.metric and each.value is not None]
+    if not values:
+        return "ERROR", f"{gate.metric} was not measured"
+    if not all(map(math.isfinite, values)):
+        return "ERROR", f"{gate.metric} is not a number"
+    compare = COMPARISONS[gate.op]
+    failing = [value for value in values if not compare(value, gate.threshold)]
+    found = failing or values
+    return ("FAIL" if failing else "PASS"), f"{gate.metric} {found[0]:g}, required {gate.op} {gate.threshold:g}"
+
+
+def measured(review: Review, gate_id: str, evidence: Iterable[Evidence], *, by: str, now_us: int) -> Review:
+    """The review with the verdict that the evidence gives.
+
+    Raises HubError(not_found, illegal_transition, limit_exceeded).
+    """
+    gate = _undecided(review, gate_id)
+    if gate.kind != "AUTOMATED":
+        raise HubError(ErrorCode.ILLEGAL_TRANSITION, "This gate is judged by a reviewer, not measured.")
+    shown = _bounded(evidence)
+    result, because = evaluate(gate, shown)
+    return _with(
+        review,
+        Verdict(gate_id=gate_id, result=result, by=by, because=because, evidence=shown, decided_us=now_us),
+    )
+
+
+def reviewed(
+    review: Review,
+    gate_id: str,
+    passed: bool,
+    evidence: Iterable[Evidence],
+    reviewer: Caller,
+    *,
+    because: str,
+    now_us: int,
+) -> Review:
+    """The review with the reviewer's verdict. Whether the caller may review in this project is the caller's to check.
+
+    Raises HubError(not_found, illegal_transition, permission_denied, schema_invalid, limit_exceeded).
+    """
+    gate = _undecided(review, gate_id)
+    if gate.kind == "AUTOMATED":
+        raise HubError(ErrorCode.ILLEGAL_TRANSITION, "This gate is measured, not judged by a reviewer.")
+    _check_other(review, reviewer)
+    if gate.kind == "HUMAN_REVIEW":
+        _check_person(reviewer)
+    shown = _bounded(evidence)
+    if passed and not shown:
+        raise HubError(ErrorCode.SCHEMA_INVALID, "A pass needs evidence.", path="evidence")
+    result: GateResult = "PASS" if passed else "FAIL"
+    return _with(
+        review,
+        Verdict(gate_id=gate_id, result=result, by=reviewer.user, because=because, evidence=shown, decided_us=now_us),
+    )
+
+
+def waived(review: Review, gate_id: str, waiver: Caller, *, allowed: bool, reason: str, now_us: int) -> Review:
+    """The review with the gate waived by a named person; `allowed`: who may waive gates in this project.
+
+    Raises HubError(not_found, illegal_transition, permission_denied, schema_invalid).
+    """
+    _gate(review, gate_id)
+    before = review.verdict(gate_id)
+    if not allowed:
+        raise HubError(ErrorCode.PERMISSION_DENIED, "You may not waive gates here.")
+    _check_other(review, waiver)
+    _check_person(waiver)
+    if not reason.strip():
+        raise HubError(ErrorCode.SCHEMA_INVALID, "A waiver needs a reason.", path="reason")
+    if before.result in ("PASS", "WAIVED"):
+        raise HubError(ErrorCode.ILLEGAL_TRANSITION, "There is nothing to waive at this gate.")
+    return _with(review, replace(before, result="WAIVED", by=waiver.user, because=reason, decided_us=now_us))
+
+
+def handed_in_again(review: Review) -> Review:
+    """The next attempt, with nothing decided. Raises HubError(illegal_transition) unless the last one may be mended."""
+    if review.outcome != "RETRY":
+        raise HubError(ErrorCode.ILLEGAL_TRANSITION, f"The review is {review.outcome}: there is no next attempt.")
+    return replace(review, attempt=review.attempt + 1, verdicts=())
+
+
+def _gate(review: Review, gate_id: str) -> Gate:
+    """The gate, while the result is not judged for good."""
+    if review.outcome in ("PASSED", "FAILED"):
+        raise HubError(ErrorCode.ILLEGAL_TRANSITION, f"The review is {review.outcome} already.")
+    for gate in review.gates:
+        if gate.gate_id == gate_id:
+            return gate
+    raise HubError(ErrorCode.NOT_FOUND, "The task has no such gate.", path="gate_id")
+
+
+def _undecided(review: Review, gate_id: str) -> Gate:
+    """The gate, if it may get a verdict. After an ERROR it may be tried again; a FAIL asks for another result."""
+    gate = _gate(review, gate_id)
+    if review.verdict(gate_id).result not in ("PENDING", "ERROR"):
+        raise HubError(ErrorCode.ILLEGAL_TRANSITION, "This gate has its verdict for this attempt.")
+    return gate
+
+
+def _check_other(review: Review, caller: Caller) -> None:
+    if caller.user in review.authors:
+        raise HubError(ErrorCode.PERMISSION_DENIED, "Somebody else has to judge this work.")
+
+
+def _check_person(caller: Caller) -> None:
+    if caller.principal == "machine":
+        raise HubError(ErrorCode.PERMISSION_DENIED, "A named person must do this.")
+
+
+def _bounded(evidence: Iterable[Evidence]) -> tuple[Evidence, ...]:
+    shown = tuple(evidence)
+    if len(shown) > MAX_EVIDENCE:
+        raise HubError(ErrorCode.LIMIT_EXCEEDED, "Too much evidence for one verdict.", path="evidence")
+    return shown
+
+
+def _with(review: Review, verdict: Verdict) -> Review:
+    others = tuple(each for each in review.verdicts if each.gate_id != verdict.gate_id)
+    return replace(review, verdicts=(*others, verdict))

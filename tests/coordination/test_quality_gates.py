@@ -1,0 +1,272 @@
+"""Quality gates: a result passes by evidence or by a named person's waiver, and in no other way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.caller import Caller, Principal
+from hub.coordination.gates import (
+    MAX_ATTEMPTS,
+    MAX_EVIDENCE,
+    Evidence,
+    Review,
+    evaluate,
+    handed_in_again,
+    measured,
+    reviewed,
+    waived,
+)
+from hub.coordination.standards import KRIN_STANDARDS, gates_for, krin_standards
+from protocol.coordination import Gate, GateKind
+from protocol.errors import ErrorCode, HubError
+
+FAST = Gate(gate_id="fast", metric="latency_ms", op="<", threshold=50)
+PEER = Gate(gate_id="peer", kind="AGENT_REVIEW")
+LEAD = Gate(gate_id="lead", kind="HUMAN_REVIEW")
+NICE = Gate(gate_id="nice", metric="smell", op="==", threshold=0, required=False)
+
+
+def somebody(user: str, principal: Principal = "user") -> Caller:
+    return Caller(user=user, roles=frozenset({"agent"}), transport="websocket", principal=principal)
+
+
+def before(*gates: Gate) -> Review:
+    return Review(task_id="t", authors=frozenset({"author", "owner"}), gates=gates)
+
+
+def latency(*values: float) -> list[Evidence]:
+    return [Evidence(kind="benchmark", ref="run-1", metric="latency_ms", value=value) for value in values]
+
+
+REPORT = [Evidence(kind="report", ref="review-7")]
+
+
+def judged(review: Review, gate: Gate, passed: bool = True, *, by: Caller | None = None) -> Review:
+    reviewer = by or somebody("reviewer")
+    return reviewed(review, gate.gate_id, passed, REPORT, reviewer, because="read", now_us=1)
+
+
+def waive(
+    review: Review, gate: Gate, *, by: Caller | None = None, allowed: bool = True, reason: str = "hotfix"
+) -> Review:
+    return waived(review, gate.gate_id, by or somebody("boss"), allowed=allowed, reason=reason, now_us=1)
+
+
+def code_of(act: Callable[[], object]) -> ErrorCode:
+    with pytest.raises(HubError) as failure:
+        act()
+    return failure.value.code
+
+
+@given(
+    st.sampled_from(["<", "<=", "==", ">=", ">"]),
+    st.floats(-100, 100),
+    st.lists(st.floats() | st.none() | st.floats(-100, 100), max_size=4),
+)
+def test_an_automated_gate_passes_only_when_every_measurement_is_a_number_that_holds(
+    op: str, threshold: float, values: list[float | None]
+) -> None:
+    gate = Gate(gate_id="g", metric="m", op=op, threshold=threshold)  # type: ignore[arg-type]  # one of the Literal
+    others = [Evidence(kind="run", ref="r", metric="another", value=threshold)]
+    result, because = evaluate(gate, [*others, *(Evidence(kind="run", ref="r", metric="m", value=v) for v in values)])
+    numbers = [value for value in values if value is not None]
+    holds = {
+        "<": lambda value: value < threshold,
+        "<=": lambda value: value <= threshold,
+        "==": lambda value: value == threshold,
+        ">=": lambda value: value >= threshold,
+        ">": lambda value: value > threshold,
+    }[op]
+    if not numbers or not all(map(math.isfinite, numbers)):
+        assert result == "ERROR"
+    else:
+        assert result == ("PASS" if all(map(holds, numbers)) else "FAIL")
+    assert because
+
+
+@pytest.mark.parametrize("gate", [Gate(gate_id="g"), Gate(gate_id="g", metric="latency_ms", op="<")])
+def test_a_gate_that_does_not_say_what_to_measure_is_an_error_and_does_not_pass(gate: Gate) -> None:
+    review = measured(before(gate), "g", latency(1), by="ci", now_us=1)
+    assert review.verdict("g").result == "ERROR"
+    assert review.outcome == "RETRY"
+
+
+STEPS = ("measure well", "measure badly", "measure nothing", "pass", "fail", "waive", "again")
+
+
+@given(
+    st.lists(st.sampled_from([FAST, PEER, LEAD, NICE]), min_size=1, unique=True),
+    st.lists(
+        st.tuples(
+            st.sampled_from(STEPS),
+            st.sampled_from([FAST, PEER, LEAD, NICE]),
+            st.sampled_from(["author", "owner", "reviewer"]),
+            st.sampled_from(["user", "machine"]),
+        ),
+        max_size=30,
+    ),
+)
+def test_whatever_is_tried_a_review_passes_only_by_evidence_or_a_persons_waiver(
+    gates: list[Gate], steps: list[tuple[str, Gate, str, Principal]]
+) -> None:
+    review = before(*gates)
+    for step, gate, user, principal in steps:
+        caller, last = somebody(user, principal), review
+        try:
+            match step:
+                case "measure well" | "measure badly" | "measure nothing":
+                    found = {"measure well": latency(1), "measure badly": latency(99)}.get(step, [])
+                    review = measured(review, gate.gate_id, found, by=user, now_us=1)
+                case "pass" | "fail":
+                    review = judged(review, gate, step == "pass", by=caller)
+                case "waive":
+                    review = waive(review, gate, by=caller)
+                case "again":
+                    review = handed_in_again(review)
+        except HubError:
+            assert review is last
+            continue
+        assert last.outcome not in ("PASSED", "FAILED")  # the end is the end
+        if step == "again":
+            assert review.verdicts == ()
+            continue
+        verdict = review.verdict(gate.gate_id)
+        assert gate in gates
+        if step in ("pass", "fail", "waive"):
+            assert user == "reviewer"  # never an author
+            assert principal == "user" or (step != "waive" and gate is PEER)
+        assert last.verdict(gate.gate_id).result in ("PENDING", "ERROR") or verdict.result == "WAIVED"
+        if verdict.result == "PASS":
+            assert verdict.evidence
+    required = [review.verdict(gate.gate_id).result for gate in gates if gate.required]
+    assert (review.outcome == "PASSED") == all(result in ("PASS", "WAIVED") for result in required)
+    assert review.attempt <= MAX_ATTEMPTS
+
+
+def test_a_result_that_fails_may_be_mended_three_times_in_all_and_is_judged_anew_each_time() -> None:
+    review = judged(before(FAST, PEER), PEER)
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        assert (review.attempt, review.outcome) == (attempt, "PENDING")
+        review = measured(review, "fast", latency(99), by="ci", now_us=1)
+        if attempt < MAX_ATTEMPTS:
+            assert review.outcome == "RETRY"
+            review = judged(handed_in_again(review), PEER)
+    assert review.outcome == "FAILED"
+    assert code_of(lambda: handed_in_again(review)) is ErrorCode.ILLEGAL_TRANSITION
+    assert code_of(lambda: waive(review, FAST)) is ErrorCode.ILLEGAL_TRANSITION
+
+
+def test_a_failed_measurement_is_not_repeated_until_it_passes_but_an_error_may_be() -> None:
+    failed = measured(before(FAST), "fast", latency(1, 99), by="ci", now_us=1)
+    assert failed.verdict("fast").because == "latency_ms 99, required < 50"
+    assert code_of(lambda: measured(failed, "fast", latency(1), by="ci", now_us=1)) is ErrorCode.ILLEGAL_TRANSITION
+    error = measured(before(FAST), "fast", [], by="ci", now_us=1)
+    assert measured(error, "fast", latency(1), by="ci", now_us=1).outcome == "PASSED"
+
+
+def test_a_waiver_needs_leave_a_person_who_did_not_do_the_work_and_a_reason() -> None:
+    failed = measured(before(FAST), "fast", latency(99), by="ci", now_us=1)
+    assert code_of(lambda: waive(failed, FAST, allowed=False)) is ErrorCode.PERMISSION_DENIED
+    assert code_of(lambda: waive(failed, FAST, by=somebody("owner"))) is ErrorCode.PERMISSION_DENIED
+    assert code_of(lambda: waive(failed, FAST, by=somebody("bot", "machine"))) is ErrorCode.PERMISSION_DENIED
+    assert code_of(lambda: waive(failed, FAST, reason=" ")) is ErrorCode.SCHEMA_INVALID
+    verdict = waive(failed, FAST).verdict("fast")
+    assert (verdict.result, verdict.by, verdict.because) == ("WAIVED", "boss", "hotfix")
+    assert verdict.evidence == tuple(latency(99))  # what was waived stays on record
+
+
+def test_a_waiver_holds_for_the_result_it_was_given_for() -> None:
+    review = waive(before(FAST, PEER), FAST)
+    assert handed_in_again(judged(review, PEER, False)).verdict("fast").result == "PENDING"
+
+
+def test_what_passed_is_not_waived_and_what_was_waived_not_twice() -> None:
+    passed = measured(before(FAST, PEER), "fast", latency(1), by="ci", now_us=1)
+    assert code_of(lambda: waive(passed, FAST)) is ErrorCode.ILLEGAL_TRANSITION
+    assert code_of(lambda: waive(waive(before(FAST, PEER), FAST), FAST)) is ErrorCode.ILLEGAL_TRANSITION
+
+
+@pytest.mark.parametrize(("gate", "kind"), [(FAST, "AUTOMATED"), (PEER, "AGENT_REVIEW"), (LEAD, "HUMAN_REVIEW")])
+def test_measured_gates_are_not_judged_and_judged_ones_not_measured(gate: Gate, kind: GateKind) -> None:
+    assert gate.kind == kind
+    if kind == "AUTOMATED":
+        assert code_of(lambda: judged(before(gate), gate)) is ErrorCode.ILLEGAL_TRANSITION
+    else:
+        assert (
+            code_of(lambda: measured(before(gate), gate.gate_id, latency(1), by="ci", now_us=1))
+            is ErrorCode.ILLEGAL_TRANSITION
+        )
+
+
+def test_a_reviewers_pass_needs_evidence_and_evidence_has_a_bound() -> None:
+    by = somebody("reviewer")
+    assert (
+        code_of(lambda: reviewed(before(PEER), "peer", True, [], by, because="ok", now_us=1))
+        is ErrorCode.SCHEMA_INVALID
+    )
+    much = latency(*range(MAX_EVIDENCE + 1))
+    assert code_of(lambda: measured(before(FAST), "fast", much, by="ci", now_us=1)) is ErrorCode.LIMIT_EXCEEDED
+    assert code_of(lambda: judged(before(PEER), LEAD)) is ErrorCode.NOT_FOUND
+
+
+GOOD = {
+    "latency_mean_ms": 49.9,
+    "latency_p95_ms": 99.9,
+    "critical_vulnerabilities": 0,
+    "tests_passed_share": 1,
+    "contract_violations": 0,
+    "undocumented": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("metric", "bad"),
+    [
+        ("latency_mean_ms", 50),
+        ("latency_p95_ms", 100),
+        ("critical_vulnerabilities", 1),
+        ("tests_passed_share", 0.999),
+        ("contract_violations", 1),
+        ("undocumented", 1),
+    ],
+)
+def test_the_standards_are_met_by_all_their_metrics_together(metric: str, bad: float) -> None:
+    def outcome(metrics: dict[str, float]) -> str:
+        review = before(*krin_standards().gates)
+        evidence = [Evidence(kind="ci", ref="run-1", metric=name, value=value) for name, value in metrics.items()]
+        for gate in review.gates:
+            review = measured(review, gate.gate_id, evidence, by="ci", now_us=1)
+        return review.outcome
+
+    assert outcome(GOOD) == "PASSED"
+    assert outcome({**GOOD, metric: bad}) == "RETRY"
+    assert outcome({name: value for name, value in GOOD.items() if name != metric}) == "RETRY"
+
+
+def test_each_version_of_the_standards_is_found_by_its_name_and_all_its_gates_are_required() -> None:
+    assert krin_standards("1") == krin_standards()
+    for version, standards in KRIN_STANDARDS.items():
+        assert standards.version == version
+        assert all(gate.required for gate in standards.gates)
+    assert code_of(lambda: krin_standards("0")) is ErrorCode.NOT_FOUND
+
+
+@given(
+    st.lists(st.sampled_from([FAST, PEER, NICE, *krin_standards().gates])),
+    st.lists(st.sampled_from([LEAD, FAST, NICE])),
+)
+def test_projects_and_tasks_add_to_the_standards_and_take_nothing_away(project: list[Gate], task: list[Gate]) -> None:
+    gates = gates_for(krin_standards(), project, task)
+    assert gates[: len(krin_standards().gates)] == krin_standards().gates
+    assert set(gates) == {*krin_standards().gates, *project, *task}
+    assert len({gate.gate_id for gate in gates}) == len(gates)
+
+
+def test_a_gate_of_the_standards_is_not_loosened_under_its_own_name() -> None:
+    loose = Gate(gate_id="tests", metric="tests_passed_share", op=">=", threshold=0)
+    assert code_of(lambda: gates_for(krin_standards(), [], [loose])) is ErrorCode.SCHEMA_INVALID
