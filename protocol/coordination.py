@@ -101,7 +101,7 @@ class HandOff(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     task_id: Name
     from_specialist: Name
     to_specialist: Name
-    state: Literal["OFFERED", "ACCEPTED", "DECLINED", "EXPIRED"]
+    state: Literal["OFFERED", "ACCEPTED", "DECLINED", "EXPIRED", "WITHDRAWN"]
     message: Text | None = None
     expires_at: Micros | None = None
     ts_event: Micros | None = None
