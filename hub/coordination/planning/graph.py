@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 
 from protocol.coordination import TaskSpec
 from protocol.errors import ErrorCode, HubError
-
-
-def check_graph(tasks: Sequence[TaskSpec]) -> None:
-    """Raises `HubError` when two tasks have one id, a dependency is unknown, or tasks wait for each other."""
-    known = {task.task_id for task in tasks}
-    if len(known) != len(tasks):
-        raise HubError(ErrorCode.SCHEMA_INVALID, "Two tasks have the same task_id.", path="tasks")
-    for index, task in enumerate(tasks):
-        if not known.issuperset(task.depends_on) or (task.review_of is not None and task.review_of not in known):
-            raise HubError(ErrorCode.SCHEMA_INVALID, "A task names one that does not exist.", path=f"tasks[{index}]")
-    in_order(tasks)
 
 
 def in_order(tasks: Iterable[TaskSpec]) -> list[TaskSpec]:

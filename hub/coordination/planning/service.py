@@ -11,11 +11,11 @@ from hub.clock import Clock
 from hub.coordination.planning.allocation import optimize_team_allocation
 from hub.coordination.planning.availability import available
 from hub.coordination.planning.complexity import analyze_project_complexity
-from hub.coordination.planning.graph import check_graph
 from hub.coordination.planning.ports import Team, UpdateLog, WebSocketService, Work
 from hub.coordination.planning.problem import AllocationRequest
 from hub.coordination.planning.standards import KRIN_STANDARDS, Standards
 from hub.coordination.planning.what_if import what_if
+from hub.coordination.tasks.graph import TaskGraph
 from protocol.coordination import (
     Complexity,
     NextSteps,
@@ -107,7 +107,7 @@ class AITeamCoordinationService:
         return replace(steps, computed_in_us=round((self._clock.monotonic() - began) * 1_000_000))
 
     def _request(self, project: ProjectConfig, *, supersedes: str | None) -> AllocationRequest:
-        check_graph(project.tasks)
+        TaskGraph().add(project.tasks)  # refuses what cannot be worked through
         now_us, standing = self._clock.now_us(), self._work.standing(project.project_id)
         tasks = [task for task in project.tasks if task.task_id not in standing.ended]
         specialists = available(

@@ -188,7 +188,8 @@ def test_fifty_specialists_and_two_hundred_tasks_come_near_the_optimum() -> None
     plan = optimize_team_allocation(asked)
     assert_no_limit_is_broken(asked, plan)
     assert plan.solver.objective <= plan_greedily(asked).solver.objective
-    assert 0 <= plan.solver.gap <= 0.05
+    assert (plan.solver.status, 0 <= plan.solver.gap <= 0.03) == ("FEASIBLE", True)
+    assert optimize_team_allocation(asked) == plan
 
 
 @pytest.mark.parametrize(
