@@ -254,14 +254,17 @@ class TaskSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     ext: dict[str, Any] | None = None
 
 
+Weight = Annotated[float, Meta(ge=0, le=1_000_000)]
+
+
 class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the plan minimises: hours, dollars, missing quality, switches between contexts, lateness."""
 
-    time: float = 1.0
-    cost: float = 0.1
-    quality: float = 2.0
-    switch: float = 0.1
-    late: float = 5.0
+    time: Weight = 1.0
+    cost: Weight = 0.1
+    quality: Weight = 2.0
+    switch: Weight = 0.1
+    late: Weight = 5.0
 
 
 class ProjectConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):

@@ -6,6 +6,7 @@ import math
 from decimal import Decimal
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -309,3 +310,9 @@ def test_the_only_one_who_can_is_named_as_a_bottleneck() -> None:
     plan = optimize_team_allocation(request([task("a", "rust"), task("b", "rust")], [specialist("ann", "rust")]))
     assert plan.bottlenecks == ["ann is busy 100% of the time", "nobody but ann can do 2 of the tasks"]
     assert math.isclose(plan.utilisation["ann"], 1.0)
+
+
+@pytest.mark.parametrize("field", ["time", "cost", "quality", "switch", "late"])
+def test_a_weight_below_zero_is_refused_since_more_of_a_bad_thing_would_be_better(field: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(msgspec.json.encode({field: -0.1}), type=Weights)
