@@ -21,7 +21,7 @@ from hub.coordination.gates import (
     reviewed,
     waived,
 )
-from hub.coordination.standards import KRIN_STANDARDS, gates_for, krin_standards
+from hub.coordination.standards import KRIN_STANDARDS, gates_for
 from protocol.coordination import Gate, GateKind
 from protocol.errors import ErrorCode, HubError
 
@@ -237,7 +237,7 @@ GOOD = {
 )
 def test_the_standards_are_met_by_all_their_metrics_together(metric: str, bad: float) -> None:
     def outcome(metrics: dict[str, float]) -> str:
-        review = before(*krin_standards().gates)
+        review = before(*KRIN_STANDARDS.gates)
         evidence = [Evidence(kind="ci", ref="run-1", metric=name, value=value) for name, value in metrics.items()]
         for gate in review.gates:
             review = measured(review, gate.gate_id, evidence, by="ci", now_us=1)
@@ -248,25 +248,22 @@ def test_the_standards_are_met_by_all_their_metrics_together(metric: str, bad: f
     assert outcome({name: value for name, value in GOOD.items() if name != metric}) == "RETRY"
 
 
-def test_each_version_of_the_standards_is_found_by_its_name_and_all_its_gates_are_required() -> None:
-    assert krin_standards("1") == krin_standards()
-    for version, standards in KRIN_STANDARDS.items():
-        assert standards.version == version
-        assert all(gate.required for gate in standards.gates)
-    assert code_of(lambda: krin_standards("0")) is ErrorCode.NOT_FOUND
+def test_the_standards_have_a_version_and_all_their_gates_are_required() -> None:
+    assert (KRIN_STANDARDS.name, KRIN_STANDARDS.version) == ("krin", 1)
+    assert all(gate.required for gate in KRIN_STANDARDS.gates)
 
 
 @given(
-    st.lists(st.sampled_from([FAST, PEER, NICE, *krin_standards().gates])),
+    st.lists(st.sampled_from([FAST, PEER, NICE, *KRIN_STANDARDS.gates])),
     st.lists(st.sampled_from([LEAD, FAST, NICE])),
 )
 def test_projects_and_tasks_add_to_the_standards_and_take_nothing_away(project: list[Gate], task: list[Gate]) -> None:
-    gates = gates_for(krin_standards(), project, task)
-    assert gates[: len(krin_standards().gates)] == krin_standards().gates
-    assert set(gates) == {*krin_standards().gates, *project, *task}
+    gates = gates_for(KRIN_STANDARDS, project, task)
+    assert gates[: len(KRIN_STANDARDS.gates)] == tuple(KRIN_STANDARDS.gates)
+    assert set(gates) == {*KRIN_STANDARDS.gates, *project, *task}
     assert len({gate.gate_id for gate in gates}) == len(gates)
 
 
 def test_a_gate_of_the_standards_is_not_loosened_under_its_own_name() -> None:
-    loose = Gate(gate_id="tests", metric="tests_passed_share", op=">=", threshold=0)
-    assert code_of(lambda: gates_for(krin_standards(), [], [loose])) is ErrorCode.SCHEMA_INVALID
+    loose = Gate(gate_id="tests-pass", metric="tests_passed_share", op=">=", threshold=0)
+    assert code_of(lambda: gates_for(KRIN_STANDARDS, [], [loose])) is ErrorCode.SCHEMA_INVALID

@@ -13,8 +13,8 @@ from hub.coordination.planning.availability import available
 from hub.coordination.planning.complexity import analyze_project_complexity
 from hub.coordination.planning.ports import Team, UpdateLog, WebSocketService, Work
 from hub.coordination.planning.problem import AllocationRequest
-from hub.coordination.planning.standards import KRIN_STANDARDS, Standards
 from hub.coordination.planning.what_if import what_if
+from hub.coordination.standards import KRIN_STANDARDS, Standards
 from hub.coordination.tasks.graph import TaskGraph
 from protocol.coordination import (
     Complexity,

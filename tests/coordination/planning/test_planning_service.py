@@ -12,7 +12,7 @@ from clock import ManualClock
 from hub.coordination.planning.next_steps import Outlook
 from hub.coordination.planning.ports import Standing
 from hub.coordination.planning.service import AITeamCoordinationService
-from hub.coordination.planning.standards import KRIN_STANDARDS
+from hub.coordination.standards import KRIN_STANDARDS
 from protocol.coordination import (
     Gate,
     PlanChange,
