@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 from hypothesis import given
@@ -11,42 +12,50 @@ from hypothesis import strategies as st
 from hub.coordination.tasks.event import TaskEvent
 from hub.coordination.tasks.fold import MAX_REVIEWS, Fenced, InvalidTransition, apply, replay
 from hub.coordination.tasks.task import Task
-from hub.coordination.tasks.transitions import HAPPENINGS, TRANSITIONS
-from tests.coordination.task_lives import ON_EVE, ON_T2, happens, life, question
+from hub.coordination.tasks.transitions import HAPPENINGS, QUEUED, TRANSITIONS
+from tests.coordination.task_lives import ON_EVE, ON_T2, at, happens, life, question
 
 Watch = Callable[[Task, TaskEvent, Task], None]
 POSITIONS = {position for position, _ in TRANSITIONS}
+LONG = set(HAPPENINGS) - {"CANCEL", "DECLINE", "ERROR"}  # lives
 
 
 @st.composite
-def happenings(draw: st.DrawFn) -> TaskEvent:
-    """Anything, likely or not, with few enough names that they meet."""
-    happening = draw(st.sampled_from(HAPPENINGS))
+def happenings(draw: st.DrawFn, task: Task) -> TaskEvent:
+    """Mostly what may happen to this task, by who has it; sometimes anything by anybody."""
+    possible = [
+        happening for happening in HAPPENINGS if (task.position, happening) in TRANSITIONS and happening in LONG
+    ]
+    happening = draw(st.sampled_from(possible or HAPPENINGS) | st.sampled_from(HAPPENINGS))
     reason = "AUTH" if happening == "REQUEST_AUTH" else draw(st.sampled_from(["INPUT", "CONFIRMATION", "TOOL_CALL"]))
     expires_at = None if reason == "AUTH" else draw(st.none() | st.integers(101, 400))
-    asked = question(reason=reason, expires_at=expires_at, on_expiry=draw(st.sampled_from(["FAIL", "ESCALATE"])))
+    by_holder = draw(st.integers(0, 3)) > 0 and happening not in ("ASSIGN", "HANDOFF_ACCEPTED")
     return happens(
         happening,
         ts_event=draw(st.integers(100, 500)),
-        specialist_id=draw(st.sampled_from(["bob", "bob", "eve"])),
-        fence=draw(st.integers(1, 3)),
+        specialist_id=task.specialist_id if by_holder else draw(st.sampled_from(["bob", "eve"])),
+        fence=task.fence if by_holder else draw(st.integers(1, 3)),
         progress=draw(st.floats(0, 1)),
         presence=draw(st.sampled_from(["ONLINE", "OFFLINE"])),
         blockers=tuple(draw(st.lists(st.sampled_from([ON_T2, ON_EVE]), max_size=2, unique_by=lambda each: each.ref))),
-        ref=draw(st.sampled_from(["t-2", "eve", "i-1"])),
-        interrupt=asked,
+        ref=draw(st.sampled_from([*(blocker.ref for blocker in task.blockers), "t-9"])),
+        interrupt=question(reason=reason, expires_at=expires_at, on_expiry=draw(st.sampled_from(["FAIL", "ESCALATE"]))),
         gate_id=draw(st.sampled_from(["tests", "docs"])),
         result=draw(st.sampled_from(["PASS", "FAIL", "WAIVED", "ERROR"])),
-        review=draw(st.integers(1, MAX_REVIEWS)),
+        review=draw(st.just(task.reviews) | st.integers(1, MAX_REVIEWS)),
         reason=draw(st.none() | st.just("so it is")),
     )
 
 
 @st.composite
 def likely(draw: st.DrawFn) -> list[TaskEvent]:
-    """Lives that get somewhere: anything may come after a beginning."""
-    begun = life("ASSIGN", "CLAIM")
-    return [*begun[: draw(st.integers(1, 3))], *draw(st.lists(happenings(), max_size=40))]
+    """Lives that get somewhere; what was refused is among the events."""
+    task, events = at(QUEUED), life()
+    for _ in range(draw(st.integers(0, 12))):
+        events.append(draw(happenings(task)))
+        with suppress(InvalidTransition):
+            task = apply(task, events[-1])
+    return events
 
 
 def live(events: list[TaskEvent], watch: Watch = lambda before, event, after: None) -> tuple[Task, list[TaskEvent]]:
