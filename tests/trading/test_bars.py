@@ -5,6 +5,7 @@ from typing import Literal
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hub.trading.market.bars import GRACE_US, BarBuilder
 from protocol.trading import Trade
@@ -48,7 +49,7 @@ def test_an_interval_without_a_trade_has_no_bar() -> None:
     assert bars.due(START_US + 2 * MINUTE_US) == []
 
 
-def test_an_unfinished_bar_is_told_once_per_change_and_each_time_as_a_new_revision() -> None:
+def test_an_unfinished_bar_is_told_once_per_change_and_is_no_revision() -> None:
     bars = builder()
     assert bars.update() == []
     bars.add(trade(START_US, "1"))
@@ -57,9 +58,9 @@ def test_an_unfinished_bar_is_told_once_per_change_and_each_time_as_a_new_revisi
     assert bars.update() == []
     bars.add(trade(START_US + 1, "2"))
     (second,) = bars.update()
-    assert second.revision == 1
+    assert second.revision == 0
     (last,) = bars.due(START_US + MINUTE_US)
-    assert (last.closed, last.revision) == (True, 2)
+    assert (last.closed, last.revision) == (True, 0)
 
 
 def test_a_trade_that_comes_late_revises_its_closed_bar_within_the_grace_and_not_after_it() -> None:
@@ -128,3 +129,15 @@ def test_a_bar_says_what_its_trades_add_up_to_in_whatever_order_they_come(
     assert Decimal(bar.quote_volume or 0) == sum(p * s for p, s in zip(prices, sizes, strict=True))
     assert min(prices) <= Decimal(bar.vwap or 0) <= max(prices)
     assert Decimal(bar.taker_buy_volume or 0) <= Decimal(bar.volume)
+
+
+def test_of_two_sources_trades_with_one_id_the_right_one_is_withdrawn() -> None:
+    bars = builder()
+    right, wrong = (
+        replace(trade(START_US, price, trade_id="7"), source=name) for price, name in (("1", "a"), ("9", "b"))
+    )
+    bars.add(right)
+    bars.add(wrong)
+    bars.amend(wrong, None)
+    (bar,) = bars.due(START_US + MINUTE_US)
+    assert (bar.high, bar.close, bar.quote_volume, bar.trade_count) == ("1", "1", "1", 1)

@@ -329,3 +329,37 @@ def test_the_best_of_the_consolidated_book_is_the_price() -> None:
     out += scene.take("b", snapshot([("99.5", "1")], [("100.5", "1")]))
     tick, book = of(PriceTick, out)[-1], of(Book, out)[-1]
     assert (book.bids[0][0], book.asks[0][0]) == (tick.bid, tick.ask)
+
+
+def test_a_source_whose_clock_is_ahead_does_not_stay_fresh_for_longer() -> None:
+    scene = Scene("a")
+    ahead_us = scene.now_us + 3600 * SECOND_US
+    scene.take("a", Quote(symbol=X, bid="99", ask="101", bid_size="1", ask_size="1", ts_event=ahead_us))
+    assert one(PriceTick, scene.wait(2 * SECOND_US + 1)).state == "STALE"
+
+
+def test_a_book_without_the_levels_of_a_source_that_was_lost_is_published_at_once() -> None:
+    scene = Scene("a", "b")
+    scene.take("a", snapshot([("99", "1")], [("101", "1")]))
+    assert one(Book, scene.take("b", snapshot([("98", "1")], [("102", "1")]))).bids == [("99", "1"), ("98", "1")]
+    scene.desk.lost("b", scene.now_us, "connection reset")
+    assert one(Book, scene.drain()).bids == [("99", "1")]
+
+
+def test_a_late_trade_of_a_minute_without_one_counts_in_the_ticker() -> None:
+    scene = Scene("a")
+    before_us = NOW_US - NOW_US % (60 * SECOND_US) - 1
+    scene.take("a", print_(1, "10"))
+    scene.take("a", print_(2, "9", at_us=before_us))
+    ticker = of(Ticker, scene.wait(SECOND_US))[-1]
+    assert (ticker.last, ticker.open_24h, ticker.volume_24h, ticker.trade_count) == ("10", "9", "2", 2)
+
+
+def test_when_the_last_trade_is_withdrawn_the_newest_of_the_others_is_the_last() -> None:
+    scene = Scene("a")
+    scene.take(
+        "a", print_(1, "10", at_us=NOW_US - 3), print_(2, "11", at_us=NOW_US - 2), print_(3, "900", at_us=NOW_US - 1)
+    )
+    scene.take("a", Amended(symbol=X, trade_id=1, price="10", size="1", corrected_price="9", corrected_size="1"))
+    scene.take("a", Amended(symbol=X, trade_id=3, price="900", size="1"))
+    assert of(Ticker, scene.wait(SECOND_US))[-1].last == "11"

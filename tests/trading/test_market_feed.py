@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from hub.trading.market.desk import MarketDesk
-from hub.trading.market.events import BookSnapshot, BookUpdate, Event, Quote
+from hub.trading.market.events import BookSnapshot, BookUpdate, Event, Quote, TradePrint
 from hub.trading.market.replay import CaptureSource
 from hub.trading.market.service import MarketFeed
 from hub.trading.market.source import Role, Source, SourceLost
@@ -200,3 +201,17 @@ async def test_a_recording_that_cannot_be_read_is_a_lost_source(tmp_path: Path) 
     with pytest.raises(SourceLost):
         async for _ in CaptureSource("none", tmp_path / "none.txt", clock=JumpingClock()).events():
             pass
+
+
+async def test_the_trades_of_a_recording_that_begins_again_are_new_ones(tmp_path: Path) -> None:
+    trade = {"type": "match", "product_id": X, "trade_id": 7, "price": "12", "size": "1", "side": "sell"}
+    path = tmp_path / "any.txt"
+    path.write_text(f"1.5: {json.dumps(trade | {'time': '2021-01-01T00:00:00.000000Z'}, separators=(',', ':'))}\n")
+    source = CaptureSource("coinbase", path, clock=JumpingClock())
+    seen: list[Event] = []
+    for _ in range(2):
+        with pytest.raises(SourceLost, match="end of the recording"):
+            async for events in source.events():
+                seen += events
+    ids = [event.trade_id for event in seen if isinstance(event, TradePrint)]
+    assert len(ids) == len(set(ids)) == 2

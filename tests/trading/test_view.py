@@ -4,6 +4,7 @@ from decimal import Decimal
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hub.trading.market.view import VWAP_WINDOW_US, MarketMessage, MarketView
 from protocol.trading import Book, Instrument, PriceTick, Trade, TradeCorrection
@@ -84,3 +85,21 @@ def test_the_running_sums_are_those_of_the_window(raw: list[tuple[int, int, int]
     assert (found is None) == (expected is None)
     if found is not None and expected is not None:
         assert abs(float(found) - expected) < 1e-3
+
+
+def test_a_trade_that_comes_late_is_not_the_last_one_and_leaves_the_average_in_time() -> None:
+    clock = VirtualClock()
+    view, now_us = MarketView(clock=clock), clock.now_us()
+    view.hear(trade(now_us, "10"))
+    view.hear(trade(now_us - VWAP_WINDOW_US - 1, "900"))
+    assert (view.last(X), view.vwap(X)) == (Decimal(10), Decimal("10.0000"))
+
+
+def test_of_two_sources_trades_with_one_id_the_right_one_is_withdrawn() -> None:
+    clock = VirtualClock()
+    view = MarketView(clock=clock)
+    for source, price in (("a", "10"), ("b", "900")):
+        view.hear(replace(trade(clock.now_us(), price, trade_id="1"), source=source))
+    wrong = {"symbol": X, "original_trade_id": "1", "original_price": "900", "original_size": "1"}
+    view.hear(TradeCorrection(**wrong, source="b"))
+    assert (view.last(X), view.vwap(X)) == (Decimal(10), Decimal("10.0000"))

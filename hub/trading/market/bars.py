@@ -29,7 +29,7 @@ MAX_TRADES = 20_000  # of one interval, kept to work it out anew; beyond, a corr
 
 class _Counted(NamedTuple):
     at_us: int
-    trade_id: str | None
+    name: tuple[str | None, str | None]  # two sources may give the same id
     price: Decimal
     size: Decimal
     taker_buy: bool
@@ -39,7 +39,7 @@ def _counted(trade: Trade) -> _Counted:
     if trade.ts_event is None:
         raise ValueError("a trade without time belongs to no bar")
     price, size = Decimal(trade.price), Decimal(trade.size)
-    return _Counted(trade.ts_event, trade.trade_id, price, size, trade.aggressor_side == "BUYER")
+    return _Counted(trade.ts_event, (trade.source, trade.trade_id), price, size, trade.aggressor_side == "BUYER")
 
 
 class _Making:
@@ -67,7 +67,7 @@ class _Making:
         self.trades: list[_Counted] = []
         self.closed = False
         self.changed = False  # since it was last told
-        self.told = False
+        self.told = False  # as closed
         self.revision = 0
         self.open: _Counted | None = None
         self.close: _Counted | None = None
@@ -104,7 +104,7 @@ class _Making:
 
     def amend(self, original: _Counted, corrected: _Counted | None) -> None:
         """Take one trade back and put another in its place."""
-        at = next((n for n, each in enumerate(self.trades) if each.trade_id == original.trade_id), None)
+        at = next((n for n, each in enumerate(self.trades) if each.name == original.name), None)
         self.changed = True
         if at is None or len(self.trades) < self.count:
             self._sum(original, -1)
@@ -190,7 +190,7 @@ class BarBuilder:
         assert making.open is not None and making.close is not None  # made for a trade
         if making.told:
             making.revision += 1
-        making.told = True
+        making.told = making.closed
         last = text(making.close.price)
         places = len(last.partition(".")[2]) + VWAP_EXTRA_PLACES
         return Bar(

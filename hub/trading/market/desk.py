@@ -426,7 +426,9 @@ class MarketDesk:
             held_back=primary if standing_in else (),
         )
         excluded = {each.source for each in tick.quality.excluded} if tick is not None and tick.quality else set(asked)
-        market.used = [line for name, line in market.lines.items() if name in asked and name not in excluded]
+        used = [line for name, line in market.lines.items() if name in asked and name not in excluded]
+        market.book_changed = market.book_changed or used != market.used
+        market.used = used
         outliers = outliers_of(tick) if tick is not None else frozenset()
         for name, line in market.lines.items():
             _toggle(line.feed.disputed, market.symbol, name in outliers)
@@ -524,7 +526,7 @@ def _quote(source: str, bid: Level, ask: Level, ts_event: int | None, now_us: in
         bid_size=bid[1],
         ask=ask[0],
         ask_size=ask[1],
-        ts_event=ts_event if ts_event is not None else now_us,
+        ts_event=min(ts_event, now_us) if ts_event is not None else now_us,  # a clock ahead of ours keeps nothing fresh
         ts_recv=now_us,
     )
 

@@ -25,7 +25,7 @@ from hub.trading.market.captures import (
 )
 from hub.trading.market.consolidation import Rules
 from hub.trading.market.desk import DOWN_AFTER_US, MarketDesk
-from hub.trading.market.events import Candle, Event, Listed
+from hub.trading.market.events import Candle, Event, Listed, TradePrint
 from hub.trading.market.source import Role, SourceLost
 from hub.trading.outgoing import Outgoing
 
@@ -94,15 +94,17 @@ class CaptureSource:
         self._path = Path(path)
         self._speed = speed
         self._clock = clock
+        self._round = 0
 
     async def events(self) -> AsyncGenerator[Sequence[Event]]:
         pace = Pace(self._speed, self._clock)
+        self._round += 1
         try:
             async with aclosing(_recorded(self._path)) as recorded:
                 async for _, received_us, events in recorded:
                     await pace.until(received_us)
                     later_us = self._clock.now_us() - received_us
-                    yield [_later(event, later_us) for event in events]
+                    yield [_later(event, later_us, self._round) for event in events]
         except (CaptureError, OSError) as failure:
             raise SourceLost("the recording cannot be read") from failure
         raise SourceLost("end of the recording")
@@ -111,7 +113,9 @@ class CaptureSource:
         raise SourceLost("a recording has no other snapshot")
 
 
-def _later(event: Event, by_us: int) -> Event:
+def _later(event: Event, by_us: int, round: int) -> Event:
+    if isinstance(event, TradePrint) and round > 1:  # not the trade of the first round once more
+        event = replace(event, trade_id=f"{event.trade_id}-{round}")
     if isinstance(event, Candle | Listed) or event.ts_event is None:
         return event
     return replace(event, ts_event=event.ts_event + by_us)

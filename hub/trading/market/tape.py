@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
 from msgspec.structs import replace
@@ -86,7 +88,7 @@ class Tape:
         if corrected is not None:
             self._count(corrected, 1)
         if self._last is original:
-            self._last = corrected or next(reversed(self._trades.values()), None)
+            self._last = corrected or max(reversed(self._trades.values()), key=_at_us, default=None)
         self._changed = True
         return original
 
@@ -141,8 +143,7 @@ class Tape:
     def _count(self, trade: Trade, sign: int) -> None:
         assert trade.ts_event is not None
         price, size = Decimal(trade.price), Decimal(trade.size)
-        if (minute := self._minute(trade.ts_event, price)) is None:
-            return
+        minute = self._minute(trade.ts_event, price)
         if sign < 0:
             size = size.copy_negate()
             self._rework(minute)
@@ -164,9 +165,15 @@ class Tape:
         if prices:
             minute.open, minute.high, minute.low = prices[0], max(prices), min(prices)
 
-    def _minute(self, at_us: int, price: Decimal) -> _Minute | None:
+    def _minute(self, at_us: int, price: Decimal) -> _Minute:
         start_us = at_us - at_us % MINUTE_US
-        if not self._minutes or self._minutes[-1].start_us < start_us:
-            self._minutes.append(_Minute(start_us, price))
+        if self._minutes and self._minutes[-1].start_us == start_us:
             return self._minutes[-1]
-        return next((each for each in reversed(self._minutes) if each.start_us == start_us), None)
+        at = bisect_left(self._minutes, start_us, key=attrgetter("start_us"))
+        if at == len(self._minutes) or self._minutes[at].start_us != start_us:
+            self._minutes.insert(at, _Minute(start_us, price))
+        return self._minutes[at]
+
+
+def _at_us(trade: Trade) -> int:
+    return trade.ts_event or 0

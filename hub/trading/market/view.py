@@ -5,9 +5,11 @@ It hears what everybody hears and nothing else, so that a decision can be checke
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterable
 from decimal import Decimal
+from operator import attrgetter
 from typing import NamedTuple
 
 from hub.clock import Clock
@@ -18,12 +20,14 @@ VWAP_WINDOW_US = 300_000_000
 VWAP_TRADES = 10_000  # of one symbol: the older ones leave the window early
 VWAP_EXTRA_PLACES = 4
 
+_at_us = attrgetter("at_us")
+
 MarketMessage = PriceTick | Trade | TradeCorrection | Book | Instrument
 
 
 class _Print(NamedTuple):
     at_us: int
-    trade_id: str | None
+    name: tuple[str | None, str | None]  # source and id: two sources may give the same id
     price: Decimal
     size: Decimal
 
@@ -38,14 +42,17 @@ class _Window:
         self._notional = self._volume = Decimal(0)
 
     def add(self, trade: _Print) -> None:
-        self._prints.append(trade)
+        if self._prints and trade.at_us < self._prints[-1].at_us:
+            insort(self._prints, trade, key=_at_us)  # it came late
+        else:
+            self._prints.append(trade)
         self._count(trade, 1)
         if len(self._prints) > VWAP_TRADES:
             self._count(self._prints.popleft(), -1)
 
-    def amend(self, trade_id: str, corrected: _Print | None) -> None:
+    def amend(self, name: tuple[str | None, str | None], corrected: _Print | None) -> None:
         for at, each in enumerate(self._prints):
-            if each.trade_id == trade_id:
+            if each.name == name:
                 self._count(each, -1)
                 if corrected is None:
                     del self._prints[at]
@@ -167,10 +174,9 @@ class MarketView:
         return seen.instrument if seen is not None else None
 
     def _on_trade(self, seen: _Seen, trade: Trade) -> None:
-        price = Decimal(trade.price)
-        seen.last = price
         at_us = trade.ts_event or trade.ts_recv or self._clock.now_us()
-        seen.window.add(_Print(at_us, trade.trade_id, price, Decimal(trade.size)))
+        seen.window.add(_Print(at_us, (trade.source, trade.trade_id), Decimal(trade.price), Decimal(trade.size)))
+        seen.last = seen.window.last()
 
 
 def _amend(seen: _Seen, correction: TradeCorrection) -> None:
@@ -178,6 +184,8 @@ def _amend(seen: _Seen, correction: TradeCorrection) -> None:
     corrected = None
     if correction.corrected_price is not None and correction.corrected_size is not None:
         trade_id = correction.corrected_trade_id or correction.original_trade_id
-        corrected = _Print(0, trade_id, Decimal(correction.corrected_price), Decimal(correction.corrected_size))
-    seen.window.amend(correction.original_trade_id, corrected)
+        corrected = _Print(
+            0, (correction.source, trade_id), Decimal(correction.corrected_price), Decimal(correction.corrected_size)
+        )
+    seen.window.amend((correction.source, correction.original_trade_id), corrected)
     seen.last = seen.window.last() or seen.last
