@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from decimal import Decimal
 
 import pytest
 
 from hub.trading.venues.matching import CLOSED_KEPT, Fees
+from hub.trading.venues.resting import LiveOrder
 from protocol.trading import QuoteState, StpMode
 
 from .paper_market import INSTRUMENT, START_US, SYMBOL, PaperMarket, make_order
@@ -186,6 +188,21 @@ def test_a_stop_waits_and_then_takes_the_market() -> None:
     assert market.submit(make_order("SELL", "1", order_type="STOP", stop_price="99", order_id="s")) == ["s: NEW"]
     assert market.quote("99.5", "100") == []
     assert market.quote("99", "99.5") == ["s: TRIGGERED", "s: TRADE 1 @ 99 TAKER"]
+
+
+def test_less_of_a_stop_keeps_its_place() -> None:
+    market = PaperMarket()
+    orders = {name: make_order("SELL", "2", order_type="STOP", stop_price="99", order_id=name) for name in ("a", "b")}
+    for order in orders.values():
+        market.submit(order)
+    market.replace(orders["a"], qty="1")
+    assert market.quote("99", "99.5", size="2") == [
+        "a: TRIGGERED",
+        "a: TRADE 1 @ 99 TAKER",
+        "b: TRIGGERED",
+        "b: TRADE 1 @ 99 TAKER",
+        "b: EXPIRED",
+    ]
 
 
 def test_a_buy_stop_is_triggered_by_the_ask() -> None:
@@ -429,6 +446,15 @@ def test_only_so_many_ended_orders_are_remembered() -> None:
         market.submit(order)
     assert market.matcher.status(orders[0].order_id) is None
     assert market.matcher.status(orders[1].order_id) is not None
+
+
+def test_orders_that_ended_long_before_their_time_are_not_kept_for_it() -> None:
+    market = PaperMarket()
+    orders = [make_order("BUY", "1", "99", tif="DAY") for _ in range(3 * CLOSED_KEPT)]
+    for order in orders:
+        market.submit(order)
+        market.matcher.cancel(order, START_US)
+    assert sum(type(each) is LiveOrder for each in gc.get_objects()) <= 2 * CLOSED_KEPT + 2
 
 
 def test_restored_orders_are_served_in_the_order_of_their_age_and_go_on_where_they_were() -> None:

@@ -359,8 +359,12 @@ class Matcher:
                 self._close(live, "EXPIRED")
 
     def _remember_expiry(self, live: LiveOrder) -> None:
-        if live.open and live.expire_at is not None:
-            heapq.heappush(self._expiries, (live.expire_at, live.arrival, live))
+        if not live.open or live.expire_at is None:
+            return
+        heapq.heappush(self._expiries, (live.expire_at, live.arrival, live))
+        if len(self._expiries) > 2 * len(self._orders):  # most of them have ended long before their time
+            self._expiries = [each for each in self._expiries if each[2].open]
+            heapq.heapify(self._expiries)
 
     # What happens to an order
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import insort
 from dataclasses import dataclass, field
 from decimal import Decimal
+from operator import attrgetter
 
 from hub.trading.decimals import EXACT
 from hub.trading.orders.order import Order
@@ -125,7 +126,7 @@ class Market:
 
     def enter(self, live: LiveOrder) -> None:
         if live.waits or live.arrives:
-            self._place(live).append(live)
+            insort(self._place(live), live, key=attrgetter("arrival"))
         else:
             insort(self._place(live), live, key=LiveOrder.priority)
 
