@@ -279,6 +279,19 @@ async def test_who_has_lost_their_rights_trades_no_more(scene: Scene) -> None:
     assert scene.calls == []
 
 
+async def test_the_orders_of_who_has_lost_their_rights_are_canceled_by_the_hub(scene: Scene) -> None:
+    await scene.start()
+    await scene.told(1)
+
+    def gone(caller: Caller) -> Caller:
+        raise HubError(ErrorCode.TOKEN_INVALID, "signed out")
+
+    scene.rights = gone
+    stopped = await scene.stop()
+
+    assert (stopped.state, scene.calls, scene.canceled) == ("STOPPED", [], [("desk", "s1")])
+
+
 async def test_a_refusal_is_told_once_and_the_order_is_not_open(scene: Scene) -> None:
     await scene.start()
     await scene.told(1)

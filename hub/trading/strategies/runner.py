@@ -59,8 +59,10 @@ class Runner:
         start: StrategyStart,
         started_by: str,
         command: Command,
+        withdraw: Callable[[OrderCancelAll], Awaitable[object]],
         clock: Clock,
     ) -> None:
+        """`withdraw` cancels in the name of the hub, which needs nobody's rights. Raises HubError."""
         self._strategy = strategy
         self._blotter = blotter
         self.start = start
@@ -68,6 +70,7 @@ class Runner:
         self._started_us = clock.now_us()
         self._ended_us: int | None = None
         self._command = command
+        self._withdraw = withdraw
         self._clock = clock
         self._quotes: dict[str, PriceTick] = {}
         self._waiting: deque[Happening] = deque()
@@ -76,7 +79,7 @@ class Runner:
         self._reason: str | None = None
         self._stopped_by: str | None = None
         self._submitted = self._executions = 0
-        self.ended = asyncio.Event()
+        self.ended = asyncio.Event()  # and that is written down: its owner says so
 
     @property
     def running(self) -> bool:
@@ -187,8 +190,12 @@ class Runner:
     async def _clear_up(self) -> None:
         """Nothing of a strategy that does not run may stay in the market."""
         start = self.start
-        await self._send(OrderCancelAll(account=start.account, strategy_id=start.strategy_id))
+        everything = OrderCancelAll(account=start.account, strategy_id=start.strategy_id)
+        if await self._send(everything) is not None:  # who started it may have lost their rights
+            try:
+                await self._withdraw(everything)
+            except HubError as failure:
+                logger.warning("strategy %s: its orders cannot be canceled: %s", start.strategy_id, failure)
         if self._mode == "STOPPING":
             self._mode = "STOPPED"
         self._ended_us = self._clock.now_us()
-        self.ended.set()

@@ -79,6 +79,7 @@ class Strategies:
         self._catalog = catalog
         self._runners: dict[tuple[str, str], Runner] = {}  # that have not ended
         self._group: asyncio.TaskGroup | None = None
+        self._engine: Engine | None = None  # as long as there is a group
 
     async def run(self, engine: Engine) -> None:
         """Beside an engine, and no longer than it: somebody must start them again. Raises HubError(not_available)."""
@@ -86,11 +87,11 @@ class Strategies:
             for cut_off in await self._table.running():
                 await self._clear_up(engine, cut_off)
         async with asyncio.TaskGroup() as group:
-            self._group = group
+            self._group, self._engine = group, engine
             try:
                 await asyncio.Event().wait()
             finally:
-                self._group = None
+                self._group = self._engine = None
                 for runner in [*self._runners.values()]:
                     self._forget(runner)
 
@@ -166,6 +167,7 @@ class Strategies:
         self._forget(runner)
         with stored():
             await self._table.end(run, runner.state())
+        runner.ended.set()
 
     def _forget(self, runner: Runner) -> None:
         name = (runner.start.account, runner.start.strategy_id)
@@ -175,6 +177,10 @@ class Strategies:
             for channel in runner.bars():
                 if channel not in wanted:
                     self._leave(channel)
+
+    async def _withdraw(self, asked: OrderCancelAll) -> None:
+        if self._engine is not None:
+            await self._engine.cancel_all(asked, user=HUB)
 
     def _require_group(self) -> asyncio.TaskGroup:
         if self._group is None:
@@ -205,7 +211,15 @@ class Strategies:
         async def command(method: str, params: dict[str, Any]) -> object:
             return await self._call(method, params, self._judge(starter))
 
-        runner = Runner(strategy, blotter, start=wanted, started_by=caller.user, command=command, clock=self._clock)
+        runner = Runner(
+            strategy,
+            blotter,
+            start=wanted,
+            started_by=caller.user,
+            command=command,
+            withdraw=self._withdraw,
+            clock=self._clock,
+        )
         return run, runner
 
 
