@@ -91,7 +91,7 @@ def evaluate(gate: Gate, evidence: Iterable[Evidence]) -> tuple[GateResult, str]
 
 
 def measured(review: Review, gate_id: str, evidence: Iterable[Evidence], *, by: str, now_us: int) -> Review:
-    """The review with the verdict that the evidence gives.
+    """The review with the verdict that the evidence gives. Whose measurements count is the caller's to check.
 
     Raises HubError(not_found, illegal_transition, limit_exceeded).
     """
