@@ -98,6 +98,43 @@ async def test_a_name_is_taken_for_ever_though_the_engine_has_forgotten_it(datab
         assert [each.ord_status for each in answers] == ["PENDING_NEW", "FILLED", "PENDING_NEW"]  # type: ignore[union-attr]
 
 
+async def test_a_name_that_turns_out_to_be_taken_takes_nothing_else_with_it(database: Database) -> None:
+    taken = order("BUY", "1", "101", client_order_id="c", list_id="pair", contingency="OCO")
+    async with Floor(database).open() as floor:
+        await floor.engine.submit(taken, user="ann")
+        await floor.until("c", "SUBMIT", "PENDING_NEW", "NEW", "TRADE")
+    async with Floor(database).open() as floor:
+        one = await floor.submit("BUY", "1", "99", list_id="pair", contingency="OCO")
+        two = await floor.submit("BUY", "1", "98")
+        for name in (one, two):
+            await floor.until(name, "SUBMIT", "PENDING_NEW", "NEW")
+        repeats = [asyncio.create_task(floor.engine.submit(taken, user="ann")) for _ in range(2)]
+        await asyncio.sleep(0)  # in memory, and not written down
+        trade = VenueReport(
+            order_id=floor.reports(one)[0].order_id or "",
+            exec_type="TRADE",
+            exec_id="x",
+            trade_id="x",
+            ts_event=1,
+            last_qty=Decimal(1),
+            last_px=Decimal(99),
+        )
+        assert (told := floor.engine.hear(trade)) is not None
+        await told
+        assert [(await each).ord_status for each in repeats] == ["FILLED", "FILLED"]
+        assert (await floor.recorded(one)).status == "FILLED"
+        repeat = asyncio.create_task(floor.engine.submit(taken, user="ann"))
+        await asyncio.sleep(0)
+        asked = asyncio.create_task(floor.engine.status(status("c")))
+        refused = asyncio.create_task(floor.cancel("c"))
+        await asyncio.sleep(0)
+        assert await floor.engine.cancel_all(OrderCancelAll(account="ann"), user="ann") == 1
+        assert [(await each).ord_status for each in (repeat, asked)] == ["FILLED", "FILLED"]
+        with pytest.raises(HubError, match="TOO_LATE"):
+            await refused
+        await floor.until(two, "SUBMIT", "PENDING_NEW", "NEW", "PENDING_CANCEL", "CANCELED")
+
+
 async def test_an_order_is_moved_and_canceled(floor: Floor) -> None:
     name = await floor.submit("BUY", "2", "99")
     await floor.until(name, "SUBMIT", "PENDING_NEW", "NEW")

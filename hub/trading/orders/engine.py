@@ -126,8 +126,8 @@ class Engine:
         order = order_of(asked, order_id=self._next_id(), user=user, now_us=now_us)
         fingerprint = fingerprint_of_order(order)
         name = (order.account, order.client_order_id)
-        if (known := self.blotter.fingerprint(*name)) is not None:
-            return await self._repeated(*name, same=known == fingerprint)
+        if self.blotter.fingerprint(*name) is not None:
+            return await self._repeated(*name, fingerprint)
         self._journal.require_room()
         change = Change()
         change.order = (order.order_id, order.account, order.symbol, order.side)
@@ -159,8 +159,8 @@ class Engine:
             found = await self._log.find(account, wish.client_order_id)
             if found is not None and self.blotter.fingerprint(account, wish.client_order_id) is None:
                 return await self._repeated_in_log(account, wish.client_order_id, fingerprint)
-        if (known := self.blotter.fingerprint(account, wish.client_order_id)) is not None:
-            return await self._repeated(account, wish.client_order_id, same=known == fingerprint)
+        if self.blotter.fingerprint(account, wish.client_order_id) is not None:
+            return await self._repeated(account, wish.client_order_id, fingerprint)
         entry = self.blotter.get(order_id)
         if entry is None or entry.order.status not in LIVE:
             raise _illegal("replace", entry.order if entry is not None else None)
@@ -193,14 +193,17 @@ class Engine:
         Raises HubError(not_found, illegal_transition).
         """
         order = await self.find(asked.account, asked.client_order_id)
-        if order.status == "PENDING_CANCEL":
-            return await self._settled(order.order_id)
-        self._journal.require_room()
-        change = Change()
-        report = self._cancel(change, order, actor=user)
-        if report is None:
-            raise _illegal("cancel", order)
-        await self._journal.add(change)
+        try:
+            if order.status == "PENDING_CANCEL":
+                return await self._settled(order.order_id)
+            self._journal.require_room()
+            change = Change()
+            report = self._cancel(change, order, actor=user)
+            if report is None:
+                raise _illegal("cancel", order)
+            await self._journal.add(change)
+        except NameTaken:  # the name is that of an older order
+            return await self.cancel(asked, user=user)
         return report
 
     async def cancel_all(self, asked: OrderCancelAll, *, user: str, text: str | None = None) -> int:
@@ -219,22 +222,31 @@ class Engine:
         waiting: list[asyncio.Future[None]] = []
         change, count = Change(), 0
         for order in list(orders):
-            if self._cancel(change, order, actor=actor, text=text) is None:
+            own = self._change_for(order, change)
+            if self._cancel(own, order, actor=actor, text=text) is None:
                 continue
             count += 1
-            if len(change.order_ids) == ORDERS_PER_CHANGE:
+            if own is not change:
+                waiting.append(self._journal.add(own))
+            elif len(change.order_ids) == ORDERS_PER_CHANGE:
                 waiting.append(self._journal.add(change))
                 change = Change()
         if change.order_ids:
             waiting.append(self._journal.add(change))
         for each in waiting:
-            await each
+            try:
+                await each
+            except NameTaken:  # it never was an order
+                count -= 1
         return count
 
     async def status(self, asked: OrderCancel) -> ExecutionReport:
         """As it is written down. Raises HubError(not_found)."""
         order = await self.find(asked.account, asked.client_order_id)
-        return await self._settled(order.order_id) if self.blotter.get(order.order_id) else self.describe(order)
+        try:
+            return await self._settled(order.order_id) if self.blotter.get(order.order_id) else self.describe(order)
+        except NameTaken:  # the name is that of an older order
+            return await self.status(asked)
 
     async def find(self, account: str, client_order_id: str) -> Order:
         """By any of its names, in memory or in the log. Raises HubError(not_found)."""
@@ -326,7 +338,10 @@ class Engine:
             change.messages.append(alert(order, "Late fill", f"{event.last_qty} traded after the end", now_us=now_us))
         if is_trade or order.status in CLOSED:
             for other in self.blotter.linked(order):
-                self._cancel(change, other, actor=HUB, text=f"one cancels the other: {order.client_order_id}")
+                own = self._change_for(other, change)
+                text = f"one cancels the other: {order.client_order_id}"
+                if self._cancel(own, other, actor=HUB, text=text) is not None and own is not change:
+                    self._journal.add(own)
         return self._journal.add(change)
 
     def reject(self, order: Order, reason: Reason, text: str) -> None:
@@ -406,6 +421,13 @@ class Engine:
         pending, report = self._happen(change, self._event(order, "PENDING_CANCEL", actor=actor, text=text))
         change.then.append(partial(self._send, partial(self._venue.cancel, pending)))
         return report
+
+    def _change_for(self, order: Order, change: Change) -> Change:
+        """`change`, or one apart while the order is not written down: if its name turns out to be taken, whatever was
+        decided about it is taken back, and with it all else in that change."""
+        entry = self.blotter.get(order.order_id)
+        written = entry is None or entry.pending is None or entry.pending.done()
+        return change if written else Change()
 
     def _happen(self, change: Change, event: Event) -> tuple[Order, ExecutionReport]:
         """Let it happen in memory, and put what is to be written and told into the change. Raises InvalidTransition."""
@@ -499,15 +521,18 @@ class Engine:
             raise _illegal("approve", entry.order if entry is not None else None)
         return entry.order
 
-    async def _repeated(self, account: str, client_order_id: str, *, same: bool) -> ExecutionReport:
-        if not same:
+    async def _repeated(self, account: str, client_order_id: str, fingerprint: bytes) -> ExecutionReport:
+        if self.blotter.fingerprint(account, client_order_id) != fingerprint:
             raise _name_used()
         order = self.blotter.find(account, client_order_id)
         assert order is not None
-        return await self._settled(order.order_id)
+        try:
+            return await self._settled(order.order_id)
+        except NameTaken:
+            return await self._repeated_in_log(account, client_order_id, fingerprint)
 
     async def _settled(self, order_id: str) -> ExecutionReport:
-        """How an order in memory stands, once what has happened to it so far is written down."""
+        """How an order in memory stands, once what has happened to it so far is written down. Raises NameTaken."""
         entry = self.blotter.get(order_id)
         assert entry is not None
         order = entry.order
