@@ -10,7 +10,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from sockets import Peer, peer
-from test_risk_at_the_door import Floor, ask, refused, trading_floor
+from test_risk_at_the_door import Floor, ask, trading_floor
 
 
 @pytest_asyncio.fixture
@@ -94,7 +94,8 @@ async def test_nobody_commands_or_sees_the_orders_of_another(floor: Floor, hub: 
     }.get(method, {})
     for user, role in ((f"x{secrets.token_hex(4)}", "trader"), (floor.account, "dashboard")):
         async with peer(hub, hub.token(user, role)) as stranger:
-            assert await refused(stranger, method, **{**params, "account": floor.account}) == "permission_denied"
+            reply = await stranger.ask("call", method=method, params={**params, "account": floor.account})
+            assert (reply["error"]["name"], reply["error"]["path"]) == ("permission_denied", "$.params.account")
 
 
 async def test_what_is_no_order_is_told_with_the_path(floor: Floor) -> None:

@@ -119,7 +119,8 @@ async def test_a_name_that_turns_out_to_be_taken_takes_nothing_else_with_it(data
             last_qty=Decimal(1),
             last_px=Decimal(99),
         )
-        assert (told := floor.engine.hear(trade)) is not None
+        told = floor.engine.hear(trade)
+        assert told is not None
         await told
         assert [(await each).ord_status for each in repeats] == ["FILLED", "FILLED"]
         assert (await floor.recorded(one)).status == "FILLED"
@@ -312,6 +313,66 @@ async def test_the_dead_mans_switch_cancels_everything_of_its_account_once(floor
     for name in names:
         assert "PENDING_CANCEL" in floor.types(name)
     assert await floor.log.switches() == {}
+
+
+async def test_a_switch_that_is_armed_again_while_it_fires_stays_armed(floor: Floor) -> None:
+    await floor.submit("BUY", "1", "99")
+    await floor.watch.arm("ann", 1)
+    floor.clock.jump(0.01)
+    firing = asyncio.create_task(floor.watch.fire_switches())
+    await asyncio.sleep(0)
+    fires_at = await floor.watch.arm("ann", 60_000)
+    await firing
+    assert await floor.log.switches() == {"ann": fires_at}
+
+
+@pytest.mark.parametrize("timeout_ms", [0, 60_000])
+async def test_a_switch_that_was_due_and_is_taken_back_while_another_fires_does_not_fire(
+    floor: Floor, timeout_ms: int
+) -> None:
+    await floor.submit("BUY", "1", "99")
+    name = await floor.submit("BUY", "1", "98", account="bob")
+    for account in ("ann", "bob"):
+        await floor.watch.arm(account, 1)
+    floor.clock.jump(0.01)
+    firing = asyncio.create_task(floor.watch.fire_switches())
+    await asyncio.sleep(0)
+    await floor.watch.arm("bob", timeout_ms)
+    await firing
+    assert (await floor.recorded(name, "bob")).status in ("PENDING_NEW", "NEW")
+
+
+async def test_a_switch_fires_though_the_venue_answers_no_question(floor: Floor) -> None:
+    name = await floor.submit("BUY", "1", "99")
+    await floor.until(name, "SUBMIT", "PENDING_NEW", "NEW")
+    await floor.watch.arm("ann", 20_000)
+    floor.venue.answers.clear()
+    async with asyncio.timeout(10):
+        while "PENDING_CANCEL" not in floor.types(name):
+            floor.clock.advance(1)
+            await asyncio.sleep(0.005)
+
+
+async def test_an_order_that_was_given_up_is_not_sent_any_more(floor: Floor) -> None:
+    floor.venue.answers.clear()
+    await floor.submit("BUY", "1", "99")
+    name = await floor.submit("BUY", "1", "98")
+    given_up = await floor.recorded(name)
+    floor.engine.reject(given_up, "UNCONFIRMED", "no answer")
+    floor.venue.answers.set()
+    last = await floor.submit("BUY", "1", "97")
+    await floor.until(last, "SUBMIT", "PENDING_NEW", "NEW")
+    assert await floor.paper.status(given_up) is None
+
+
+async def test_a_replacement_under_way_counts_against_the_limits(floor: Floor) -> None:
+    floor.desk.set_limits(LimitLayer(scope="ACCOUNT", name="ann", limits=RiskLimits(max_position="5")), 2)
+    name = await floor.submit("BUY", "1", "99")
+    await floor.until(name, "SUBMIT", "PENDING_NEW", "NEW")
+    floor.venue.answers.clear()
+    await floor.replace(name, qty="5")
+    report = await floor.engine.submit(order("BUY", "1", "98"), user="ann")
+    assert (report.ord_status, report.reject_reason) == ("DENIED", "POSITION_LIMIT_EXCEEDED")
 
 
 async def test_a_switch_outlives_the_hub(database: Database) -> None:

@@ -186,6 +186,13 @@ async def test_a_trader_halts_the_own_account_and_resumes_what_they_halted(room:
     assert await room.refused("risk.resume", ANN, **ACCOUNT) == "permission_denied"
 
 
+async def test_a_trader_does_not_make_the_halt_of_another_the_own_one(room: Room) -> None:
+    halted = (await room.call("risk.halt", RITA, **ACCOUNT, reason="too wild")).state
+    for mode in ("HALTED", "REDUCING"):
+        assert await room.refused("risk.halt", ANN, **ACCOUNT, mode=mode, reason="mine") == "permission_denied"
+    assert room.desk.states["ACCOUNT", "ann"] == halted
+
+
 async def test_a_machine_may_halt_and_only_a_person_may_resume(room: Room) -> None:
     machine = person("watchdog", "risk", principal="machine")
     await room.call("risk.halt", machine, **ACCOUNT, reason="heartbeat lost")

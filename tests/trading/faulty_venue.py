@@ -17,6 +17,7 @@ class FaultyVenue:
 
     lost: commands do not arrive, and nobody says so. unreachable: they do not arrive, or, with `arrives`, they do and
     the answer is lost. silent: reports are lost, though `status` knows of them. copies: how often each report comes.
+    answers: while it is not set, commands and questions wait.
     """
 
     def __init__(self, venue: Venue) -> None:
@@ -27,6 +28,8 @@ class FaultyVenue:
         self.arrives = False
         self.silent = False
         self.copies = 1
+        self.answers = asyncio.Event()
+        self.answers.set()
         self._venue = venue
         self._arrived: asyncio.Queue[VenueReport] = asyncio.Queue()
         self._held: list[VenueReport] | None = None
@@ -54,21 +57,25 @@ class FaultyVenue:
             self.report(report)
 
     async def submit(self, approved: Approved) -> None:
+        await self.answers.wait()
         if self._gets_through():
             await self._venue.submit(approved)
         self._may_break()
 
     async def replace(self, approved: Approved) -> None:
+        await self.answers.wait()
         if self._gets_through():
             await self._venue.replace(approved)
         self._may_break()
 
     async def cancel(self, order: Order) -> None:
+        await self.answers.wait()
         if self._gets_through():
             await self._venue.cancel(order)
         self._may_break()
 
     async def status(self, order: Order) -> VenueOrder | None:
+        await self.answers.wait()
         self._may_break()
         return await self._venue.status(order)
 

@@ -17,6 +17,7 @@ from hub.caller import Caller
 from hub.channels.access import Access
 from hub.clock import Clock
 from hub.dispatch import Method, convert
+from hub.trading.permission import require_account
 from protocol.errors import ErrorCode, HubError
 from protocol.trading import CancelOnDisconnect
 
@@ -43,7 +44,7 @@ class Disconnects:
     def arm(self, params: Mapping[str, Any], caller: Caller) -> CancelOnDisconnect:
         """Raises HubError(permission_denied, mfa_required, bad_request, limit_exceeded)."""
         asked: CancelOnDisconnect = convert(params, CancelOnDisconnect)
-        self._access.require(caller, "publish", f"orders:{asked.account}")
+        require_account(self._access, caller, "publish", asked.account)
         if caller.connection is None:
             raise HubError(ErrorCode.BAD_REQUEST, "this needs a connection that can end")
         accounts = self._armed.setdefault(caller.connection.id, {})

@@ -382,6 +382,12 @@ class Engine:
             self._to_send.clear()
             await self._to_send.wait()
 
+    async def _submit(self, approved: Approved) -> None:
+        """Unless the order was given up while it waited to be sent."""
+        entry = self.blotter.get(approved.order.order_id)
+        if entry is not None and entry.order.status not in CLOSED:
+            await self._venue.submit(approved)
+
     def _send(self, command: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if len(self._unsent) >= MAX_UNSENT:
             logger.error("a command to %s is dropped: %d are waiting", self._venue.name, MAX_UNSENT)
@@ -398,7 +404,7 @@ class Engine:
         self._tell_decision(change, decision)
         if isinstance(outcome, Approved):
             event = self._event(order, "PENDING_NEW", actor=actor, venue=self._venue.name, decision=decision)
-            change.then.append(partial(self._send, partial(self._venue.submit, outcome)))
+            change.then.append(partial(self._send, partial(self._submit, outcome)))
         else:
             waits = isinstance(outcome, NeedsApproval)
             fault = decision.faults[0]
@@ -490,7 +496,7 @@ class Engine:
         return self.accounts.get(name) or self._funds(name)
 
     def _known(self, order: Order) -> dict[str, Any]:
-        others = [each for each in self.blotter.alive(order.account) if each.order_id != order.order_id]
+        others = [_at_most(each) for each in self.blotter.alive(order.account) if each.order_id != order.order_id]
         return {
             "market": self._market,
             "account": self.account(order.account),
@@ -582,6 +588,19 @@ def _wished(order: Order, wish: Wish) -> Order:
         price=order.price if wish.price is None else wish.price,
         stop_price=order.stop_price if wish.stop_price is None else wish.stop_price,
         trail=order.trail if wish.trail is None else wish.trail,
+    )
+
+
+def _at_most(order: Order) -> Order:
+    """An order as heavy as it can be until its replacement is answered."""
+    if order.wish is None:
+        return order
+    wished = _wished(order, order.wish)
+    prices = [price for price in (order.price, wished.price) if price is not None]
+    return replace(
+        order,
+        leaves_qty=max(order.leaves_qty, wished.leaves_qty),
+        price=(max if order.side == "BUY" else min)(prices, default=None),
     )
 
 

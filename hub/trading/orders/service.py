@@ -9,6 +9,7 @@ from hub.caller import Caller
 from hub.channels.access import Access, Action
 from hub.dispatch import Method, convert
 from hub.trading.orders.leadership import Leadership
+from hub.trading.permission import require_account
 from hub.trading.risk.ports import stored
 from protocol.trading import (
     CancelAllAfter,
@@ -44,7 +45,8 @@ class OrderService:
 
     async def submit(self, params: Mapping[str, Any], caller: Caller) -> ExecutionReport:
         asked: OrderSubmit = self._asked(params, OrderSubmit, caller)
-        return await self._leadership.engine.submit(asked, user=caller.user)
+        with stored():
+            return await self._leadership.engine.submit(asked, user=caller.user)
 
     def validate(self, params: Mapping[str, Any], caller: Caller) -> RiskDecision:
         asked: OrderSubmit = self._asked(params, OrderSubmit, caller)
@@ -90,5 +92,5 @@ class OrderService:
     def _asked(self, params: Mapping[str, Any], kind: type[Any], caller: Caller, action: Action = "publish") -> Any:
         """Raises HubError(schema_invalid, permission_denied, mfa_required)."""
         asked = convert(params, kind)
-        self._access.require(caller, action, f"orders:{asked.account}")
+        require_account(self._access, caller, action, asked.account)
         return asked

@@ -6,6 +6,7 @@ REJECTED as UNCONFIRMED, and people are told; a cancel is sent again, a replacem
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import NoReturn
 
@@ -44,20 +45,28 @@ class Watch:
         self._clock = clock
         self._tries: dict[str, tuple[int, float]] = {}  # order_id -> how often it was asked about, and when last
         self._compared = ""  # the order that was compared last
+        self._arming = asyncio.Lock()  # the log and the memory must agree on the last word of a switch
 
     async def run(self) -> NoReturn:
-        looked = compared = self._clock.monotonic()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch_switches(), name="dead man's switches")  # never behind a venue's answers
+            group.create_task(self._watch_orders(), name="orders by the clock")
+        raise AssertionError("the group's tasks never return")
+
+    async def _watch_switches(self) -> NoReturn:
         while True:
             await self._clock.sleep(PULSE_S)
             await self.fire_switches()
-            now = self._clock.monotonic()
-            if now - looked >= LOOK_S:
-                looked = now
-                self._engine.new_day(self._clock.now_us())
-                await self.ask_about_silence()
-                await self.end_what_was_due()
-            if now - compared >= COMPARE_S:
-                compared = now
+
+    async def _watch_orders(self) -> NoReturn:
+        compared = self._clock.monotonic()
+        while True:
+            await self._clock.sleep(LOOK_S)
+            self._engine.new_day(self._clock.now_us())
+            await self.ask_about_silence()
+            await self.end_what_was_due()
+            if self._clock.monotonic() - compared >= COMPARE_S:
+                compared = self._clock.monotonic()
                 await self.compare()
 
     # --- the dead man's switch ---
@@ -65,23 +74,29 @@ class Watch:
     async def arm(self, account: str, timeout_ms: int) -> int | None:
         """Answers when it will fire; None: it is disarmed. Raises StorageError."""
         deadline_us = self._clock.now_us() + timeout_ms * 1000 if timeout_ms else None
-        await self._log.set_switch(account, deadline_us)
-        if deadline_us is None:
-            self._switches.pop(account, None)
-        else:
-            self._switches[account] = deadline_us
+        async with self._arming:
+            await self._log.set_switch(account, deadline_us)
+            if deadline_us is None:
+                self._switches.pop(account, None)
+            else:
+                self._switches[account] = deadline_us
         return deadline_us
 
     async def fire_switches(self) -> None:
         now_us = self._clock.now_us()
         for account in [account for account, deadline_us in self._switches.items() if deadline_us <= now_us]:
+            if self._switches.get(account, now_us + 1) > now_us:
+                continue  # somebody said a word while another one fired
             del self._switches[account]
             count = await self._engine.cancel_all(OrderCancelAll(account=account), user=HUB, text=SWITCH_FIRED)
             logger.warning("the dead man's switch of %s has fired: %d orders", account, count)
-            try:
-                await self._log.set_switch(account, None)
-            except StorageError as failure:  # at worst it fires once more after a restart
-                logger.error("a switch that has fired is not written down: %s", failure)
+            async with self._arming:
+                if account in self._switches:
+                    continue  # armed again meanwhile
+                try:
+                    await self._log.set_switch(account, None)
+                except StorageError as failure:  # at worst it fires once more after a restart
+                    logger.error("a switch that has fired is not written down: %s", failure)
 
     # --- silence ---
 

@@ -137,13 +137,16 @@ class RiskService:
         return RiskState(version=self._desk.version, states=list(self._desk.states.values()))
 
     async def halt(self, params: Mapping[str, Any], caller: Caller) -> StateChanged:
-        """By an officer, or of an account by whoever may trade for it. It holds at once, written down or not.
+        """By an officer, or of an account by whoever may trade for it, unless somebody else has halted it. It holds
+        at once, written down or not.
 
         Raises HubError(permission_denied, not_available).
         """
         asked: Halt = convert(params, Halt)
         name = _named(asked.scope, asked.name)
-        if not (asked.scope == "ACCOUNT" and self._may_command(caller, name)):
+        thrown = self._desk.states.get((asked.scope, name))
+        own = asked.scope == "ACCOUNT" and (thrown is None or thrown.actor == caller.user)
+        if not (own and self._may_command(caller, name)):  # who halts may resume: nobody makes another's halt their own
             self._officers.require(caller, "risk.halt")
         state = TradingState(
             scope=asked.scope,

@@ -16,6 +16,7 @@ from hub.clock import Clock
 from hub.dispatch import Method, convert
 from hub.trading.orders.engine import Engine
 from hub.trading.orders.reporting import HUB
+from hub.trading.permission import require_account
 from hub.trading.risk.ports import stored
 from hub.trading.strategies.base import Setting
 from hub.trading.strategies.blotter import Blotter
@@ -113,7 +114,7 @@ class Strategies:
     async def start(self, params: Mapping[str, Any], caller: Caller) -> StrategyState:
         """Raises HubError(permission_denied, not_available, not_found, version_conflict, limit_exceeded)."""
         wanted: StrategyStart = convert(params, StrategyStart)
-        self._access.require(caller, "publish", f"orders:{wanted.account}")
+        require_account(self._access, caller, "publish", wanted.account)
         name = (wanted.account, wanted.strategy_id)
         if name in self._runners:
             raise HubError(ErrorCode.VERSION_CONFLICT, "this strategy is running", path="$.params.strategy_id")
@@ -139,7 +140,7 @@ class Strategies:
     async def stop(self, params: Mapping[str, Any], caller: Caller) -> StrategyState:
         """Answers when it has ended and its orders were asked to be canceled, or after STOP_S as it is then."""
         wanted: StrategyStop = convert(params, StrategyStop)
-        self._access.require(caller, "publish", f"orders:{wanted.account}")
+        require_account(self._access, caller, "publish", wanted.account)
         runner = self._runners.get((wanted.account, wanted.strategy_id))
         if runner is None:
             raise HubError(ErrorCode.NOT_FOUND, "no such strategy is running", path="$.params.strategy_id")
@@ -152,7 +153,7 @@ class Strategies:
     async def list(self, params: Mapping[str, Any], caller: Caller) -> list[StrategyState]:
         """The newest runs of an account, the newest first."""
         wanted: StrategyList = convert(params, StrategyList)
-        self._access.require(caller, "subscribe", f"orders:{wanted.account}")
+        require_account(self._access, caller, "subscribe", wanted.account)
         with stored():
             found = await self._table.of_account(wanted.account, limit=MAX_LISTED)
         return [self._present(each.state) for each in found]
