@@ -152,3 +152,12 @@ def test_a_tasks_log_that_was_written_down_and_read_again_gives_the_same_task(ev
     task, log = live(events)
     assert replay(msgspec.json.decode(msgspec.json.encode(log), type=list[TaskEvent])) == task
     assert msgspec.json.decode(msgspec.json.encode(task), type=Task) == task
+
+
+@given(st.lists(st.floats(0, 1)))
+def test_reported_progress_counts_if_it_goes_forward(reports: list[float]) -> None:
+    running = life("ASSIGN", "CLAIM")
+    task, log = live([*running, *(happens("PROGRESS", progress=report) for report in reports)])
+    counted = [event.progress for event in log[len(running) :]]
+    assert counted == sorted(report for report in counted if report is not None)
+    assert task.progress == max(reports, default=0.0)
