@@ -213,6 +213,25 @@ async def test_of_an_oco_pair_the_one_that_trades_cancels_the_other(floor: Floor
     await floor.until(low, "SUBMIT", "PENDING_NEW", "NEW", "PENDING_CANCEL", "CANCELED")
 
 
+async def test_of_an_oco_pair_the_one_that_the_hub_ends_cancels_the_other(floor: Floor) -> None:
+    pair = {"list_id": "pair", "contingency": "OCO"}
+    floor.desk.set_limits(
+        LimitLayer(scope="ACCOUNT", name="ann", limits=RiskLimits(max_qty="1", approver_role="risk")), 2
+    )
+    for number in range(2):
+        resting = await floor.submit("BUY", "1", "99", **pair)
+        await floor.until(resting, "SUBMIT", "PENDING_NEW", "NEW")
+        if number:
+            floor.venue.lost = True
+            floor.engine.reject(await floor.recorded(await floor.submit("BUY", "1", "98", **pair)), "UNCONFIRMED", "x")
+            floor.venue.lost = False
+        else:
+            await floor.submit("BUY", "2", "98", **pair)
+            [waiting] = floor.engine.awaiting_approval()
+            await floor.engine.deny(waiting, "APPROVAL_DECLINED", text="no", by="rita")
+        await floor.until(resting, "SUBMIT", "PENDING_NEW", "NEW", "PENDING_CANCEL", "CANCELED")
+
+
 async def test_a_restarted_engine_knows_what_the_one_before_knew(database: Database) -> None:
     async with Floor(database).open() as floor:
         filled = await floor.submit("BUY", "2", "101")

@@ -288,7 +288,8 @@ class Engine:
     async def deny(self, order: Order, reason: Reason, *, text: str, by: str) -> None:
         order = self._waiting(order)
         change = Change()
-        self._happen(change, self._event(order, "APPROVAL_DECLINED", actor=by, reason=reason, text=text))
+        denied, _ = self._happen(change, self._event(order, "APPROVAL_DECLINED", actor=by, reason=reason, text=text))
+        self._cancel_linked(change, denied)
         await self._journal.add(change)
 
     async def cancel_scope(self, scope: TradingScope, name: str, *, by: str) -> int:
@@ -337,11 +338,7 @@ class Engine:
             now_us = self._clock.now_us()
             change.messages.append(alert(order, "Late fill", f"{event.last_qty} traded after the end", now_us=now_us))
         if is_trade or order.status in CLOSED:
-            for other in self.blotter.linked(order):
-                own = self._change_for(other, change)
-                text = f"one cancels the other: {order.client_order_id}"
-                if self._cancel(own, other, actor=HUB, text=text) is not None and own is not change:
-                    self._journal.add(own)
+            self._cancel_linked(change, order)
         return self._journal.add(change)
 
     def reject(self, order: Order, reason: Reason, text: str) -> None:
@@ -349,6 +346,7 @@ class Engine:
         change = Change()
         rejected, _ = self._happen(change, self._event(order, "REJECTED", actor=HUB, reason=reason, text=text))
         change.messages.append(alert(rejected, "Unconfirmed order", text, now_us=self._clock.now_us()))
+        self._cancel_linked(change, rejected)
         self._journal.add(change)
 
     def warn(self, order: Order, title: str, detail: str) -> None:
@@ -427,6 +425,14 @@ class Engine:
         pending, report = self._happen(change, self._event(order, "PENDING_CANCEL", actor=actor, text=text))
         change.then.append(partial(self._send, partial(self._venue.cancel, pending)))
         return report
+
+    def _cancel_linked(self, change: Change, order: Order) -> None:
+        """One cancels the other: `order` has traded or ended."""
+        for other in self.blotter.linked(order):
+            own = self._change_for(other, change)
+            text = f"one cancels the other: {order.client_order_id}"
+            if self._cancel(own, other, actor=HUB, text=text) is not None and own is not change:
+                self._journal.add(own)
 
     def _change_for(self, order: Order, change: Change) -> Change:
         """`change`, or one apart while the order is not written down: if its name turns out to be taken, whatever was
