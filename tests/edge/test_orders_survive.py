@@ -115,10 +115,9 @@ async def test_a_kill_in_the_middle_of_two_thousand_orders_loses_and_repeats_not
             await until_open(ann)
             desk.market_open.set()
             await asyncio.gather(*placing)
-            listed = await settled(ann)
-            await until_seen(seen, listed)
-        for task in (quoting, following):
-            task.cancel()
+            quoting.cancel()  # what rests would go on trading with each new price
+            listed = await settled(ann, seen)
+        following.cancel()
         await asyncio.gather(quoting, following, return_exceptions=True)
 
     orders, account, trades = await replayed(data_dir)
@@ -168,14 +167,15 @@ async def until_open(client: Client) -> None:
             await asyncio.sleep(0.05)
 
 
-async def settled(client: Client) -> list[ExecutionReport]:
-    """Every order, once none is on its way any more."""
+async def settled(client: Client, seen: list[ExecutionReport]) -> list[ExecutionReport]:
+    """Every order, once none is on its way any more and the stream has told of the last state of each."""
     async with asyncio.timeout(LIMIT_S):
-        found = await listing(client)
-        while UNDER_WAY & {each.ord_status for each in found}:
-            await asyncio.sleep(0.05)
+        while True:
             found = await listing(client)
-    return found
+            states = {each.order_id: each.ord_status for each in found}
+            if not UNDER_WAY & {*states.values()} and states == {each.order_id: each.ord_status for each in seen}:
+                return found
+            await asyncio.sleep(0.05)
 
 
 async def listing(client: Client) -> list[ExecutionReport]:
@@ -187,14 +187,6 @@ async def listing(client: Client) -> list[ExecutionReport]:
         if "next" not in page:
             return found
         further = {"before": page["next"]}
-
-
-async def until_seen(seen: list[ExecutionReport], listed: list[ExecutionReport]) -> None:
-    """The stream has told of the last state of every order."""
-    final = {report.order_id: report.ord_status for report in listed}
-    async with asyncio.timeout(LIMIT_S):
-        while {report.order_id: report.ord_status for report in seen} != final:
-            await asyncio.sleep(0.05)
 
 
 async def replayed(data_dir: Path) -> tuple[dict[str, Order], Account, list[Event]]:
