@@ -389,7 +389,7 @@ async def test_so_many_run_at_once(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("fields", "name", "path"),
     [
-        ({"account": "other"}, "permission_denied", "$.channel"),
+        ({"account": "other"}, "permission_denied", "$.params.account"),
         ({"strategy": "nothing"}, "not_found", "$.params.strategy"),
         ({"symbols": []}, "schema_invalid", "$.params.symbols"),
         ({"parameters": {"odd": 1}}, "schema_invalid", "$.params.parameters"),
