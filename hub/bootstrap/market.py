@@ -27,6 +27,8 @@ from hub.trading.market.view import MarketView
 from hub.trading.outgoing import Publish
 from storage.feed_lock import FeedLock
 
+NEW_CHANNEL = "market-channel"  # what the feed announces, so that nobody must look for it
+
 
 class Market(Room, frozen=True, kw_only=True):
     """The follower's view is empty until the follower is told that it is needed."""
@@ -50,6 +52,7 @@ def open_market(ground: Ground, delivery: Delivery, channels: Channels) -> Marke
         depth=settings.market.book_depth,
         clock=clock,
     )
+    delivery.broker.listen(NEW_CHANNEL, lambda payload: follower.name(payload.decode()))
     tasks = {"market view": follower.run}
     if not settings.feeds:
         return Market(follower=follower, tasks=tasks)
@@ -57,8 +60,13 @@ def open_market(ground: Ground, delivery: Delivery, channels: Channels) -> Marke
     async def publish(
         channel: str, type: str, data: Any, key: str | None = None, coordination: dict[str, Any] | None = None
     ) -> object:
-        return await ground.dispatcher.publish(channel, type, data, key=key, coordination=coordination)
+        published = await ground.dispatcher.publish(channel, type, data, key=key, coordination=coordination)
+        if channel not in named:
+            named.add(channel)
+            delivery.broker.announce(NEW_CHANNEL, channel.encode())
+        return published
 
+    named: set[str] = set()  # as many as the feed has channels
     make_sources(settings, clock=clock)  # what is wrong with them should be said at the start
     turn = FeedTurn(lambda: make_feed(settings, publish, clock=clock), FeedLock(ground.database), clock=clock)
     return Market(

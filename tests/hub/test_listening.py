@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -106,3 +107,27 @@ async def test_a_market_view_finds_the_channels_by_itself_once_it_is_needed(scen
     assert inside.channels == {PRICES, TRADES}
     await publisher.ask("publish", channel=TRADES, message={"type": "TRADE", "data": {**data, "price": "8"}})
     assert follower.view.last("X") == 8
+
+
+async def test_a_channel_that_is_named_is_followed_without_looking_for_it(scene: Scene) -> None:
+    publisher = await scene.client("pub")
+    inside = listener(scene, [])
+    heard = asyncio.Event()
+
+    async def follow(channel: str) -> None:
+        await inside.follow(channel)
+        heard.set()
+
+    follower = MarketFollower(
+        MarketView(clock=scene.clock), follow=follow, channels=scene.broker.channels, depth=10, clock=scene.clock
+    )
+    running = asyncio.create_task(follower.run())
+    await follower.need()
+    await tick(publisher, "1")
+    follower.name("custom:a")
+    follower.name(PRICES)
+    async with asyncio.timeout(5):
+        await heard.wait()
+    assert inside.channels == {PRICES}
+    running.cancel()
+    await asyncio.wait([running])
