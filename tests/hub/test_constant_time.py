@@ -33,7 +33,8 @@ def _name(side: ast.expr) -> str:
 
 
 def _fixed(side: ast.expr) -> bool:
-    return isinstance(side, ast.Constant) or (isinstance(side, ast.Attribute) and side.attr.isupper())
+    name = side.attr if isinstance(side, ast.Attribute) else side.id if isinstance(side, ast.Name) else ""
+    return isinstance(side, ast.Constant) or name.isupper()
 
 
 def test_c57_no_secret_is_compared_with_an_operator_that_stops_at_the_first_difference() -> None:
