@@ -7,6 +7,7 @@ corrected or withdrawn, makes a new revision of it, but only within `grace_us` a
 from __future__ import annotations
 
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 from hub.trading.decimals import EXACT, ratio, text
@@ -40,6 +41,9 @@ def _counted(trade: Trade) -> _Counted:
         raise ValueError("a trade without time belongs to no bar")
     price, size = Decimal(trade.price), Decimal(trade.size)
     return _Counted(trade.ts_event, (trade.source, trade.trade_id), price, size, trade.aggressor_side == "BUYER")
+
+
+_at_us = attrgetter("at_us")
 
 
 class _Making:
@@ -106,15 +110,21 @@ class _Making:
         """Take one trade back and put another in its place."""
         at = next((n for n, each in enumerate(self.trades) if each.name == original.name), None)
         self.changed = True
-        if at is None or len(self.trades) < self.count:
-            self._sum(original, -1)
-            if corrected is not None:
-                self._sum(corrected, 1)
+        whole = len(self.trades) == self.count
+        self._sum(original, -1)
+        if corrected is not None:
+            self._sum(corrected, 1)
+        if at is None or not whole:
             return
         self.trades[at : at + 1] = [corrected] if corrected is not None else []
-        self._empty()
-        for trade in self.trades:
-            self._count(trade)
+        if not self.trades:
+            self._empty()
+            return
+        # Adding up thousands of trades anew would take a tenth of a second.
+        self.open = min(self.trades, key=_at_us)
+        self.close = max(reversed(self.trades), key=_at_us)
+        prices = [trade.price for trade in self.trades]
+        self.high, self.low = max(prices), min(prices)
 
 
 class BarBuilder:
