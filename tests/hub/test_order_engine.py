@@ -213,6 +213,17 @@ async def test_of_an_oco_pair_the_one_that_trades_cancels_the_other(floor: Floor
     await floor.until(low, "SUBMIT", "PENDING_NEW", "NEW", "PENDING_CANCEL", "CANCELED")
 
 
+async def test_after_one_of_an_oco_list_has_traded_no_other_is_placed(floor: Floor) -> None:
+    pair = {"list_id": "pair", "contingency": "OCO"}
+    traded = await floor.submit("BUY", "1", "101", **pair)
+    await floor.until(traded, "SUBMIT", "PENDING_NEW", "NEW", "TRADE")
+    late = await floor.submit("BUY", "1", "99", **pair)
+    assert floor.types(late) == ["SUBMIT", "DENIED"]
+    assert floor.reports(late)[-1].reject_reason == "TOO_LATE"
+    other = await floor.submit("BUY", "1", "99", list_id="another", contingency="OCO")
+    await floor.until(other, "SUBMIT", "PENDING_NEW", "NEW")
+
+
 async def test_of_an_oco_pair_the_one_that_the_hub_ends_cancels_the_other(floor: Floor) -> None:
     pair = {"list_id": "pair", "contingency": "OCO"}
     floor.desk.set_limits(

@@ -45,6 +45,7 @@ class Blotter:
         self._alive: dict[str, dict[str, Order]] = {}  # account -> order_id -> order
         self._linked: dict[tuple[str, str], set[str]] = {}  # (account, list_id) -> those of one OCO list that live
         self._ended: dict[str, None] = {}  # in the order in which they ended
+        self._decided: dict[tuple[str, str], None] = {}  # OCO lists of which an order has traded, the newest last
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -55,6 +56,10 @@ class Blotter:
         if entry is None:
             entry = self._entries[order.order_id] = Entry(order)
         entry.order = order
+        if order.contingency == "OCO" and order.list_id is not None and order.cum_qty:
+            self._decided[order.account, order.list_id] = None
+            if len(self._decided) > self._max_ended:
+                del self._decided[next(iter(self._decided))]
         if order.status in CLOSED:
             self._bury(order)
         else:
@@ -105,6 +110,10 @@ class Blotter:
             return []
         ids = self._linked.get((order.account, order.list_id), set())
         return [self._entries[each].order for each in sorted(ids) if each != order.order_id]
+
+    def decided(self, order: Order) -> bool:
+        """Another order of its OCO list has traded, as far as that is still in memory."""
+        return order.contingency == "OCO" and (order.account, order.list_id) in self._decided
 
     def _bury(self, order: Order) -> None:
         self._leave(order)

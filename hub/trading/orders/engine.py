@@ -135,7 +135,11 @@ class Engine:
         change.undo = partial(self.blotter.drop, order.order_id)
         self._happen(change, self._event(order, "SUBMIT", actor=user, order=order))
         self.blotter.name(*name, order.order_id, fingerprint)
-        report = self._judge(change, order, actor=user)
+        if self.blotter.decided(order):
+            text = "another order of its list has traded"
+            _, report = self._happen(change, self._event(order, "DENIED", actor=HUB, reason="TOO_LATE", text=text))
+        else:
+            report = self._judge(change, order, actor=user)
         try:
             await self._journal.add(change)
         except NameTaken:
