@@ -154,5 +154,6 @@ def _tick(
             excluded=excluded,
         ),
         ts_event=max(quote.ts_event for quote in used),
-        ts_recv=max(quote.ts_recv for quote in used),
+        # Of all that it rests on: a quote that is not the best one still makes a tick, by its part in `quality`.
+        ts_recv=max(each.quote.ts_recv for each in kept),
     )
