@@ -200,7 +200,7 @@ def everything(results: Results) -> str:
             [
                 name,
                 *(latency.get(key, "") for key in ("p50", "p90", "p99", "p99_9", "max")),
-                f"{figures['delivered_percent']:g}",
+                f"{figures['delivered_percent']:g}" if "delivered_percent" in figures else "",
                 each,
                 figures["generator_cpu"],
                 result["load_average"][0],
