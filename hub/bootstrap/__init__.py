@@ -10,7 +10,10 @@
     channels     what is published and read
     market       prices, and what the trading side knows of them
     rest         the doors under /v1
+    venue        where orders trade
     trading      orders, and what they must pass
+    risk         the doors of risk control
+    strategies   programs that trade
     sockets      the WebSocket
     watch        what is true no more
     accounts     people, and those who administer them
