@@ -22,6 +22,8 @@ from protocol.messages import AnyCommand
 from protocol.vocabulary import Message, message_type
 
 MAX_FRAME_BYTES = 512 * 1024
+TRACE = b',"trace":'
+TRACEPARENT_BYTES = 55
 MAX_DEPTH = 32
 MAX_KEYS = 256
 MAX_ITEMS = 10_000
@@ -204,10 +206,21 @@ def encode_body(message: Message, *, key: str | None, publisher: str | None) -> 
     if publisher is not None:
         body += b',"publisher":' + orjson.dumps(publisher)
     if message.trace is not None:
-        body += b',"trace":' + orjson.dumps(message.trace)
+        body += TRACE + orjson.dumps(message.trace)  # last: see `trace_of`
     if b"\\u0000" in body:
         refuse_nul(body, "$.message")
     return body
+
+
+def trace_of(body: bytes) -> bytes:
+    """The W3C traceparent of a publication's body; empty where there is none, or something else."""
+    found = body[-TRACEPARENT_BYTES - 1 : -1]
+    return found if body[-TRACEPARENT_BYTES - 2 - len(TRACE) : -TRACEPARENT_BYTES - 1] == TRACE + b'"' else b""
+
+
+def without_trace(body: bytes) -> bytes:
+    """What makes two publications the same: who traces one adds nothing to it."""
+    return body[: -TRACEPARENT_BYTES - 2 - len(TRACE)] if trace_of(body) else body
 
 
 def refuse_nul(encoded: bytes, path: str) -> None:
@@ -222,6 +235,13 @@ def head(type_name: str, channel: str, offset: int, timestamp: int) -> bytes:
     Both names passed grammars without quotes, backslashes or controls, so they need no escaping.
     """
     return f'{{"type":"{type_name}","channel":"{channel}","offset":{offset},"timestamp":{timestamp},'.encode()
+
+
+def place_mark(codec: Codec, channel: str, offset: int) -> bytes:
+    """The bytes by which the head of an encoded publication says its place."""
+    if codec is JSON:
+        return f'"channel":"{channel}","offset":{offset},"timestamp":'.encode()
+    return b"".join(map(msgspec.msgpack.encode, ("channel", channel, "offset", offset, "timestamp")))
 
 
 def publication_json(head_and_body: bytes, *, epoch: str | None = None, skipped: int = 0) -> bytes:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from protocol.fields import Count, DecimalString, Fraction, Micros, Name, Text
+from protocol.fields import ChannelPart, Count, DecimalString, Fraction, Micros, Name, Text
 
 Presence = Literal["ONLINE", "STALE", "OFFLINE"]
 Activity = Literal["IDLE", "WORKING", "BLOCKED", "WAITING_HUMAN", "RATE_LIMITED", "PAUSED", "DRAINING"]
@@ -95,9 +95,22 @@ class TaskUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     ext: dict[str, Any] | None = None
 
 
+QuestionReason = Literal["INPUT", "CONFIRMATION", "TOOL_CALL", "AUTH"]
+
+
+class Interrupt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A question to a person. Not answered by `expires_at`, the task fails or waits on, escalated."""
+
+    interrupt_id: str
+    reason: QuestionReason
+    expires_at: int | None = None
+    on_expiry: Literal["FAIL", "ESCALATE"] = "FAIL"
+
+
 class HandOff(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """A task offered by one specialist to another, and what became of the offer."""
 
+    handoff_id: Name | None = None
     task_id: Name
     from_specialist: Name
     to_specialist: Name
@@ -180,12 +193,13 @@ class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Specialist(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """A specialist's entry in the registry. `card` is its A2A agent card, verbatim, where it has one."""
+    """A specialist's entry in the registry. `card` is its A2A agent card, verbatim, where it has one. An empty `owner`:
+    whoever it was has been forgotten."""
 
-    specialist_id: Name
+    specialist_id: ChannelPart
     specialist_type: Name = "agent"
-    team: Name
-    owner: Name | None = None
+    team: ChannelPart
+    owner: Annotated[str, Meta(max_length=128)] | None = None
     version: Text = ""
     name: Text = ""
     description: Text = ""
@@ -268,7 +282,10 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class ProjectConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    project_id: Name
+    """Its specialists are those of `team`; none: of the team that is called as the project is."""
+
+    project_id: ChannelPart
+    team: ChannelPart | None = None
     title: Text = ""
     start: Micros | None = None
     deadline: Micros | None = None

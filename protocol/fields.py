@@ -16,6 +16,15 @@ Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 CommandId = Annotated[int, Meta(ge=1, le=2**53 - 1, description="chosen by the client, unique among its open commands")]
 ChannelName = Annotated[str, Meta(min_length=3, max_length=255, description="namespace:name")]
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
+ChannelPart = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=128,
+        pattern=r"^[A-Za-z0-9_$#@^][A-Za-z0-9_.:/@#$+=~^!|&()'-]*\Z",
+        description="a name that is the part of a channel after the colon, too",
+    ),
+]
 Text = Annotated[str, Meta(max_length=16384)]
 Symbol = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.:/@#$+=~^-]+\Z")]
 Key = Annotated[str, Meta(min_length=1, max_length=128, description="what a latest value replaces")]

@@ -20,6 +20,7 @@ from protocol.fields import (
     IdempotencyKey,
     Key,
     MessageType,
+    Micros,
     Millis,
     Name,
     Proof,
@@ -46,6 +47,19 @@ Rewind = (
 
 MaxAge = Annotated[int, Meta(ge=1, le=3_600_000, description="milliseconds")]
 MinQuality = Literal["LIVE", "DEGRADED", "DISPUTED"]
+Verdict = Literal[
+    "delivered",
+    "waiting",
+    "conflated",
+    "filtered",
+    "expired",
+    "dropped",
+    "not_permitted",
+    "not_subscribed",
+    "not_arrived",
+    "unknown",
+]
+SearchMode = Literal["semantic", "text", "hybrid"]
 
 
 class Filter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -123,6 +137,7 @@ class Publish(Command, frozen=True, tag="publish"):
     key: Key | None = None
     idempotency_key: IdempotencyKey | None = None
     ttl_ms: TtlMs | None = None
+    timing: bool = False
 
 
 class History(Command, frozen=True, tag="history"):
@@ -144,10 +159,21 @@ class Replay(Command, frozen=True, tag="replay"):
     speed: Annotated[float, Meta(ge=0, le=1000)] = 1.0
 
 
+class Explain(Command, frozen=True, tag="explain"):
+    """What became of a message for the caller's connections on this node.
+
+    `client`: for that connection only. Somebody else's needs the role admin.
+    """
+
+    channel: ChannelName
+    offset: Annotated[int, Meta(ge=1, le=2**53 - 1)]
+    client: Name | None = None
+
+
 class Search(Command, frozen=True, tag="search"):
     query: Annotated[str, Meta(min_length=1, max_length=2000)]
     channel: ChannelName | None = None
-    mode: Literal["semantic", "text", "hybrid"] = "hybrid"
+    mode: SearchMode = "hybrid"
     limit: Annotated[int, Meta(ge=1, le=100)] = 10
 
 
@@ -169,7 +195,9 @@ class Pong(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="t
     time: Millis
 
 
-AnyCommand = Connect | Subscribe | Unsubscribe | Presence | Publish | History | Replay | Search | Call | Refresh | Pong
+AnyCommand = (
+    Connect | Subscribe | Unsubscribe | Presence | Publish | History | Replay | Explain | Search | Call | Refresh | Pong
+)
 
 
 class ErrorBody(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -255,6 +283,14 @@ class Connected(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     subscriptions: dict[str, Any]
 
 
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """When the hub read a publish, had checked it, and had placed it, by the hub's clock."""
+
+    received: Micros
+    checked: Micros
+    placed: Micros
+
+
 class Published(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Result of `publish`. `duplicate`: this idempotency key was published before; the position is the original's."""
 
@@ -263,6 +299,7 @@ class Published(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     offset: int
     timestamp: int
     duplicate: bool = False
+    timing: Timing | None = None
 
 
 class HistoryResult(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -281,6 +318,52 @@ class ReplayResult(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
 
     replayed: int
     subscriptions: dict[str, Any] = {}
+
+
+class Explained(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One connection's verdict and, for people, why. `by`: the offset of the value that took its place."""
+
+    client: str
+    verdict: Verdict
+    reason: str
+    by: int | None = None
+    rtt_ms: int | None = None
+
+
+class ExplainResult(msgspec.Struct, frozen=True, kw_only=True):
+    channel: str
+    offset: int
+    connections: list[Explained]
+
+
+class SearchHit(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """`offset` and `epoch` are a message's place in its channel: `history` and `recover` go on from there.
+
+    `score` compares the hits of one answer and nothing else.
+    """
+
+    kind: Literal["message", "knowledge", "insight", "session"]
+    channel: str
+    timestamp: int
+    type: str
+    snippet: str
+    score: float
+    offset: int | None = None
+    epoch: str | None = None
+    publisher: str | None = None
+
+
+class SearchResult(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The best hits first. `embedding_kind` says what the vectors can do: a lexical one knows no synonyms.
+
+    `degraded` says why `mode` is not the one that was asked for.
+    """
+
+    hits: list[SearchHit]
+    mode: SearchMode
+    embedding_model: str | None = None
+    embedding_kind: Literal["semantic", "lexical"] | None = None
+    degraded: str | None = None
 
 
 class PresenceResult(msgspec.Struct, frozen=True, kw_only=True):

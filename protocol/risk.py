@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from protocol.approvals import ApprovalDetail
 from protocol.fields import Count, Name, Quantity, Symbol, Text
 from protocol.trading import ClientOrderId, QuoteState, TradingMode, TradingScope, TradingState
 
@@ -140,6 +141,20 @@ class ApprovalAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     account: Name
     client_order_id: ClientOrderId
     reason: Text | None = None
+
+
+class WaitingOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """An order that waits for approval, by the names it is approved or declined under."""
+
+    account: Name
+    client_order_id: ClientOrderId
+    approval: ApprovalDetail
+
+
+class WaitingOrders(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of `risk.waiting`: those that the caller may approve, or has placed."""
+
+    orders: list[WaitingOrder]
 
 
 class ApprovalState(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,8 +10,14 @@ from typing import Any
 import msgspec
 
 from protocol.audit import AuditHead
+from protocol.budgets import BudgetUse
+from protocol.contracts import ContractChange
 from protocol.coordination import AgentStatus, Alert, Approval, HandOff, SpecialistUpdate, Status, TaskUpdate
 from protocol.fields import MessageType
+from protocol.gates import GateVerdict
+from protocol.insights import Insight, InsightRetracted
+from protocol.knowledge import KnowledgeDigest
+from protocol.planning import PlanNotice, SecurityReport
 from protocol.trading import (
     Balance,
     Bar,
@@ -66,6 +72,16 @@ DATA_TYPES: dict[str, Any] = {
     "HANDOFF": HandOff,
     "APPROVAL_REQUESTED": Approval,
     "APPROVAL_RESOLVED": Approval,
+    "PLAN_PROPOSED": PlanNotice,
+    "PLAN_COMMITTED": PlanNotice,
+    "SECURITY_REPORT": SecurityReport,
+    "KNOWLEDGE_DIGEST": KnowledgeDigest,
+    "GATE_RESULT": GateVerdict,
+    "BUDGET_ALERT": BudgetUse,
+    "SCHEMA_CHANGE_ANNOUNCED": ContractChange,
+    "CONTRACT_CHANGED": ContractChange,
+    "INSIGHT": Insight,
+    "INSIGHT_RETRACTED": InsightRetracted,
     "ALERT": Alert,
     "STATUS": Status,
     "AUDIT_HEAD": AuditHead,

@@ -37,6 +37,8 @@ RESULTS: dict[str, Any] = {
         messages.HistoryResult,
         messages.ReplayResult,
         messages.PresenceResult,
+        messages.SearchResult,
+        messages.ExplainResult,
     )
 }
 PUSHES = (messages.PresenceDiff, messages.Unsubscribed, messages.Notice, messages.Ping, messages.Disconnect)
@@ -232,6 +234,7 @@ def test_every_field_of_a_command_is_in_its_table(command: Any) -> None:
         ("### history", messages.HistoryResult),
         ("### replay", messages.ReplayResult),
         ("### presence", messages.Member),
+        ("### explain", messages.Explained),
         ("## 8 Publications", messages.Publication),
         ("## 14 Errors", messages.ErrorBody),
     ],
@@ -261,6 +264,11 @@ def test_the_close_code_table_is_the_code() -> None:
 def test_the_table_of_recovery_reasons_is_the_code() -> None:
     told = [row[0] for row in rows(section("## 10 Recovery"))][1:]
     assert told == [f"`{reason}`" for reason in typing.get_args(messages.Reason)]
+
+
+def test_the_table_of_verdicts_is_the_code() -> None:
+    told = [row[0] for row in rows(section("### explain")) if len(row) == 2][1:]
+    assert told == [f"`{verdict}`" for verdict in typing.get_args(messages.Verdict)]
 
 
 def test_the_table_of_notices_is_the_code() -> None:
