@@ -11,7 +11,8 @@ import logging
 import os
 import socket
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextvars import ContextVar
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
@@ -26,6 +27,17 @@ logging.getLogger("asyncpg.pool").setLevel(logging.CRITICAL)
 
 DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
 SETTINGS = (*DURABLE, "data_checksums")
+
+
+class Stopwatch(Protocol):
+    """Started when somebody begins to wait for Postgres, also for a connection of the pool, and stopped after."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+watching: ContextVar[Stopwatch | None] = ContextVar("watching", default=None)
+"""Whose time with Postgres is measured: the pool's statements of this context, not those of a group commit."""
 
 
 class Queries(Protocol):
@@ -97,6 +109,9 @@ class Database(_Statements):
         connect = _Connector(dsn, timeout_s=connect_timeout_s, command_timeout_s=command_timeout_s)
         try:
             pool = await connect.pool(min_size=min_size, max_size=max_size)
+        except asyncpg.ClientConfigurationError:  # its text may hold the password
+            why = "an address is written as postgresql://user:password@host:port/database"
+            raise StorageError(f"The database at {connect.place} cannot be reached: {why}.") from None
         except Exception as error:
             # Not chained: the driver's traceback holds the DSN in its locals and arguments.
             raise _refusal(error, connect.place) from None
@@ -111,22 +126,38 @@ class Database(_Statements):
                 if not isinstance(error, Exception):
                     raise
 
+    async def warm(self) -> None:
+        """Have half of the connections open that the pool may have: the other half is not kept from anybody.
+
+        Raises StorageError.
+        """
+        async with AsyncExitStack() as stack:
+            for _ in range(self._pool.get_max_size() // 2):
+                await stack.enter_async_context(self.connection())
+
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Any]:
         """Lend an asyncpg connection for one statement or, with `connection.transaction()`, several.
 
         The whole block must end within the command timeout, so that a frozen server is an error and not a wait.
         """
+        stopwatch = watching.get()
+        if stopwatch is not None:
+            stopwatch.start()
         try:
-            async with asyncio.timeout(self._acquire_timeout_s):
-                connection = await self._pool.acquire()
-        except Exception as error:
-            raise _refusal(error, self._connect.place) from None
-        try:
-            async with _deadline(connection, self._connect.command_timeout_s):
-                yield connection
+            try:
+                async with asyncio.timeout(self._acquire_timeout_s):
+                    connection = await self._pool.acquire()
+            except Exception as error:
+                raise _refusal(error, self._connect.place) from None
+            try:
+                async with _deadline(connection, self._connect.command_timeout_s):
+                    yield connection
+            finally:
+                await self._pool.release(connection)
         finally:
-            await self._pool.release(connection)
+            if stopwatch is not None:
+                stopwatch.stop()
 
     @asynccontextmanager
     async def writer(self) -> AsyncGenerator[Writer]:

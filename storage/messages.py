@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from protocol.codec import without_trace
 from storage.database import Database, Queries, columns
 from storage.errors import Conflict, Rejected, StorageError
 
@@ -217,7 +218,7 @@ def row_of(message: NewMessage) -> tuple[str | int | bytes | None, ...]:
 
 def _body_hash(message: NewMessage) -> bytes:
     """What "the same message" means for an idempotency key: its type, key and body, not its time or trace."""
-    said = msgspec.msgpack.encode((message.type, message.key, message.body))
+    said = msgspec.msgpack.encode((message.type, message.key, without_trace(message.body)))
     return hashlib.blake2b(said, digest_size=16).digest()
 
 

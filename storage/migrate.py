@@ -18,6 +18,7 @@ from storage import audit
 from storage.audit import AuditEntry
 from storage.database import Database
 from storage.errors import StorageError
+from storage.indexing import INDEX_PREFIX
 
 LOCK = 0x6B72696E  # "krin": one node migrates, the others wait and then find nothing to do
 NO_TRANSACTION = "-- krin: no-transaction"
@@ -114,12 +115,17 @@ async def _record(session: Any, migration: Migration) -> None:
 
 
 async def _rebuild_invalid_indexes(session: Any) -> None:
-    """A CREATE INDEX CONCURRENTLY that was cut off leaves an index that costs every write and serves no query."""
+    """A CREATE INDEX CONCURRENTLY that was cut off leaves an index that costs every write and serves no query.
+
+    Not those of the documents: `keep_index` builds them while the hub runs and mends what it left. To rebuild one that
+    is just being built is a deadlock, each waiting for the other's snapshot.
+    """
     leftovers = await session.fetch(
         "SELECT format('%I.%I', n.nspname, c.relname) AS name, c.relname ~ '_ccnew[0-9]*$' AS is_draft"
         " FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid"
         " JOIN pg_namespace AS n ON n.oid = c.relnamespace"
-        " WHERE NOT i.indisvalid AND n.nspname = current_schema()"
+        " WHERE NOT i.indisvalid AND n.nspname = current_schema() AND NOT starts_with(c.relname, $1)",
+        INDEX_PREFIX,
     )
     for leftover in leftovers:
         # A REINDEX that was cut off leaves a draft of its own beside the index it was to replace.

@@ -8,16 +8,16 @@ Rule: an event, its order's row, and the messages about it are committed togethe
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal
 
 import msgspec
 
 from storage.database import Database, Queries, columns
-from storage.errors import StorageError, Unavailable
+from storage.errors import StorageError
+from storage.leadership import Fenced, Lock, leadership
 from storage.messages import NewMessage, Stored, row_of
 
 LOCK = 0x6F726472  # "ordr": the advisory lock that the engine holds
@@ -55,12 +55,7 @@ ON CONFLICT (account) DO UPDATE SET deadline_us = excluded.deadline_us
 """
 ERASED = b"null"  # the body of an erased event
 CHUNK = 1000
-CHECK_S = 5.0
 LAST = 2**63 - 1
-
-
-class Fenced(StorageError):
-    """Another engine has taken over, or has written since: this one knows nothing any more."""
 
 
 class Taken(StorageError):
@@ -133,21 +128,6 @@ class StoredExecution(msgspec.Struct, frozen=True):
     side: Literal["BUY", "SELL"]
 
 
-class Lock:
-    """Held by a session of its own: when that ends, others get it."""
-
-    def __init__(self, session: Any) -> None:
-        self._session = session
-
-    async def check(self) -> None:
-        """Raises Unavailable when the lock is lost."""
-        try:
-            async with asyncio.timeout(CHECK_S):
-                await self._session.execute("SELECT 1")
-        except Exception as failure:
-            raise Unavailable("The session that held the engine's lock is lost.") from failure
-
-
 class OrderLog:
     """`writer` keeps commits apart from the pool's slower readers."""
 
@@ -155,11 +135,9 @@ class OrderLog:
         self._db = db
         self._writer = writer or db
 
-    @asynccontextmanager
-    async def leadership(self) -> AsyncIterator[Lock | None]:
+    def leadership(self) -> AbstractAsyncContextManager[Lock | None]:
         """The engine's lock, or None if somebody else has it. Raises StorageError."""
-        async with self._db.session() as session:
-            yield Lock(session) if await session.fetchval("SELECT pg_try_advisory_lock($1)", LOCK) else None
+        return leadership(self._db, LOCK)
 
     async def take_over(self, node: str) -> LogEnd:
         """From now on every commit of an earlier engine is refused."""

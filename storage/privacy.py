@@ -25,9 +25,13 @@ OWN_CHANNEL = (
     "split_part(c.name, ':', 1) = ANY ($4)"
     " AND $1 IN (substr(c.name, strpos(c.name, ':') + 1), substr(c.name, strpos(c.name, '/') + 1))"
 )
+# Whoever has no account here has sessions all the same: see storage/sessions.py.
+OWN_SESSIONS = "user_id IN ($2, md5($1)::uuid)"
 # Likewise of an account's name.
 OWN_ACCOUNT = "$1 IN (account, substr(account, strpos(account, '/') + 1))"
 ABOUT = "jsonb_path_exists({}, '$.** ? (@ == $name)', jsonb_build_object('name', $1::text))"
+ABOUT_BODY = ABOUT.format("body::jsonb")
+ABOUT_JOB = ABOUT.format("payload")
 ABOUT_ANY = " OR ".join(ABOUT.format(column) for column in ("context", "coalesce(ai_analysis, '{}')"))
 # $1 is the person's name, $2 the id of the user of that name, $3 every pseudonym the name can have in the audit log,
 # $4 the namespaces whose channels carry their owner's name.
@@ -47,11 +51,14 @@ EXPORTS: Mapping[str, str] = {
     "second_factors": "SELECT confirmed_at, created_at FROM second_factors WHERE user_id = $2",
     "recovery_codes": "SELECT used_at FROM recovery_codes WHERE user_id = $2",
     "ai_enhanced_sessions": "SELECT id, session_data, ai_insights, embedding_model, created_at, expires_at"
-    " FROM ai_enhanced_sessions WHERE user_id = $2 ORDER BY created_at",
+    f" FROM ai_enhanced_sessions WHERE {OWN_SESSIONS} ORDER BY created_at",
     "messages": 'SELECT c.name AS channel, m."offset", m.timestamp_ms, m.type, m.publisher = $1 AS published,'
     " ('{' || convert_from(m.body, 'UTF8') || '}')::json AS content"
     f" FROM messages AS m JOIN channels AS c ON c.id = m.channel_id WHERE m.publisher = $1 OR {OWN_CHANNEL}"
     ' ORDER BY m.channel_id, m."offset"',
+    # What a message says comes with the message.
+    "documents": "SELECT kind, channel, timestamp_ms, type, content, embedding_model FROM documents"
+    " WHERE publisher = $1 AND kind NOT IN ('message', 'insight') ORDER BY id",
     "specialist_coordination": f"SELECT * FROM specialist_coordination WHERE {ABOUT_ANY} ORDER BY timestamp",
     "revocations": "SELECT before_ms, rights, expires_at FROM revocations WHERE kind = 'user' AND subject = $1",
     "restrictions": "SELECT since FROM restrictions WHERE name = $1",
@@ -68,6 +75,21 @@ EXPORTS: Mapping[str, str] = {
     "strategy_runs": "SELECT account, strategy_id, strategy, symbols, parameters, started_by = $1 AS by_this_person,"
     " stopped_by = $1 AS stopped_by_this_person, started_us, ended_us, state, reason FROM strategy_runs"
     f" WHERE {OWN_ACCOUNT} OR $1 IN (started_by, stopped_by)",
+    "coordination_records": f"SELECT kind, id, project_id, body FROM coordination_records WHERE {ABOUT_BODY}",
+    "coordination_events": "SELECT position, kind, id, project_id, ts_event, body FROM coordination_events"
+    f" WHERE actor = $1 OR {ABOUT_BODY} ORDER BY position",
+    "knowledge_entries": "SELECT id, kind, project_id, title, body, tags, finding, added_us FROM knowledge_entries"
+    " WHERE author = $1 ORDER BY added_us",
+    "jobs": f"SELECT kind, key, payload, state, put_at FROM jobs WHERE {ABOUT_JOB} ORDER BY id",
+    "insights": "SELECT id, subject, body, reason, made_us, expires_us, retracted_us FROM insights"
+    " WHERE $1 = ANY (authors) ORDER BY made_us",
+    "insight_feedback": "SELECT insight_id, verdict, outcome, said_us FROM insight_feedback WHERE name = $1"
+    " ORDER BY said_us",
+    "webhooks": "SELECT id, url, channels, enabled, reason, created_at FROM webhooks WHERE owner = $1 ORDER BY id",
+    "webhook_positions": 'SELECT p.webhook_id, p.channel, p."offset" FROM webhook_positions AS p'
+    " JOIN webhooks AS w ON w.id = p.webhook_id WHERE w.owner = $1",
+    "webhook_deliveries": 'SELECT d.webhook_id, d.id, d.channel, d."offset", d.attempts, d.delivered, d.status, d.at'
+    " FROM webhook_deliveries AS d JOIN webhooks AS w ON w.id = d.webhook_id WHERE w.owner = $1",
     "privacy_requests": "SELECT * FROM privacy_requests WHERE person = ANY ($3) ORDER BY requested_at",
     "audit_log": "SELECT sequence, time_us, event, outcome, severity, detail, actor = ANY ($3) AS by_this_person"
     " FROM audit_log WHERE actor = ANY ($3) OR split_part(target, ':', 2) = ANY ($3) OR target = ANY ($3)"
@@ -75,6 +97,13 @@ EXPORTS: Mapping[str, str] = {
 }
 ERASED_TYPE = "ERASED"
 RESTRICTED_TYPE = "RESTRICTED"
+# What was made of a person's messages goes with them, and is not made again: it may say what they said.
+FORGET_INSIGHTS = (
+    "WITH gone AS (DELETE FROM insights WHERE $1 = ANY (authors) RETURNING id, subject)"
+    f" UPDATE messages AS m SET type = '{ERASED_TYPE}', body = convert_to('\"data\":{{}}', 'UTF8'),"
+    " publisher = '', key = NULL, idempotency_key = NULL, body_hash = NULL, trace = NULL FROM channels AS c, gone"
+    " WHERE c.name = 'insights:' || gone.subject AND m.channel_id = c.id AND m.key = gone.id"
+)
 # Out of the tables and back, with $1 to $4 as above. A message leaves its place and time behind, as in an erasure.
 KEEP = "INSERT INTO restricted_rows (name, source, content)"
 RESTRICT: Mapping[str, str] = {
@@ -84,10 +113,11 @@ RESTRICT: Mapping[str, str] = {
     f" UPDATE messages AS m SET type = '{RESTRICTED_TYPE}', body = convert_to('\"data\":{{}}', 'UTF8'),"
     " publisher = '', key = NULL, idempotency_key = NULL, body_hash = NULL, trace = NULL"
     ' FROM taken WHERE m.channel_id = taken.channel_id AND m."offset" = taken."offset"',
-    "ai_enhanced_sessions": "WITH taken AS (DELETE FROM ai_enhanced_sessions WHERE user_id = $2 RETURNING *)"
+    "ai_enhanced_sessions": f"WITH taken AS (DELETE FROM ai_enhanced_sessions WHERE {OWN_SESSIONS} RETURNING *)"
     f" {KEEP} SELECT $1, 'ai_enhanced_sessions', to_jsonb(taken) FROM taken",
     "specialist_coordination": f"WITH taken AS (DELETE FROM specialist_coordination WHERE {ABOUT_ANY} RETURNING *)"
     f" {KEEP} SELECT $1, 'specialist_coordination', to_jsonb(taken) FROM taken",
+    "insights": FORGET_INSIGHTS,
 }
 RELEASE: Mapping[str, str] = {
     "messages": "UPDATE messages AS m SET type = r.type, body = r.body, publisher = r.publisher, key = r.key,"
@@ -118,13 +148,19 @@ ERASURES: Mapping[str, str] = {
     # Whoever comes back to the old name finds a channel that holds nothing.
     "channels": "UPDATE channels AS c SET name = split_part(c.name, ':', 1) || ':erased-' || gen_random_uuid()"
     f" WHERE {OWN_CHANNEL}",
+    "documents": "DELETE FROM documents WHERE publisher = $1",  # those of messages went with their messages
+    "jobs": f"DELETE FROM jobs WHERE {ABOUT_JOB}",
     "refresh_tokens": "DELETE FROM refresh_tokens WHERE subject = $1",
     "authorization_codes": "DELETE FROM authorization_codes WHERE subject = $1",
+    "webhook_deliveries": "DELETE FROM webhook_deliveries AS d USING webhooks AS w"
+    " WHERE w.id = d.webhook_id AND w.owner = $1",
+    "webhook_positions": "DELETE FROM webhook_positions AS p USING webhooks AS w"
+    " WHERE w.id = p.webhook_id AND w.owner = $1",
+    "webhooks": "DELETE FROM webhooks WHERE owner = $1",
     "api_keys": "DELETE FROM api_keys WHERE name = $1",
     "oauth_clients": "DELETE FROM oauth_clients WHERE client_id = $1",
     "recovery_codes": "DELETE FROM recovery_codes WHERE user_id = $2",
     "second_factors": "DELETE FROM second_factors WHERE user_id = $2",
-    "ai_enhanced_sessions": "DELETE FROM ai_enhanced_sessions WHERE user_id = $2",
     "specialist_coordination": f"DELETE FROM specialist_coordination WHERE {ABOUT_ANY}",
     "restricted_rows": "DELETE FROM restricted_rows WHERE name = $1",
     "restrictions": "DELETE FROM restrictions WHERE name = $1",
@@ -145,6 +181,15 @@ ERASURES: Mapping[str, str] = {
     f" strategy_id = CASE WHEN {OWN_ACCOUNT} THEN '' ELSE strategy_id END,"
     f" run = CASE WHEN {OWN_ACCOUNT} THEN gen_random_uuid()::text ELSE run END"
     f" WHERE {OWN_ACCOUNT} OR $1 IN (started_by, stopped_by)",
+    # Work goes on under no name; who said what goes.
+    "coordination_records": f"UPDATE coordination_records SET body = krin_without(body, $1) WHERE {ABOUT_BODY}",
+    "coordination_events": "UPDATE coordination_events SET actor = CASE WHEN actor = $1 THEN '' ELSE actor END,"
+    f" body = krin_without(body, $1) WHERE actor = $1 OR {ABOUT_BODY}",
+    # What the team has learned stays the team's.
+    "knowledge_entries": "UPDATE knowledge_entries SET author = '' WHERE author = $1",
+    "insights": FORGET_INSIGHTS,
+    "insight_feedback": "DELETE FROM insight_feedback WHERE name = $1",
+    "ai_enhanced_sessions": f"DELETE FROM ai_enhanced_sessions WHERE {OWN_SESSIONS}",
     "revocations": "DELETE FROM revocations WHERE kind = 'user' AND subject = $1",
     "users": "DELETE FROM users WHERE name = $1",
     "person_keys": "DELETE FROM person_keys WHERE name = $1",
@@ -153,7 +198,8 @@ ERASURES: Mapping[str, str] = {
 IMPERSONAL = frozenset(
     {
         *("schema_migrations", "lineage", "audit_head", "day_keys", "legal_holds", "erasures", "shared_secrets"),
-        *("risk_head", "order_engine"),
+        *("risk_head", "order_engine", "coordination_term", "document_positions", "document_requests"),
+        *("model_spending", "error_groups"),
     }
 )
 GROUND = "GDPR Art. 17(3)(b) and (e): a legal duty to keep records of orders, and legal claims"
@@ -172,6 +218,7 @@ SELECT name, max(since) FROM (
     UNION ALL SELECT client_id, created_at FROM oauth_clients
     UNION ALL SELECT name, NULL FROM person_keys
     UNION ALL SELECT name, NULL FROM api_keys
+    UNION ALL SELECT owner, NULL FROM webhooks
     UNION ALL SELECT subject, NULL FROM refresh_tokens
     UNION ALL SELECT subject, NULL FROM authorization_codes
     UNION ALL SELECT name, NULL FROM consents
@@ -180,6 +227,9 @@ SELECT name, max(since) FROM (
     UNION ALL SELECT actor, NULL FROM trading_states
     UNION ALL SELECT DISTINCT account, NULL::timestamptz FROM orders
     UNION ALL SELECT unnest(ARRAY[account, started_by, stopped_by]), NULL FROM strategy_runs
+    UNION ALL SELECT author, NULL FROM knowledge_entries
+    UNION ALL SELECT unnest(authors), NULL FROM insights
+    UNION ALL SELECT name, NULL FROM insight_feedback
     UNION ALL SELECT subject, NULL FROM revocations WHERE kind = 'user'
     UNION ALL SELECT DISTINCT publisher, NULL::timestamptz FROM messages
     UNION ALL SELECT substr(name, strpos(name, ':') + 1), NULL FROM channels
@@ -276,16 +326,19 @@ class Privacy:
         Messages of durable channels keep their offset, their place and their time, and lose everything else.
         """
         async with self._db.session() as session, session.transaction():
+            # Whoever coordinates has the name in memory, and would write it again. First of all, as its commits do.
+            await session.execute("UPDATE coordination_term SET epoch = epoch + 1")
             pseudonym = await session.fetchval("SELECT person_pseudonym($1)", name)
             person = await self._person(session, name)
             await self._release(session, person)  # also what is restricted may have to be kept
             kept = await self._hold(session, person, pseudonym)
             deleted: dict[str, int] = {}
             for table, statement in ERASURES.items():
+                if table == "ai_enhanced_sessions":  # from here on nobody keeps one for the name
+                    await revocations.record(session, erasing(name, now=now))
                 if table == "person_keys":  # the last thing that can tell whose rows these are
                     detail = {"request": str(request), "rows": sum(deleted.values()), "kept": sum(k.rows for k in kept)}
                     entry = AuditEntry(event="personal_data_erased", actor=by, target=name, detail=detail)
-                    await revocations.record(session, erasing(name, now=now))
                     await audit.append(session, entry)
                 query, given = _bound(statement, person)
                 deleted[table] = int((await session.execute(query, *given)).rpartition(" ")[2])

@@ -12,7 +12,7 @@ from storage import audit
 from storage.audit import HUB, AuditEntry
 from storage.database import Database
 from storage.errors import Conflict
-from storage.orders import Fenced
+from storage.leadership import Fenced
 
 # Shared: it waits for the engine's commits and lets no other engine take over before this is done.
 FENCE = "SELECT 1 FROM order_engine WHERE epoch = $1 FOR SHARE"

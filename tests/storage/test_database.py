@@ -162,3 +162,11 @@ async def test_tcp_connections_notice_a_silent_peer() -> None:
         keep_alive(peer)
         assert peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == TCP_USER_TIMEOUT_MS
+
+
+async def test_a_pool_that_is_warmed_has_its_connections_open_before_anybody_needs_them(dsn: str) -> None:
+    opened = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+    async with Database.open(dsn, max_size=6) as database:
+        before = await database.fetch_value(opened)
+        await database.warm()
+        assert await database.fetch_value(opened) == before + 2

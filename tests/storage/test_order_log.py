@@ -10,8 +10,9 @@ import pytest
 
 from storage.database import Database
 from storage.errors import StorageError
+from storage.leadership import Fenced
 from storage.messages import MessageLog, NewMessage
-from storage.orders import Fenced, LogEnd, NewEvent, NewName, NewOrder, OrderBatch, OrderLog, Taken
+from storage.orders import LogEnd, NewEvent, NewName, NewOrder, OrderBatch, OrderLog, Taken
 from storage.privacy import Privacy
 
 NOW_US = 1_732_330_000_123_000

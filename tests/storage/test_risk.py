@@ -12,7 +12,8 @@ from protocol.trading import TradingState
 from storage.audit import AuditEntry, AuditTable
 from storage.database import Database
 from storage.errors import Conflict
-from storage.orders import Fenced, OrderLog
+from storage.leadership import Fenced
+from storage.orders import OrderLog
 from storage.risk import RiskRecord, RiskTable
 
 ANN = LimitLayer(scope="ACCOUNT", name="ann", limits=RiskLimits(max_qty="5.00", max_notional=None))
