@@ -6,43 +6,19 @@ sent again is the same answer. Pure: time is an argument, and each answer makes 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 from msgspec.structs import replace
 
 from hub.caller import Caller
 from hub.coordination.answers import check_answer, read_schema, same_json
+from protocol.approvals import ApprovalAnswered, ApprovalDetail, ApprovalRequest, ApprovalState, Decision
 from protocol.coordination import Approval
 from protocol.errors import ErrorCode, HubError
-from protocol.fields import Micros, Name, Text
 
-Decision = Literal["APPROVED", "DECLINED"]
-State = Literal["REQUESTED", "APPROVED", "DECLINED", "EXPIRED"]
-
-MAX_QUORUM = 10
 MAX_ANSWERS = 100  # people who agree, each to something else, do not fill the memory
 MAX_TTL_US = 30 * 86_400_000_000
-
-
-class ApprovalRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """What somebody asks for. `quorum` different people of `approver_roles` have to agree to the same payload.
-
-    `response_schema` is what an approving payload must fit; None: there is none to give. `people_only`: what signed in
-    as a program has no say.
-    """
-
-    approval_id: Name
-    subject: Text
-    reason: Literal["TOOL_CALL", "INPUT_REQUIRED", "CONFIRMATION"] = "CONFIRMATION"
-    approver_roles: Annotated[list[Name], Meta(min_length=1, max_length=16)]
-    quorum: Annotated[int, Meta(ge=1, le=MAX_QUORUM)] = 1
-    people_only: bool = True
-    response_schema: dict[str, Any] | None = None
-    project_id: Name | None = None
-    task_id: Name | None = None
-    expires_at: Micros
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -55,24 +31,25 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ApprovalCase(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A request, and what has been answered. `payload` is what was agreed on, once it is APPROVED."""
+    """A request, and what has been answered. `payload` is what was agreed on, once it is APPROVED, or why not."""
 
+    approval_id: str
     request: ApprovalRequest
     requested_by: str
     requested_us: int
-    state: State = "REQUESTED"
+    state: ApprovalState = "REQUESTED"
     answers: tuple[Answer, ...] = ()
     payload: Any = None
     ended_us: int | None = None
 
 
-def ask(request: ApprovalRequest, *, requested_by: str, now_us: int) -> ApprovalCase:
+def ask(approval_id: str, request: ApprovalRequest, *, requested_by: str, now_us: int) -> ApprovalCase:
     """Raises HubError(bad_request, schema_invalid): what nobody could answer, or whose answers nobody could check."""
     if not now_us < request.expires_at <= now_us + MAX_TTL_US:
         raise HubError(ErrorCode.BAD_REQUEST, "An approval expires within 30 days from now.", path="expires_at")
     if request.response_schema is not None:
         read_schema(request.response_schema)
-    return ApprovalCase(request=request, requested_by=requested_by, requested_us=now_us)
+    return ApprovalCase(approval_id=approval_id, request=request, requested_by=requested_by, requested_us=now_us)
 
 
 def may_answer(case: ApprovalCase, caller: Caller) -> bool:
@@ -119,7 +96,7 @@ def announcement(case: ApprovalCase) -> Approval:
     """The message that tells how it stands. It holds no payload: that is for whoever asked."""
     ended = case.state in ("APPROVED", "DECLINED")
     return Approval(
-        approval_id=case.request.approval_id,
+        approval_id=case.approval_id,
         state=case.state,
         subject=case.request.subject,
         requested_by=case.requested_by,
@@ -128,6 +105,36 @@ def announcement(case: ApprovalCase) -> Approval:
         expires_at=case.request.expires_at,
         ts_event=case.ended_us if case.ended_us is not None else case.requested_us,
     )
+
+
+def detail(case: ApprovalCase) -> ApprovalDetail:
+    """All of it but the payloads."""
+    request = case.request
+    return ApprovalDetail(
+        approval_id=case.approval_id,
+        state=case.state,
+        subject=request.subject,
+        reason=request.reason,
+        approver_roles=request.approver_roles,
+        quorum=request.quorum,
+        people_only=request.people_only,
+        response_schema=request.response_schema,
+        project_id=request.project_id,
+        task_id=request.task_id,
+        requested_by=case.requested_by,
+        requested_at=case.requested_us,
+        expires_at=request.expires_at,
+        answers=[
+            ApprovalAnswered(user=each.user, decision=each.decision, answered_at=each.answered_us)
+            for each in case.answers
+        ],
+        ended_at=case.ended_us,
+    )
+
+
+def withdraw(case: ApprovalCase, *, now_us: int) -> ApprovalCase:
+    """EXPIRED before its time, because what it was asked for is over; the very same case once it has ended."""
+    return replace(case, state="EXPIRED", ended_us=now_us) if case.state == "REQUESTED" else case
 
 
 def _check_payload(request: ApprovalRequest, decision: Decision, payload: Any) -> None:
@@ -142,7 +149,7 @@ def _check_payload(request: ApprovalRequest, decision: Decision, payload: Any) -
 
 def _decided(case: ApprovalCase, last: Answer) -> ApprovalCase:
     if last.decision == "DECLINED":
-        return replace(case, state="DECLINED", ended_us=last.answered_us)
+        return replace(case, state="DECLINED", payload=last.payload, ended_us=last.answered_us)
     agreeing = [each for each in case.answers if same_json(each.payload, last.payload)]
     if len(agreeing) < case.request.quorum:
         return case

@@ -77,9 +77,19 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reservation(NamedTuple):
+    """`settled`: what was really spent, once that is known."""
+
     accounts: tuple[Account, ...]
     amount: Amount
     expires_us: int
+    settled: Amount | None = None
+
+
+class Ended(NamedTuple):
+    """Reservations whose time is over, by project, agent and id; and accounts of days that are over."""
+
+    reservations: dict[tuple[str, str, str], Reservation]
+    accounts: dict[Account, Amount]
 
 
 class Budgets:
@@ -88,7 +98,9 @@ class Budgets:
     def __init__(self) -> None:
         self._limits: dict[tuple[str, str, bool], Limit] = {}
         self._used: dict[Account, Amount] = {}
-        self._reservations: dict[str, Reservation] = {}  # the oldest, and so the first to expire, stands first
+        # By project, agent and id; the oldest, and so the first to expire, stands first.
+        self._reservations: dict[tuple[str, str, str], Reservation] = {}
+        self._settled: dict[tuple[str, str, str], Reservation] = {}  # so that a repeat is known, for as long
         self._today = 0
 
     def limit_project(self, project: ProjectConfig) -> None:
@@ -107,6 +119,43 @@ class Budgets:
         """Spent and reserved together."""
         return self._used.get(account, Amount())
 
+    def reserved(self) -> dict[Account, Amount]:
+        """Of what is used, what is held for calls that are not over."""
+        found: dict[Account, Amount] = {}
+        for held in self._reservations.values():
+            for account in held.accounts:
+                found[account] = found.get(account, Amount()).plus(held.amount)
+        return found
+
+    def has_limit(self, account: Account) -> bool:
+        return self._limit(account) != Limit()
+
+    def limit_of(self, account: Account) -> Limit:
+        return self._limit(account)
+
+    def accounts(self, project: str, agent: str, now_us: int) -> tuple[Account, ...]:
+        """Those that what this agent uses for this project is booked on."""
+        return _touched(project, agent, now_us)
+
+    def book(self, account: Account, amount: Amount) -> None:
+        """What was spent before, as it was written down."""
+        self._used[account] = amount
+
+    def check(self, amount: Amount, *, project: str, agent: str, now_us: int) -> Decision:
+        """Whether so much is left; nothing is reserved."""
+        accounts = _touched(project, agent, now_us)
+        return Decision(
+            refused_by=tuple(each for each in accounts if not self._limit(each).admits(self.used(each).plus(amount)))
+        )
+
+    def spend(self, amount: Amount, *, project: str, agent: str, now_us: int) -> Decision:
+        """Book what was used without having been reserved, also beyond a limit. Raises HubError(bad_request)."""
+        _check(amount)
+        accounts = _touched(project, agent, now_us)
+        alerts = tuple(self._alerted(accounts, amount))
+        self._add(accounts, amount)
+        return Decision(alerts=alerts)
+
     def reserve(self, reservation_id: str, amount: Amount, *, project: str, agent: str, now_us: int) -> Decision:
         """Hold the amount in every account it touches, or in none. A reservation made before is allowed again as it is.
 
@@ -115,9 +164,10 @@ class Budgets:
         _check(amount)
         self.expire(now_us=now_us)
         accounts = _touched(project, agent, now_us)
-        held = self._reservations.get(reservation_id)
+        key = (project, agent, reservation_id)
+        held = self._reservations.get(key)
         if held is not None:
-            if held.amount != amount or {each.name for each in held.accounts} != {project, agent}:
+            if held.amount != amount:
                 raise HubError(ErrorCode.IDEMPOTENCY_CONFLICT, "Something else was reserved under this id.")
             return Decision()
         refused_by = tuple(each for each in accounts if not self._limit(each).admits(self.used(each).plus(amount)))
@@ -127,36 +177,74 @@ class Budgets:
             raise HubError(ErrorCode.OVERLOADED, "Too many reservations are open.")
         alerts = tuple(self._alerted(accounts, amount))
         self._add(accounts, amount)
-        self._reservations[reservation_id] = Reservation(accounts, amount, now_us + RESERVATION_TTL_US)
+        self._settled.pop(key, None)
+        self._reservations[key] = Reservation(accounts, amount, now_us + RESERVATION_TTL_US)
         return Decision(alerts=alerts)
 
-    def settle(self, reservation_id: str, amount: Amount) -> Decision:
+    def settle(self, reservation_id: str, amount: Amount, *, project: str, agent: str) -> Decision:
         """Book what was really spent, on the day of the reservation. Nothing spent: `Amount()`.
 
-        More than was reserved is booked all the same: it is gone, and what comes next is refused for it.
+        More than was reserved is booked all the same: it is gone, and what comes next is refused for it. Settled again
+        with the same amount, it is not booked again.
 
-        Raises HubError(bad_request, not_found): the latter, too, when it has been settled or has expired.
+        Raises HubError(bad_request, idempotency_conflict, not_found): the latter, too, when it has expired.
         """
         _check(amount)
-        held = self._reservations.pop(reservation_id, None)
+        key = (project, agent, reservation_id)
+        held = self._reservations.pop(key, None)
+        if held is None and (before := self._settled.get(key)) is not None:
+            if before.settled != amount:
+                raise HubError(ErrorCode.IDEMPOTENCY_CONFLICT, "This was settled before, with another amount.")
+            return Decision()
         if held is None:
             raise HubError(ErrorCode.NOT_FOUND, "Nothing is reserved under this id.")
+        self._settled[key] = held._replace(settled=amount)
         more = amount.minus(held.amount)
         alerts = tuple(self._alerted(held.accounts, more))
         self._add(held.accounts, more)
         return Decision(alerts=alerts)
 
-    def expire(self, *, now_us: int) -> None:
+    def reservation(self, project: str, agent: str, reservation_id: str) -> Reservation | None:
+        """Open or settled."""
+        key = (project, agent, reservation_id)
+        return self._reservations.get(key) or self._settled.get(key)
+
+    def hold(
+        self,
+        project: str,
+        agent: str,
+        reservation_id: str,
+        amount: Amount,
+        *,
+        expires_us: int,
+        settled: Amount | None = None,
+    ) -> None:
+        """What was reserved before, and is booked already: the first to expire first."""
+        accounts = _touched(project, agent, expires_us - RESERVATION_TTL_US)
+        kept = self._reservations if settled is None else self._settled
+        kept[project, agent, reservation_id] = Reservation(accounts, amount, expires_us, settled)
+
+    def forget(self, agent: str) -> None:
+        """It has left. What it used today counts until tomorrow, should it come back."""
+        self._limits.pop(("AGENT", agent, True), None)
+        self._used.pop(Account("AGENT", agent), None)
+
+    def expire(self, *, now_us: int) -> Ended:
         """Let what nobody settled in time count as spent, and forget the days that nothing is booked on any more."""
-        while self._reservations:
-            reservation_id, held = next(iter(self._reservations.items()))
-            if held.expires_us > now_us:
-                break
-            del self._reservations[reservation_id]
+        ended = Ended({}, {})
+        for kept in (self._reservations, self._settled):
+            while kept:
+                key, held = next(iter(kept.items()))
+                if held.expires_us > now_us and len(kept) <= MAX_RESERVATIONS:
+                    break
+                del kept[key]
+                ended.reservations[key] = held
         today = now_us // DAY_US
         if today > self._today:  # yesterday stays: what was reserved before midnight is settled after it
             self._today = today
-            self._used = {each: used for each, used in self._used.items() if each.day is None or each.day >= today - 1}
+            for account in [each for each in self._used if each.day is not None and each.day < today - 1]:
+                ended.accounts[account] = self._used.pop(account)
+        return ended
 
     def _add(self, accounts: Iterable[Account], amount: Amount) -> None:
         for account in accounts:

@@ -1,7 +1,7 @@
-"""A result before its quality gates: verdicts with evidence, attempts, and waivers that somebody answers for.
+"""A task's results before its quality gates: verdicts with evidence, and waivers that somebody answers for.
 
-Rules: no PASS without evidence, ERROR counts as not passed, nobody judges their own work, and a new result is judged
-anew: verdicts and waivers of the one before do not count for it. Pure: each verdict makes a new value.
+Rules: no PASS without evidence, nobody judges their own work, a new result is judged anew; a waiver is of the task and
+stays. What follows from the verdicts is the task's (tasks/fold.py). Pure: each verdict makes a new value.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -17,12 +16,10 @@ from msgspec.structs import replace
 from hub.caller import Caller
 from protocol.coordination import Gate, GateResult
 from protocol.errors import ErrorCode, HubError
-from protocol.fields import Name, Text
+from protocol.gates import MAX_EVIDENCE, Evidence, GateVerdict
 
-Outcome = Literal["PENDING", "PASSED", "RETRY", "FAILED"]
-
-MAX_ATTEMPTS = 3
-MAX_EVIDENCE = 32
+WAIVERS = frozenset({"lead", "admin"})
+"""Who may waive gates, in the projects of their teams."""
 COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -30,15 +27,6 @@ COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     ">": operator.gt,
 }
-
-
-class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """Where a verdict comes from: `ref` is a run, a report, a commit; `value` what was measured there."""
-
-    kind: Name
-    ref: Text
-    metric: Name | None = None
-    value: float | None = None
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -53,26 +41,45 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Review(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One task's result before its gates. `authors` are all who made it: the agent, and the user it belongs to."""
+    """The newest result of one task before its gates; `number` counts them. `authors` are all who made it: the agents
+    that had the task, and the users they belong to."""
 
     task_id: str
-    authors: frozenset[str]
+    project_id: str = ""
     gates: tuple[Gate, ...]
-    attempt: int = 1
+    authors: frozenset[str] = frozenset()
+    number: int = 0
     verdicts: tuple[Verdict, ...] = ()
 
     def verdict(self, gate_id: str) -> Verdict:
         return next((each for each in self.verdicts if each.gate_id == gate_id), Verdict(gate_id=gate_id))
 
-    @property
-    def outcome(self) -> Outcome:
-        """By the required gates. While one of them is PENDING the others' failures are not final: all are told."""
-        results = [self.verdict(gate.gate_id).result for gate in self.gates if gate.required]
-        if "PENDING" in results:
-            return "PENDING"
-        if all(result in ("PASS", "WAIVED") for result in results):
-            return "PASSED"
-        return "RETRY" if self.attempt < MAX_ATTEMPTS else "FAILED"
+
+def handed_in(review: Review, authors: Iterable[str]) -> Review:
+    """The review of the next result, with nothing decided but what was waived."""
+    waivers = tuple(each for each in review.verdicts if each.result == "WAIVED")
+    return replace(review, number=review.number + 1, authors=review.authors.union(authors), verdicts=waivers)
+
+
+def worked_on(review: Review, authors: Iterable[str]) -> Review:
+    """The review of a task that these had a part in."""
+    return replace(review, authors=review.authors.union(authors))
+
+
+def announcement(review: Review, gate_id: str) -> GateVerdict:
+    """The message that tells of a verdict."""
+    verdict = review.verdict(gate_id)
+    return GateVerdict(
+        task_id=review.task_id,
+        project_id=review.project_id,
+        gate_id=gate_id,
+        review=review.number,
+        result=verdict.result,
+        by=verdict.by,
+        because=verdict.because,
+        evidence=list(verdict.evidence),
+        ts_event=verdict.decided_us,
+    )
 
 
 def evaluate(gate: Gate, evidence: Iterable[Evidence]) -> tuple[GateResult, str]:
@@ -154,17 +161,7 @@ def waived(review: Review, gate_id: str, waiver: Caller, *, allowed: bool, reaso
     return _with(review, replace(before, result="WAIVED", by=waiver.user, because=reason, decided_us=now_us))
 
 
-def handed_in_again(review: Review) -> Review:
-    """The next attempt, with nothing decided. Raises HubError(illegal_transition) unless the last one may be mended."""
-    if review.outcome != "RETRY":
-        raise HubError(ErrorCode.ILLEGAL_TRANSITION, f"The review is {review.outcome}: there is no next attempt.")
-    return replace(review, attempt=review.attempt + 1, verdicts=())
-
-
 def _gate(review: Review, gate_id: str) -> Gate:
-    """The gate, while the result is not judged for good."""
-    if review.outcome in ("PASSED", "FAILED"):
-        raise HubError(ErrorCode.ILLEGAL_TRANSITION, f"The review is {review.outcome} already.")
     for gate in review.gates:
         if gate.gate_id == gate_id:
             return gate
@@ -175,7 +172,7 @@ def _undecided(review: Review, gate_id: str) -> Gate:
     """The gate, if it may get a verdict. After an ERROR it may be tried again; a FAIL asks for another result."""
     gate = _gate(review, gate_id)
     if review.verdict(gate_id).result not in ("PENDING", "ERROR"):
-        raise HubError(ErrorCode.ILLEGAL_TRANSITION, "This gate has its verdict for this attempt.")
+        raise HubError(ErrorCode.ILLEGAL_TRANSITION, "This gate has its verdict for this result.")
     return gate
 
 

@@ -7,21 +7,19 @@ it was made with, and void with it; a command sent again changes nothing. Pure: 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
-from msgspec import Meta
 from msgspec.structs import replace
 
 from protocol.coordination import HandOff
 from protocol.errors import ErrorCode, HubError
-from protocol.fields import Micros, Name, Text
+from protocol.handoffs import HandOffDetail, HandOffOffer, OfferState
 
-State = Literal["OFFERED", "ACCEPTED", "DECLINED", "EXPIRED", "WITHDRAWN"]
 Step = Literal["ACCEPT", "DECLINE", "WITHDRAW", "EXPIRE"]
 
 MAX_TTL_US = 86_400_000_000
-TRANSITIONS: Mapping[tuple[State, Step], State] = {
+TRANSITIONS: Mapping[tuple[OfferState, Step], OfferState] = {
     ("OFFERED", "ACCEPT"): "ACCEPTED",
     ("OFFERED", "DECLINE"): "DECLINED",
     ("OFFERED", "WITHDRAW"): "WITHDRAWN",
@@ -37,38 +35,32 @@ class Claim(NamedTuple):
     fence: int
 
 
-class HandOffRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """To one specialist, or to whoever has `to_skill` and accepts first."""
-
-    handoff_id: Name
-    task_id: Name
-    to_specialist: Name | None = None
-    to_skill: Name | None = None
-    reason: Text = ""
-    summary: Text = ""
-    artifacts: Annotated[list[dict[str, Any]], Meta(max_length=100)] = []
-    expires_at: Micros
-
-
 class Offer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A request and what became of it. `claim` is the sender's; `by` who ended it, None: time did."""
+    """A request and what became of it. `by`: who ended it, None: time did."""
 
-    request: HandOffRequest
-    claim: Claim
+    handoff_id: str
+    request: HandOffOffer
     offered_us: int
-    state: State = "OFFERED"
+    state: OfferState = "OFFERED"
     by: str | None = None
     because: str = ""
     ended_us: int | None = None
 
+    @property
+    def claim(self) -> Claim:
+        """The sender's."""
+        return Claim(self.request.specialist_id, self.request.fence)
+
 
 def offer(
-    request: HandOffRequest, claim: Claim, *, holder: Claim | None, others: Iterable[Offer], now_us: int
+    handoff_id: str, request: HandOffOffer, *, holder: Claim | None, others: Iterable[Offer], now_us: int
 ) -> Offer:
-    """The offer of whoever made the `claim`; `holder` has the task by now, `others` are earlier offers of it.
+    """The offer of whoever has made this claim; `holder` has the task by now, `others` are earlier offers of it.
 
     Raises HubError(bad_request, permission_denied, illegal_transition).
     """
+    offered = Offer(handoff_id=handoff_id, request=request, offered_us=now_us)
+    claim = offered.claim
     if (request.to_specialist is None) == (request.to_skill is None):
         raise HubError(ErrorCode.BAD_REQUEST, "Offer it either to a specialist or to a skill.", path="to_specialist")
     if not now_us < request.expires_at <= now_us + MAX_TTL_US:
@@ -79,7 +71,7 @@ def offer(
         raise HubError(ErrorCode.PERMISSION_DENIED, "Only who has the task may offer it.")
     if any(each.claim == claim and open_at(each, now_us=now_us) for each in others):
         raise HubError(ErrorCode.ILLEGAL_TRANSITION, "The task is on offer already: withdraw that offer first.")
-    return Offer(request=request, claim=claim, offered_us=now_us)
+    return offered
 
 
 def accept(offered: Offer, by: str, *, skills: Collection[str], holder: Claim | None, now_us: int) -> Offer:
@@ -129,6 +121,7 @@ def announcement(offered: Offer) -> HandOff:
     request = offered.request
     to = offered.by if offered.state == "ACCEPTED" else request.to_specialist
     return HandOff(
+        handoff_id=offered.handoff_id,
         task_id=request.task_id,
         from_specialist=offered.claim.specialist_id,
         to_specialist=to or f"skill:{request.to_skill}"[:128],
@@ -136,6 +129,27 @@ def announcement(offered: Offer) -> HandOff:
         message=offered.because or request.reason or None,
         expires_at=request.expires_at,
         ts_event=offered.offered_us if offered.ended_us is None else offered.ended_us,
+    )
+
+
+def detail(offered: Offer) -> HandOffDetail:
+    request = offered.request
+    return HandOffDetail(
+        handoff_id=offered.handoff_id,
+        project_id=request.project_id,
+        task_id=request.task_id,
+        from_specialist=request.specialist_id,
+        to_specialist=request.to_specialist,
+        to_skill=request.to_skill,
+        state=offered.state,
+        reason=request.reason,
+        summary=request.summary,
+        artifacts=request.artifacts,
+        offered_at=offered.offered_us,
+        expires_at=request.expires_at,
+        by=offered.by,
+        because=offered.because,
+        ended_at=offered.ended_us,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from hub.coordination.tasks.event import TaskEvent
 from hub.coordination.tasks.fold import replay
-from hub.coordination.tasks.task import Interrupt, Task
+from hub.coordination.tasks.task import Task
 from hub.coordination.tasks.transitions import (
     ASSIGNED,
     AUTH_REQUIRED,
@@ -23,7 +23,7 @@ from hub.coordination.tasks.transitions import (
     Happening,
     Position,
 )
-from protocol.coordination import Blocker, Gate, GateResult, TaskSpec
+from protocol.coordination import Blocker, Gate, GateResult, Interrupt, TaskSpec
 
 TTL = 30
 EXPIRY = 500

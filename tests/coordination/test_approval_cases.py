@@ -14,13 +14,12 @@ from hub.coordination.approvals import (
     MAX_ANSWERS,
     MAX_TTL_US,
     ApprovalCase,
-    ApprovalRequest,
-    Decision,
     announcement,
     ask,
     expire,
     resolve,
 )
+from protocol.approvals import ApprovalRequest, Decision
 from protocol.errors import ErrorCode, HubError
 
 START, END = 1_000_000, 9_000_000
@@ -43,7 +42,6 @@ def somebody(user: str, *roles: str, principal: Principal = "user") -> Caller:
 
 def opened(*, quorum: int = 1, schema: dict[str, Any] | None = None, people_only: bool = True) -> ApprovalCase:
     request = ApprovalRequest(
-        approval_id="a1",
         subject="deploy",
         approver_roles=["risk", "lead"],
         quorum=quorum,
@@ -51,7 +49,7 @@ def opened(*, quorum: int = 1, schema: dict[str, Any] | None = None, people_only
         response_schema=schema,
         expires_at=END,
     )
-    return ask(request, requested_by="asker", now_us=START)
+    return ask("a1", request, requested_by="asker", now_us=START)
 
 
 def refused(case: ApprovalCase, caller: Caller, *, payload: Any = None, now_us: int = START) -> ErrorCode:
@@ -173,9 +171,9 @@ def test_a_schema_that_the_hub_cannot_check_is_refused_when_it_is_asked_with(sch
 
 @pytest.mark.parametrize("expires_at", [0, START, START + MAX_TTL_US + 1])
 def test_a_request_has_an_end_and_not_too_far_away(expires_at: int) -> None:
-    request = ApprovalRequest(approval_id="a", subject="s", approver_roles=["lead"], expires_at=expires_at)
+    request = ApprovalRequest(subject="s", approver_roles=["lead"], expires_at=expires_at)
     with pytest.raises(HubError):
-        ask(request, requested_by="asker", now_us=START)
+        ask("a1", request, requested_by="asker", now_us=START)
 
 
 @given(JSON, JSON)

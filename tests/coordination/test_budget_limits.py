@@ -97,11 +97,12 @@ class Spending(RuleBasedStateMachine):
     def settle(self, name: str, share: int) -> None:
         if self.expires.get(name, 0) <= self.now_us:
             self.budgets.expire(now_us=self.now_us)
-            assert code_of(lambda: self.budgets.settle(name, Amount())) is ErrorCode.NOT_FOUND
+            assert code_of(lambda: self.budgets.settle(name, Amount(), project="p", agent="ann")) is ErrorCode.NOT_FOUND
             return
         project, agent, day, amount = self.booked[name]
         spent = Amount(amount.tokens * share // 100, amount.usd * share / 100)
-        self.budgets.settle(name, spent)
+        for _ in range(2):  # a repeat books nothing
+            self.budgets.settle(name, spent, project=project, agent=agent)
         self.booked[name] = project, agent, day, spent
 
     @rule(passed_us=st.sampled_from([1, RESERVATION_TTL_US - 1, RESERVATION_TTL_US, DAY_US]))
@@ -129,7 +130,7 @@ def test_two_who_ask_at_once_do_not_both_get_the_last_dollar() -> None:
     assert refused.refused_by == (Account("PROJECT", "p"),)
     assert code_of(refused.require) is ErrorCode.LIMIT_EXCEEDED
     assert budgets.used(Account("AGENT", "bob", DAY)) == Amount()  # all accounts or none
-    budgets.settle("a", usd("0.4"))
+    budgets.settle("a", usd("0.4"), project="p", agent="ann")
     assert budgets.reserve("b", usd("0.6"), project="p", agent="bob", now_us=START).allowed
 
 
@@ -148,13 +149,13 @@ def test_what_nobody_settles_counts_as_spent() -> None:
     budgets.reserve("a", usd("1"), project="p", agent="ann", now_us=START)
     late = START + RESERVATION_TTL_US
     assert not budgets.reserve("b", usd("0.1"), project="p", agent="ann", now_us=late).allowed
-    assert code_of(lambda: budgets.settle("a", Amount())) is ErrorCode.NOT_FOUND
+    assert code_of(lambda: budgets.settle("a", Amount(), project="p", agent="ann")) is ErrorCode.NOT_FOUND
 
 
 def test_what_was_spent_beyond_the_reservation_is_booked_and_refuses_what_comes_next() -> None:
     budgets = limited(project_usd="1")
     budgets.reserve("a", usd("0.5"), project="p", agent="ann", now_us=START)
-    assert budgets.settle("a", usd("3")).alerts == (Account("PROJECT", "p"),)
+    assert budgets.settle("a", usd("3"), project="p", agent="ann").alerts == (Account("PROJECT", "p"),)
     assert budgets.used(Account("PROJECT", "p")) == usd("3")
     assert not budgets.reserve("b", usd("0"), project="p", agent="ann", now_us=START).allowed
 
@@ -166,6 +167,45 @@ def test_a_reservation_sent_again_is_held_once_and_its_id_stands_for_nothing_els
     assert budgets.used(Account("PROJECT", "p")) == usd("0.6")
     other = code_of(lambda: budgets.reserve("a", usd("0.1"), project="p", agent="ann", now_us=START))
     assert other is ErrorCode.IDEMPOTENCY_CONFLICT
+
+
+def test_what_is_settled_again_is_booked_once_for_as_long_as_it_was_held() -> None:
+    budgets = limited(project_usd="1")
+    budgets.reserve("a", usd("0.6"), project="p", agent="ann", now_us=START)
+    for _ in range(2):
+        assert budgets.settle("a", usd("0.4"), project="p", agent="ann").allowed
+    assert budgets.used(Account("PROJECT", "p")) == usd("0.4")
+    other = code_of(lambda: budgets.settle("a", usd("0.5"), project="p", agent="ann"))
+    assert other is ErrorCode.IDEMPOTENCY_CONFLICT
+
+    ended = budgets.expire(now_us=START + RESERVATION_TTL_US)
+    assert [held.settled for held in ended.reservations.values()] == [usd("0.4")]
+    assert code_of(lambda: budgets.settle("a", usd("0.4"), project="p", agent="ann")) is ErrorCode.NOT_FOUND
+    assert budgets.reserve("a", usd("0.6"), project="p", agent="ann", now_us=START + RESERVATION_TTL_US).allowed
+
+
+def test_what_was_settled_is_remembered_within_a_bound() -> None:
+    budgets = limited()
+    for number in range(MAX_RESERVATIONS + 5):
+        budgets.reserve(str(number), Amount(1), project="p", agent="ann", now_us=START)
+        budgets.settle(str(number), Amount(1), project="p", agent="ann")
+    ended = budgets.expire(now_us=START)
+    assert {name for _, _, name in ended.reservations} <= {str(number) for number in range(5)}
+    assert code_of(lambda: budgets.settle("0", Amount(1), project="p", agent="ann")) is ErrorCode.NOT_FOUND
+    assert budgets.settle(str(MAX_RESERVATIONS), Amount(1), project="p", agent="ann").allowed
+
+
+def test_days_that_are_over_and_reservations_that_nobody_settled_are_told_once() -> None:
+    budgets = limited(project_usd="1")
+    budgets.reserve("a", usd("0.6"), project="p", agent="ann", now_us=START)
+    held = budgets.reservation("p", "ann", "a")
+    ended = budgets.expire(now_us=START + 2 * DAY_US)
+    assert ended.reservations == {("p", "ann", "a"): held}
+    assert {(each.kind, each.day) for each in ended.accounts} == {
+        (kind, START // DAY_US) for kind in ("PROJECT", "AGENT")
+    }
+    assert budgets.expire(now_us=START + 2 * DAY_US) == ({}, {})
+    assert budgets.used(Account("PROJECT", "p")) == usd("0.6")
 
 
 @given(st.lists(st.integers(0, 30), max_size=20))
@@ -185,7 +225,7 @@ def test_an_amount_below_zero_or_that_is_none_is_refused(amount: Amount) -> None
     assert (
         code_of(lambda: budgets.reserve("a", amount, project="p", agent="ann", now_us=START)) is ErrorCode.BAD_REQUEST
     )
-    assert code_of(lambda: budgets.settle("a", amount)) is ErrorCode.BAD_REQUEST
+    assert code_of(lambda: budgets.settle("a", amount, project="p", agent="ann")) is ErrorCode.BAD_REQUEST
 
 
 def test_open_reservations_have_a_bound() -> None:

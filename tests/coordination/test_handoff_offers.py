@@ -14,9 +14,7 @@ from hub.coordination.handoffs import (
     MAX_TTL_US,
     TRANSITIONS,
     Claim,
-    HandOffRequest,
     Offer,
-    State,
     Step,
     accept,
     announcement,
@@ -27,17 +25,28 @@ from hub.coordination.handoffs import (
     withdraw,
 )
 from protocol.errors import ErrorCode, HubError
+from protocol.handoffs import HandOffOffer, OfferState
 
 START, END = 1_000_000, 9_000_000
 ANN = Claim("ann", 1)
 
 
-def asked(*, to: str | None = "bob", skill: str | None = None, expires_at: int = END) -> HandOffRequest:
-    return HandOffRequest(handoff_id="h", task_id="t", to_specialist=to, to_skill=skill, expires_at=expires_at)
+def asked(
+    *, to: str | None = "bob", skill: str | None = None, expires_at: int = END, claim: Claim = ANN
+) -> HandOffOffer:
+    return HandOffOffer(
+        project_id="p",
+        task_id="t",
+        specialist_id=claim.specialist_id,
+        fence=claim.fence,
+        to_specialist=to,
+        to_skill=skill,
+        expires_at=expires_at,
+    )
 
 
 def made(*, to: str | None = "bob", skill: str | None = None) -> Offer:
-    return offer(asked(to=to, skill=skill), ANN, holder=ANN, others=[], now_us=START)
+    return offer("h", asked(to=to, skill=skill), holder=ANN, others=[], now_us=START)
 
 
 def take(offered: Offer, step: Step, by: str, *, holder: Claim | None = ANN, now_us: int = START) -> Offer:
@@ -75,7 +84,7 @@ def test_an_offer_ends_once_and_the_same_command_again_changes_nothing(first: St
 
 
 def test_every_state_but_offered_is_an_end() -> None:
-    states: tuple[State, ...] = typing.get_args(State)
+    states: tuple[OfferState, ...] = typing.get_args(OfferState)
     assert {state for state, _ in TRANSITIONS} == {"OFFERED"}
     assert {*TRANSITIONS.values(), "OFFERED"} == set(states)
 
@@ -126,19 +135,19 @@ def test_only_an_addressee_accepts_in_time_and_only_while_the_sender_still_has_t
 
 def test_whoever_does_not_have_the_task_with_this_very_claim_cannot_offer_it() -> None:
     for holder in (None, Claim("eve", 1), Claim("ann", 2)):
-        refused = code_of(lambda holder=holder: offer(asked(), ANN, holder=holder, others=[], now_us=START))  # type: ignore[misc]  # a default in a lambda
+        refused = code_of(lambda holder=holder: offer("h", asked(), holder=holder, others=[], now_us=START))  # type: ignore[misc]  # a default in a lambda
         assert refused is ErrorCode.PERMISSION_DENIED
 
 
 def test_a_task_is_on_offer_once_at_a_time() -> None:
     first = made()
     again = asked(to="cyd", expires_at=END + 9)
-    assert code_of(lambda: offer(again, ANN, holder=ANN, others=[first], now_us=START)) is ErrorCode.ILLEGAL_TRANSITION
-    assert offer(again, ANN, holder=ANN, others=[first], now_us=END).state == "OFFERED"
+    assert code_of(lambda: offer("i", again, holder=ANN, others=[first], now_us=START)) is ErrorCode.ILLEGAL_TRANSITION
+    assert offer("i", again, holder=ANN, others=[first], now_us=END).state == "OFFERED"
     gone = take(first, "WITHDRAW", "ann")
-    assert offer(again, ANN, holder=ANN, others=[gone], now_us=START).state == "OFFERED"
+    assert offer("i", again, holder=ANN, others=[gone], now_us=START).state == "OFFERED"
     newer = Claim("ann", 2)  # the earlier offer is void with the earlier claim
-    assert offer(again, newer, holder=newer, others=[first], now_us=START).state == "OFFERED"
+    assert offer("i", asked(claim=newer), holder=newer, others=[first], now_us=START).state == "OFFERED"
 
 
 @pytest.mark.parametrize(
@@ -151,8 +160,8 @@ def test_a_task_is_on_offer_once_at_a_time() -> None:
         asked(expires_at=START + MAX_TTL_US + 1),
     ],
 )
-def test_an_offer_has_one_addressee_who_is_another_and_an_end(request_: HandOffRequest) -> None:
-    assert code_of(lambda: offer(request_, ANN, holder=ANN, others=[], now_us=START)) is ErrorCode.BAD_REQUEST
+def test_an_offer_has_one_addressee_who_is_another_and_an_end(request_: HandOffOffer) -> None:
+    assert code_of(lambda: offer("h", request_, holder=ANN, others=[], now_us=START)) is ErrorCode.BAD_REQUEST
 
 
 @given(st.integers(START, 2 * END))

@@ -10,20 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.caller import Caller, Principal
-from hub.coordination.gates import (
-    MAX_ATTEMPTS,
-    MAX_EVIDENCE,
-    Evidence,
-    Review,
-    evaluate,
-    handed_in_again,
-    measured,
-    reviewed,
-    waived,
-)
+from hub.coordination.gates import Review, announcement, evaluate, handed_in, measured, reviewed, waived
 from hub.coordination.standards import KRIN_STANDARDS, gates_for
 from protocol.coordination import Gate, GateKind
 from protocol.errors import ErrorCode, HubError
+from protocol.gates import MAX_EVIDENCE, Evidence
 
 FAST = Gate(gate_id="fast", metric="latency_ms", op="<", threshold=50)
 PEER = Gate(gate_id="peer", kind="AGENT_REVIEW")
@@ -36,7 +27,7 @@ def somebody(user: str, principal: Principal = "user") -> Caller:
 
 
 def before(*gates: Gate) -> Review:
-    return Review(task_id="t", authors=frozenset({"author", "owner"}), gates=gates)
+    return handed_in(Review(task_id="t", gates=gates), ["author", "owner"])
 
 
 def latency(*values: float) -> list[Evidence]:
@@ -93,7 +84,6 @@ def test_an_automated_gate_passes_only_when_every_measurement_is_a_number_that_h
 def test_a_gate_that_does_not_say_what_to_measure_is_an_error_and_does_not_pass(gate: Gate) -> None:
     review = measured(before(gate), "g", latency(1), by="ci", now_us=1)
     assert review.verdict("g").result == "ERROR"
-    assert review.outcome == "RETRY"
 
 
 STEPS = ("measure well", "measure badly", "measure nothing", "pass", "fail", "waive", "again")
@@ -111,7 +101,7 @@ STEPS = ("measure well", "measure badly", "measure nothing", "pass", "fail", "wa
         max_size=30,
     ),
 )
-def test_whatever_is_tried_a_review_passes_only_by_evidence_or_a_persons_waiver(
+def test_whatever_is_tried_a_gate_passes_only_by_evidence_or_a_persons_waiver(
     gates: list[Gate], steps: list[tuple[str, Gate, str, Principal]]
 ) -> None:
     review = before(*gates)
@@ -127,13 +117,13 @@ def test_whatever_is_tried_a_review_passes_only_by_evidence_or_a_persons_waiver(
                 case "waive":
                     review = waive(review, gate, by=caller)
                 case "again":
-                    review = handed_in_again(review)
+                    review = handed_in(review, ["author"])
         except HubError:
             assert review is last
             continue
-        assert last.outcome not in ("PASSED", "FAILED")  # the end is the end
         if step == "again":
-            assert review.verdicts == ()
+            assert review.number == last.number + 1
+            assert review.verdicts == tuple(each for each in last.verdicts if each.result == "WAIVED")
             continue
         verdict = review.verdict(gate.gate_id)
         assert gate in gates
@@ -143,22 +133,13 @@ def test_whatever_is_tried_a_review_passes_only_by_evidence_or_a_persons_waiver(
         assert last.verdict(gate.gate_id).result in ("PENDING", "ERROR") or verdict.result == "WAIVED"
         if verdict.result == "PASS":
             assert verdict.evidence
-    required = [review.verdict(gate.gate_id).result for gate in gates if gate.required]
-    assert (review.outcome == "PASSED") == all(result in ("PASS", "WAIVED") for result in required)
-    assert review.attempt <= MAX_ATTEMPTS
 
 
-def test_a_result_that_fails_may_be_mended_three_times_in_all_and_is_judged_anew_each_time() -> None:
-    review = judged(before(FAST, PEER), PEER)
-    for attempt in range(1, MAX_ATTEMPTS + 1):
-        assert (review.attempt, review.outcome) == (attempt, "PENDING")
-        review = measured(review, "fast", latency(99), by="ci", now_us=1)
-        if attempt < MAX_ATTEMPTS:
-            assert review.outcome == "RETRY"
-            review = judged(handed_in_again(review), PEER)
-    assert review.outcome == "FAILED"
-    assert code_of(lambda: handed_in_again(review)) is ErrorCode.ILLEGAL_TRANSITION
-    assert code_of(lambda: waive(review, FAST)) is ErrorCode.ILLEGAL_TRANSITION
+def test_everybody_who_had_a_hand_in_it_is_an_author_of_the_next_result() -> None:
+    review = handed_in(before(PEER), ["other", "owner"])
+    assert (review.number, review.authors) == (2, {"author", "owner", "other"})
+    for author in review.authors:
+        assert code_of(lambda author=author: judged(review, PEER, by=somebody(author))) is ErrorCode.PERMISSION_DENIED
 
 
 def test_a_failed_measurement_is_not_repeated_until_it_passes_but_an_error_may_be() -> None:
@@ -166,7 +147,8 @@ def test_a_failed_measurement_is_not_repeated_until_it_passes_but_an_error_may_b
     assert failed.verdict("fast").because == "latency_ms 99, required < 50"
     assert code_of(lambda: measured(failed, "fast", latency(1), by="ci", now_us=1)) is ErrorCode.ILLEGAL_TRANSITION
     error = measured(before(FAST), "fast", [], by="ci", now_us=1)
-    assert measured(error, "fast", latency(1), by="ci", now_us=1).outcome == "PASSED"
+    assert measured(error, "fast", latency(1), by="ci", now_us=1).verdict("fast").result == "PASS"
+    assert measured(handed_in(failed, []), "fast", latency(1), by="ci", now_us=1).verdict("fast").result == "PASS"
 
 
 def test_a_waiver_needs_leave_a_person_who_did_not_do_the_work_and_a_reason() -> None:
@@ -175,14 +157,14 @@ def test_a_waiver_needs_leave_a_person_who_did_not_do_the_work_and_a_reason() ->
     assert code_of(lambda: waive(failed, FAST, by=somebody("owner"))) is ErrorCode.PERMISSION_DENIED
     assert code_of(lambda: waive(failed, FAST, by=somebody("bot", "machine"))) is ErrorCode.PERMISSION_DENIED
     assert code_of(lambda: waive(failed, FAST, reason=" ")) is ErrorCode.SCHEMA_INVALID
-    verdict = waive(failed, FAST).verdict("fast")
-    assert (verdict.result, verdict.by, verdict.because) == ("WAIVED", "boss", "hotfix")
-    assert verdict.evidence == tuple(latency(99))  # what was waived stays on record
+    told = announcement(waive(failed, FAST), "fast")
+    assert (told.result, told.by, told.because, told.review) == ("WAIVED", "boss", "hotfix", 1)
+    assert told.evidence == latency(99)  # what was waived stays on record
 
 
-def test_a_waiver_holds_for_the_result_it_was_given_for() -> None:
+def test_a_waiver_holds_for_the_results_to_come() -> None:
     review = waive(before(FAST, PEER), FAST)
-    assert handed_in_again(judged(review, PEER, False)).verdict("fast").result == "PENDING"
+    assert handed_in(judged(review, PEER, False), []).verdicts == review.verdicts
 
 
 def test_what_passed_is_not_waived_and_what_was_waived_not_twice() -> None:
@@ -236,16 +218,16 @@ GOOD = {
     ],
 )
 def test_the_standards_are_met_by_all_their_metrics_together(metric: str, bad: float) -> None:
-    def outcome(metrics: dict[str, float]) -> str:
+    def results(metrics: dict[str, float]) -> list[str]:
         review = before(*KRIN_STANDARDS.gates)
         evidence = [Evidence(kind="ci", ref="run-1", metric=name, value=value) for name, value in metrics.items()]
         for gate in review.gates:
             review = measured(review, gate.gate_id, evidence, by="ci", now_us=1)
-        return review.outcome
+        return sorted(verdict.result for verdict in review.verdicts if verdict.result != "PASS")
 
-    assert outcome(GOOD) == "PASSED"
-    assert outcome({**GOOD, metric: bad}) == "RETRY"
-    assert outcome({name: value for name, value in GOOD.items() if name != metric}) == "RETRY"
+    assert results(GOOD) == []
+    assert results({**GOOD, metric: bad}) == ["FAIL"]
+    assert results({name: value for name, value in GOOD.items() if name != metric}) == ["ERROR"]
 
 
 def test_the_standards_have_a_version_and_all_their_gates_are_required() -> None:

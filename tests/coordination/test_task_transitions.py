@@ -69,6 +69,7 @@ PASSING: list[Passing] = [
     (13, replay([happens("CREATE", spec=spec(gates=[])), *INTO[RUNNING][1:]]), happens("SUBMIT_RESULT"), COMPLETED),
     (14, IN_REVIEW, verdict("PASS"), COMPLETED),
     (14, IN_REVIEW, verdict("WAIVED", reason="known"), COMPLETED),
+    *[(14, each, verdict("WAIVED", reason="known", review=0), each) for each in (RUNNING, BLOCKED)],
     (14, IN_REVIEW, verdict("PASS", gate_id="docs"), IN_REVIEW),
     (14, IN_REVIEW, verdict("FAIL", gate_id="docs"), IN_REVIEW),
     (14, IN_REVIEW, verdict("ERROR"), IN_REVIEW),
@@ -120,7 +121,8 @@ REFUSED: list[tuple[int, Position | Task, TaskEvent]] = [
     (12, AUTH_REQUIRED, happens("EXPIRE")),
     (13, RUNNING, happens("SUBMIT_RESULT", artifacts=())),
     (13, BLOCKED, happens("SUBMIT_RESULT")),
-    (14, RUNNING, verdict("PASS")),
+    (14, RUNNING, verdict("PASS", review=0)),
+    (14, BLOCKED, verdict("FAIL", review=0)),
     (14, IN_REVIEW, verdict("PASS", gate_id="speed")),
     (14, IN_REVIEW, verdict("PENDING")),
     (14, IN_REVIEW, verdict("WAIVED")),
@@ -262,6 +264,8 @@ def test_a_waiver_holds_for_the_next_result_and_a_pass_does_not() -> None:
     again = [verdict("FAIL"), happens("SUBMIT_RESULT")]
     waived = verdict("WAIVED", gate_id="docs", reason="known")
     assert replay([*INTO[IN_REVIEW], waived, *again]).results == {"docs": "WAIVED"}
+    failed = replay([*INTO[IN_REVIEW], verdict("FAIL"), verdict("WAIVED", reason="known")])
+    assert (failed.position, apply(failed, happens("SUBMIT_RESULT")).position) == (RUNNING, COMPLETED)
     assert replay([*INTO[IN_REVIEW], verdict("PASS", gate_id="docs"), *again]).results == {}
 
 

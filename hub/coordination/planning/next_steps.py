@@ -8,7 +8,7 @@ task is worked on. So an update of one task among ten thousand touches that task
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import islice
 from typing import Literal
@@ -35,6 +35,7 @@ LONG_H = 16.0  # a task of the critical path with more than this left is worth s
 ENDED: frozenset[TaskState] = frozenset({"COMPLETED", "CANCELED", "FAILED", "REJECTED"})
 WAITING: frozenset[TaskState] = frozenset({"INPUT_REQUIRED", "AUTH_REQUIRED"})
 NEVER = float("inf")
+MANY = 64  # names that are put into a ranking at once sooner than one by one
 Action = Literal["REASSIGN", "UNBLOCK", "ESCALATE", "SPLIT", "START", "NUDGE"]
 
 
@@ -98,6 +99,23 @@ class _Ranking:
         if (key := self._keys.pop(name, None)) is not None:
             del self._order[bisect_left(self._order, (key, name))]
 
+    def update(self, keys: Mapping[str, tuple[float, ...] | None]) -> None:
+        """All of these at once; None: it does not belong there."""
+        changed = {name: key for name, key in keys.items() if self._keys.get(name) != key}
+        if len(changed) < MANY:
+            for name, key in changed.items():
+                self.discard(name) if key is None else self.put(name, key)
+            return
+        left = [each for each in self._order if each[1] not in changed]
+        for name, key in changed.items():
+            if key is None:
+                del self._keys[name]
+            else:
+                self._keys[name] = key
+                left.append((key, name))
+        left.sort()
+        self._order = left
+
     def __iter__(self) -> Iterator[str]:
         return (name for _, name in self._order)
 
@@ -157,7 +175,7 @@ class Outlook:
         if was != state and (was in ENDED or state in ENDED):
             for dependent in node.dependents:
                 (dependent.waits_for.discard if state == "COMPLETED" else dependent.waits_for.add)(task_id)
-                self._place(dependent)
+            self._place(node.dependents)
 
     def specialist_is(self, specialist: Specialist, status: SpecialistStatus) -> None:
         self._specialists[specialist.specialist_id] = specialist
@@ -179,6 +197,17 @@ class Outlook:
                 progress=node.progress if update.progress is None else update.progress,
                 blockers=update.blockers,
             )
+
+    def task_progressed(self, task_id: str, *, holder: str, progress: float | None) -> None:
+        """How far whoever has the task says it is."""
+        node = self._nodes.get(task_id)
+        if node is not None and not node.ended and node.holder == holder and (progress or 0) > node.progress:
+            node.progress = progress or 0.0
+            self._settle([node])
+
+    def at_risk(self, now_us: int) -> list[AtRisk]:
+        """Tasks whose deadline, or one behind it, is missed unless they go on at once; the worst first."""
+        return self._at_risk(now_us / MICROS_PER_HOUR)
 
     def next_steps(self, now_us: int) -> NextSteps:
         """`critical_path_delta_h` counts from the last time this was asked. The caller adds how long it took."""
@@ -210,6 +239,7 @@ class Outlook:
         queue = sorted((-node.index, node.name) for node in changed)
         queued = {name for _, name in queue}
         new = frozenset(queued)
+        settled: list[_Node] = []
         while queue:
             _, name = heappop(queue)
             node = self._nodes[name]
@@ -222,31 +252,32 @@ class Outlook:
                     after_h = max(after_h, dependent.tail)
                     deadline_h = min(deadline_h, dependent.latest_start)
             node.tail, node.latest_start = node.left_h + after_h, deadline_h - node.left_h
-            self._place(node)
+            settled.append(node)
             if name in new or before != (node.tail, node.latest_start):
                 for waited in node.befores:
                     if waited.name not in queued and not waited.ended:
                         heappush(queue, (-waited.index, waited.name))
                         queued.add(waited.name)
+        self._place(settled)
 
-    def _place(self, node: _Node) -> None:
-        """Into the lists that it belongs to now."""
-        reached = not node.ended and all(self._nodes[name].ended for name in node.waits_for)
-        waiting = reached and node.state in WAITING
-        blocked = reached and bool(node.blockers or node.waits_for)
-        ready = reached and node.state == "SUBMITTED" and not blocked
-        urgency = (node.latest_start, -float(node.spec.priority), -node.tail)
-        for ranking, belongs, key in (
-            (self._ready, ready, urgency),
-            (self._waiting, waiting, urgency),
-            (self._blocked, blocked, urgency),
-            (self._by_start, reached, urgency),
-            (self._by_tail, reached, (-node.tail,)),
-        ):
-            if belongs:
-                ranking.put(node.name, key)
-            else:
-                ranking.discard(node.name)
+    def _place(self, nodes: Iterable[_Node]) -> None:
+        """Into the lists that they belong to now."""
+        ready, waiting, blocked, by_start, by_tail = (dict[str, tuple[float, ...] | None]() for _ in range(5))
+        for node in nodes:
+            name = node.name
+            reached = not node.ended and all(self._nodes[each].ended for each in node.waits_for)
+            held_up = bool(node.blockers or node.waits_for)
+            urgency = (node.latest_start, -float(node.spec.priority), -node.tail) if reached else None
+            ready[name] = urgency if node.state == "SUBMITTED" and not held_up else None
+            waiting[name] = urgency if node.state in WAITING else None
+            blocked[name] = urgency if held_up else None
+            by_start[name] = urgency
+            by_tail[name] = (-node.tail,) if reached else None
+        self._ready.update(ready)
+        self._waiting.update(waiting)
+        self._blocked.update(blocked)
+        self._by_start.update(by_start)
+        self._by_tail.update(by_tail)
 
     def _look_at(self, specialist_id: str) -> None:
         """Whether a specialist is stuck, or idle."""

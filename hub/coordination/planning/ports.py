@@ -19,7 +19,9 @@ class Team(Protocol):
         """Grows with every change."""
         ...
 
-    def members(self) -> Iterable[tuple[Specialist, SpecialistStatus]]: ...
+    def members(self, team: str | None = None) -> Iterable[tuple[Specialist, SpecialistStatus]]:
+        """Of one team, or all."""
+        ...
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from hub.clock import Clock
-from hub.coordination.planning.allocation import optimize_team_allocation
+from hub.coordination.planning.allocation import optimize_team_allocation, plan_greedily
 from hub.coordination.planning.availability import available
 from hub.coordination.planning.complexity import analyze_project_complexity
 from hub.coordination.planning.ports import Team, UpdateLog, WebSocketService, Work
@@ -56,6 +56,18 @@ class AITeamCoordinationService:
             plan = await asyncio.to_thread(optimize_team_allocation, request)
             return self._stamped(plan, began)
 
+    async def coordinate_and_compare(
+        self, project: ProjectConfig, *, supersedes: str | None = None
+    ) -> tuple[TeamPlan, TeamPlan]:
+        """As `coordinate_specialists`, with the greedy plan for the same request beside it."""
+        request = self._request(project, supersedes=supersedes)
+        async with self._solving:
+            began = self._clock.monotonic()
+            plan = await asyncio.to_thread(optimize_team_allocation, request)
+            stamped = self._stamped(plan, began)
+            began = self._clock.monotonic()
+            return stamped, self._stamped(await asyncio.to_thread(plan_greedily, request), began)
+
     async def what_if(self, project: ProjectConfig, change: PlanChange, *, before: TeamPlan) -> PlanDifference:
         """How a change would turn out, compared with the plan as it is. Nothing is committed."""
         request = self._request(project, supersedes=before.plan_id)
@@ -76,26 +88,28 @@ class AITeamCoordinationService:
         """Computes for up to seconds: never call it on the event loop."""
         return optimize_team_allocation(request)
 
-    async def real_time_sync(self, updates: Sequence[SpecialistUpdate]) -> None:
-        """Stores the updates of one project, then tells its team once. No updates, no message.
+    async def real_time_sync(self, updates: Sequence[SpecialistUpdate]) -> NextSteps:
+        """Stores the updates of one project, then tells its team once what to do next. No updates, no message.
 
         Raises `HubError` when the updates do not all name the same project.
         """
         if not updates:
-            return
+            return NextSteps()
         project_id = updates[0].project_id
         if project_id is None or any(update.project_id != project_id for update in updates):
             raise HubError(ErrorCode.SCHEMA_INVALID, "All updates must name the same project.", path="updates")
         await self._log.append(project_id, updates)
+        steps = self.calculate_next_steps(project_id, updates)
         await self._websocket_service.broadcast_to_team(
             project_id,
             {
                 "type": "SPECIALIST_UPDATE",
                 "data": list(updates),
                 "timestamp": self._clock.now_ms(),
-                "coordination": self.calculate_next_steps(project_id, updates),
+                "coordination": steps,
             },
         )
+        return steps
 
     def calculate_next_steps(self, project_id: str, updates: Sequence[SpecialistUpdate]) -> NextSteps:
         """What to do after these updates."""
@@ -111,7 +125,7 @@ class AITeamCoordinationService:
         now_us, standing = self._clock.now_us(), self._work.standing(project.project_id)
         tasks = [task for task in project.tasks if task.task_id not in standing.ended]
         specialists = available(
-            self._team.members(),
+            self._team.members(project.team or project.project_id),
             now_us=now_us,
             until_us=project.deadline,
             planned={task.task_id for task in tasks},

@@ -6,9 +6,8 @@ from typing import Any
 
 import msgspec
 
-from hub.coordination.tasks.task import Interrupt
 from hub.coordination.tasks.transitions import Happening
-from protocol.coordination import Blocker, GateResult, Presence, TaskSpec
+from protocol.coordination import Blocker, GateResult, Interrupt, Presence, TaskSpec
 
 
 class TaskEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -18,7 +17,8 @@ class TaskEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     gets the task, for `ttl_us` at first. A CREATE carries `project_id` and `spec`. `presence` is the holder's when its
     lease ran out. An UNBLOCK names the blocker that is gone by its `ref`. A RESOLVE or EXPIRE names its question; that
     the answer fits the question's schema is seen to before it is an event. A GATE_RESULT names the `review` it is
-    about, so that an old verdict does not count for a new result.
+    about, so that an old verdict does not count for a new result. `message` is for whoever watches. `request_id` is
+    what the holder calls it, with the `fingerprint` of all that it said.
     """
 
     task_id: str
@@ -36,8 +36,12 @@ class TaskEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ref: str | None = None
     interrupt: Interrupt | None = None
     interrupt_id: str | None = None
+    answer: Any = None
     artifacts: tuple[dict[str, Any], ...] = ()
     gate_id: str | None = None
     result: GateResult | None = None
     review: int | None = None
     reason: str | None = None
+    message: str | None = None
+    request_id: str | None = None
+    fingerprint: str | None = None

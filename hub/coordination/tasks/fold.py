@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from hub.coordination.tasks.event import TaskEvent
-from hub.coordination.tasks.task import Task
+from hub.coordination.tasks.task import Said, Task
 from hub.coordination.tasks.transitions import (
     ASSIGNED,
     BLOCKED,
@@ -25,6 +25,7 @@ from hub.coordination.tasks.transitions import (
 )
 from protocol.coordination import Blocker
 
+MAX_SAID = 32  # what a holder said that is remembered, so that it counts once
 MAX_REVIEWS = 3  # results that may be handed in before a task fails
 BY_HOLDER: frozenset[Happening] = frozenset(
     {"CLAIM", "RENEW", "PROGRESS", "BLOCK", "REQUEST_INPUT", "REQUEST_AUTH", "SUBMIT_RESULT", "ERROR"}
@@ -61,7 +62,9 @@ def apply(task: Task | None, event: TaskEvent) -> Task:
     if target is None:
         raise InvalidTransition(task, event)
     _check_holder(task, event)
-    changed = replace(_changed(task, event), version=task.version + 1, updated_us=event.ts_event)
+    changed = replace(
+        _changed(task, event), version=task.version + 1, updated_us=event.ts_event, said=_said(task, event)
+    )
     return _settled(changed, _position(changed, event, target), event)
 
 
@@ -139,6 +142,16 @@ def _changed(task: Task, event: TaskEvent) -> Task:
             return task
 
 
+def _said(task: Task, event: TaskEvent) -> dict[str, Said]:
+    if event.happening == "CLAIM":
+        return {}
+    if event.request_id is None or event.fingerprint is None:
+        return task.said
+    asked = event.interrupt.interrupt_id if event.interrupt is not None else None
+    lately = [*task.said.items(), (event.request_id, Said(event.fingerprint, asked))]
+    return dict(lately[-MAX_SAID:])
+
+
 def _given(task: Task, event: TaskEvent) -> Task:
     if not event.specialist_id or event.specialist_id == task.specialist_id or not event.ttl_us:
         raise InvalidTransition(task, event, "it goes to somebody else, for some time")
@@ -171,7 +184,7 @@ def _answered(task: Task, event: TaskEvent) -> Task:
     if expired != (event.happening == "EXPIRE"):
         raise InvalidTransition(task, event, "the question has expired" if expired else "it may still be answered")
     if event.happening == "RESOLVE":
-        return replace(task, interrupt=None)
+        return replace(task, interrupt=None, answer=event.answer)
     if asked.on_expiry == "FAIL":
         return replace(task, reason=event.reason or "nobody answered in time")
     escalated = Blocker(kind="escalation", ref=asked.interrupt_id, since=event.ts_event)
@@ -192,6 +205,8 @@ def _judged(task: Task, event: TaskEvent) -> Task:
         raise InvalidTransition(task, event, "it has no such gate")
     if event.result is None or event.result == "PENDING":
         raise InvalidTransition(task, event, "that is no verdict")
+    if event.result != "WAIVED" and task.position != IN_REVIEW:
+        raise InvalidTransition(task, event, "there is no result under review")
     if event.result == "WAIVED" and not event.reason:
         raise InvalidTransition(task, event, "a waiver has a reason")
     return replace(task, results={**task.results, event.gate_id: event.result})

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from hub.coordination.tasks.transitions import ENDED, Position
-from protocol.coordination import Blocker, GateResult, TaskSpec, TaskState, TaskSubstate
+from protocol.coordination import Blocker, GateResult, Interrupt, TaskSpec, TaskState, TaskSubstate
 
 
-class Interrupt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A question to a person. Not answered by `expires_at`, the task fails or waits on, escalated."""
+class Said(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the holder said under an id of its own. `fingerprint` tells a repetition from something else under this id,
+    `interrupt_id` is the question that it asked.
+    """
 
-    interrupt_id: str
-    reason: Literal["INPUT", "CONFIRMATION", "TOOL_CALL", "AUTH"]
-    expires_at: int | None = None
-    on_expiry: Literal["FAIL", "ESCALATE"] = "FAIL"
+    fingerprint: str
+    interrupt_id: str | None = None
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -26,7 +26,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `lease_until` None: nobody has the task, or its holder waits for a person and the clock stands. `attempt` counts
     leases that ran out, `reviews` the results handed in. `progress` never goes back for whoever has the task; once its
     lease has run out the next one starts over. `paused_at` is where a RESUME goes back to. `active_us` is when work
-    last went on. `version` counts its events.
+    last went on. `version` counts its events; `place` is its number in the project. `answer` is what its last question
+    was answered with. `said` is what was said lately under the claim of now, by the ids that came with it.
     """
 
     task_id: str
@@ -42,12 +43,15 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     progress: float = 0.0
     blockers: tuple[Blocker, ...] = ()
     interrupt: Interrupt | None = None
+    answer: Any = None
     paused_at: TaskSubstate | None = None
     reviews: int = 0
     results: dict[str, GateResult] = {}
     artifacts: tuple[dict[str, Any], ...] = ()
     reason: str | None = None
+    said: dict[str, Said] = {}
     version: int = 0
+    place: int = 0
     created_us: int = 0
     updated_us: int = 0
     active_us: int = 0

@@ -99,6 +99,7 @@ TRANSITIONS: Mapping[Row, Target] = {
     # The result.
     **_rows([RUNNING], ["SUBMIT_RESULT"], Then.BY_GATES),
     **_rows([IN_REVIEW], ["GATE_RESULT"], Then.BY_GATES),
+    **_rows([RUNNING, BLOCKED], ["GATE_RESULT"], Then.SAME),  # a waiver, of the results to come
     # Interventions.
     **_rows([RUNNING, BLOCKED, IN_REVIEW], ["PAUSE"], PAUSED),
     **_rows([PAUSED], ["RESUME"], Then.PREVIOUS),

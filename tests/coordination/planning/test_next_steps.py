@@ -176,9 +176,9 @@ class Watched(Outlook):
         self.touched: list[str] = []
         super().__init__(tasks)
 
-    def _place(self, node: Any) -> None:
-        self.touched.append(node.name)
-        super()._place(node)
+    def _place(self, nodes: Any) -> None:
+        self.touched += [node.name for node in nodes]
+        super()._place(nodes)
 
 
 def test_an_update_in_a_project_of_ten_thousand_tasks_touches_few_of_them() -> None:
@@ -187,6 +187,27 @@ def test_an_update_in_a_project_of_ten_thousand_tasks_touches_few_of_them() -> N
     outlook.apply(SpecialistUpdate(specialist_id="ann", task_id="t0", progress=0.5))
     outlook.task_is("t0", state="COMPLETED")
     assert outlook.touched == ["t0", "t0", "t1"]
+
+
+def test_many_that_one_task_sets_free_are_in_the_order_of_their_urgency() -> None:
+    specs = [task("t0"), *(task(f"t{number}", depends_on=["t0"], priority=number % 100) for number in range(1, 301))]
+    kept = Outlook(specs)
+    assert kept.next_steps(NOW).ready == ["t0"]
+    for state in ("COMPLETED", "FAILED", "COMPLETED"):
+        kept.task_is("t0", state=state)
+        anew = Outlook(reversed(specs))
+        for number in range(1, 301):
+            anew.task_is(f"t{number}", state="WORKING")
+        anew.task_is("t0", state=state)
+        for number in range(1, 301):
+            anew.task_is(f"t{number}", state="SUBMITTED")
+        found, expected = kept.next_steps(NOW), anew.next_steps(NOW)
+        assert (found.ready, found.blocked, found.suggestions) == (
+            expected.ready,
+            expected.blocked,
+            expected.suggestions,
+        )
+    assert found.ready[:4] == ["t199", "t299", "t99", "t198"]
 
 
 def test_what_is_not_known_is_passed_over() -> None:

@@ -50,7 +50,7 @@ class Room:
     def join(self, name: str, *skills: str, state: Mapping[str, Any] | None = None, **fields: Any) -> None:
         self.people.append((specialist(name, *skills, **fields), status(name, **(state or {}))))
 
-    def members(self) -> list[tuple[Specialist, SpecialistStatus]]:
+    def members(self, team: str | None = None) -> list[tuple[Specialist, SpecialistStatus]]:
         return self.people
 
     def standing(self, project_id: str) -> Standing:
