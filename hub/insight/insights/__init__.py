@@ -1,0 +1,1 @@
+"""What is worth saying of what somebody reads: by rules and statistics at once, by a model when there is time."""

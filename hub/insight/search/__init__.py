@@ -1,0 +1,1 @@
+"""Finding things by what they say and what they mean, among what the caller may read."""
