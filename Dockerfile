@@ -8,7 +8,7 @@ COPY hub hub
 RUN python -m venv /opt/krin && /opt/krin/bin/pip install --no-cache-dir .
 
 FROM python:3.13-slim
-RUN useradd --create-home --uid 10001 krin && mkdir /data && chown krin /data
+RUN useradd --create-home --uid 10001 krin && mkdir -p /data/keys && chown -R krin /data
 COPY --from=build /opt/krin /opt/krin
 USER krin
 ENV PATH=/opt/krin/bin:$PATH KRIN_HOST=0.0.0.0 KRIN_PORT=8000 KRIN_DATA_DIR=/data

@@ -15,6 +15,7 @@ def configure_logging(level: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.stdlib.ExtraAdder(allow=["trace_id"]),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
@@ -38,7 +39,11 @@ def configure_logging(level: str) -> None:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
 
+def printable(text: str) -> str:
+    """What others say must not write lines, move the cursor or turn the reading order: such characters are escaped."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
 def _printable(logger: Any, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """JSON escapes by itself; on a terminal what somebody calls themselves must not write lines or move the cursor."""
-    text = str(event["event"])
-    return {**event, "event": "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)}
+    """JSON escapes by itself."""
+    return {**event, "event": printable(str(event["event"]))}
