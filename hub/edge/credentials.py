@@ -7,7 +7,10 @@ from urllib.parse import quote
 from starlette.types import Scope
 
 from hub.auth.dpop import ALGORITHMS, Shown
-from protocol.errors import ErrorCode
+from hub.auth.service import Authentication
+from hub.auth.tokens import Claims
+from hub.guard.events import Report, denied
+from protocol.errors import ErrorCode, HubError
 
 INVALID_TOKEN = 'Bearer error="invalid_token"'
 CHALLENGES = {
@@ -57,6 +60,31 @@ class Credentials:
     def _shown(self, scope: Scope) -> Shown:
         proofs = _values(scope, b"dpop")
         return Shown(proofs[0] if len(proofs) == 1 else "", scope.get("method", "GET"), self.url(scope))
+
+
+class Unwelcome(Exception):
+    """A handshake with a credential that is no good: 401, and `challenge` as its `WWW-Authenticate`."""
+
+    def __init__(self, text: str, challenge: bytes) -> None:
+        super().__init__(text)
+        self.text = text
+        self.challenge = challenge
+
+
+async def claims_of(
+    scope: Scope, *, credentials: Credentials, authentication: Authentication, report: Report, address: str
+) -> Claims | None:
+    """Who a handshake is from by its `Authorization`; None: it has none. Raises Unwelcome, a forgery is reported."""
+    token, shown = credentials.token(scope)
+    if token is None:
+        return None
+    try:
+        known = authentication.authenticate(token, shown)
+        return known if isinstance(known, Claims) else await known
+    except HubError as error:
+        if error.code in FORGERIES:
+            report(denied("authn_token_invalid", address, "authorization"))
+        raise Unwelcome(error.message, CHALLENGES.get(error.code, INVALID_TOKEN).encode()) from None
 
 
 def _values(scope: Scope, wanted: bytes) -> list[str]:

@@ -5,9 +5,12 @@ The names are the user's (`RevolutionaryResponse`, `KrinAPIService`). Errors use
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+import logging
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 import orjson
@@ -15,16 +18,21 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Message
 
 from hub.caller import Caller
 from hub.clock import Clock
-from hub.dispatch import Dispatcher
+from hub.dispatch import Dispatcher, Finished, unobserved
 from hub.edge.credentials import CHALLENGES
 from hub.edge.security import REQUEST_ID, TRACEPARENT, RevolutionarySecurityService, Validation
+from hub.guard.concurrency import Concurrency
 from hub.guard.security_audit import SecurityAudit
+from hub.observe.requests import served, serving
 from hub.permissions import Need, Permissions
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import ErrorBody
+
+logger = logging.getLogger("krin.envelope")
 
 T = TypeVar("T")
 SecurityLevel = Literal["basic", "standard", "enterprise"]
@@ -55,11 +63,13 @@ HTTP_STATUS = {
     ErrorCode.PROOF_INVALID: 401,
 }
 
+INSIGHT_S = 0.005  # what an answer may wait for its insights
+
 UNROUTED = {404: (ErrorCode.NOT_FOUND, "not found"), 405: (ErrorCode.BAD_REQUEST, "method not allowed")}
 
 
 class RevolutionaryResponse(msgspec.Struct, Generic[T], kw_only=True):
-    """The envelope. `ai_insights` is null where nothing was asked of an insight source."""
+    """The envelope. `ai_insights` is null on errors, and where the endpoint was made without `ai_enhancement`."""
 
     data: T | None
     meta: dict[str, Any]
@@ -78,6 +88,36 @@ class Answer(msgspec.Struct):
 Handler = Callable[[Request, Caller], Awaitable[Any]]
 
 
+class AICoordinator(Protocol):
+    """Where insights come from."""
+
+    async def generate_insights(self, result: Any, caller: Caller) -> dict[str, Any]:
+        """`status` `ready` with `items`, or `pending` with a channel to hear of more on. Cut off after INSIGHT_S."""
+        ...
+
+    async def analyze_error(self, failure: Exception) -> None:
+        """Hear of an error that a handler did not mean to raise. It is on its way to the caller all the same."""
+        ...
+
+
+class PerformanceTracker:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def start(self) -> float:
+        return self._clock.monotonic()
+
+    def measure(self, started: float, *, stranger: bool) -> dict[str, Any]:
+        """`started` as `start` gave it. What nobody measures is null: see hub.observe.requests.
+
+        A stranger is not told where the time went: whether a name is known shows in what the database had to do.
+        """
+        duration_ms = round((self._clock.monotonic() - started) * 1000, 3)
+        request = None if stranger else serving.get()
+        spent = {"db_ms": None, "cache": None, "queue_ms": None} if request is None else request.measured()
+        return {"duration_ms": duration_ms, **spent}
+
+
 class KrinAPIService:
     """Wraps handlers into endpoints: who asks, the envelope, the error mapping, the time it took."""
 
@@ -87,22 +127,39 @@ class KrinAPIService:
         dispatcher: Dispatcher,
         *,
         permissions: Permissions,
+        insights: AICoordinator,
+        concurrency: Concurrency,
         clock: Clock,
         opted_out: Callable[[str], None] = lambda name: None,
+        observe: Finished = unobserved,
     ) -> None:
-        """`opted_out` is told who sent `Sec-GPC: 1`, the Global Privacy Control of a browser."""
+        """`opted_out` is told who sent `Sec-GPC: 1`, the Global Privacy Control of a browser; `observe` of every
+        request to a route.
+        """
         self._security = security
         self._dispatcher = dispatcher
         self._permissions = permissions
+        self._insights = insights
+        self._concurrency = concurrency
         self._clock = clock
+        self._tracker = PerformanceTracker(clock)
         self._opted_out = opted_out
+        self._observe = observe
+        self.without_insights = 0  # answers that should have had some, and analyses of errors that failed
 
-    def route(self, name: str, handler: Handler) -> Route:
-        """A route such as `POST /v1/publish`, behind what the permission table wants for it. Raises Ungoverned."""
+    def route(self, name: str, handler: Handler, *, waits: bool = False) -> Route:
+        """A route such as `POST /v1/publish`, behind what the permission table wants for it. Raises Ungoverned.
+
+        waits: for what others do, for so long that it counts among no limit of requests at work.
+        """
         method, path = name.split(" ")
         need = self._permissions.of_route(name)
         if need is Need.NOTHING:
-            return Route(path, self.create_revolutionary_endpoint(handler, security_level="basic"), methods=[method])
+            # What is signed in with is no matter for an insight.
+            endpoint = self.create_revolutionary_endpoint(
+                handler, ai_enhancement=False, security_level="basic", name=name
+            )
+            return Route(path, endpoint, methods=[method])
 
         async def permitted(request: Request, caller: Caller) -> Any:
             if request.headers.get("sec-gpc") == "1":
@@ -110,39 +167,145 @@ class KrinAPIService:
             self._permissions.require(need, caller, target=name)
             return await handler(request, caller)
 
-        return Route(path, self.create_revolutionary_endpoint(permitted), methods=[method])
+        return Route(path, self.create_revolutionary_endpoint(permitted, name=name, waits=waits), methods=[method])
 
     def create_revolutionary_endpoint(
-        self, handler: Handler, *, security_level: SecurityLevel = "enterprise"
+        self,
+        handler: Handler,
+        *,
+        ai_enhancement: bool = True,
+        security_level: SecurityLevel = "enterprise",
+        name: str = "endpoint",
+        waits: bool = False,
     ) -> Callable[[Request], Awaitable[Response]]:
         """An endpoint around `handler(request, caller)`; a whole Response that it answers goes out as it is.
 
-        security_level: basic lets anybody in (sign-in itself), standard and enterprise need a valid bearer token.
-        """
-        if security_level not in ("basic", "standard", "enterprise"):
-            raise ValueError(f"unknown security level {security_level!r}")
+        name: under which it is observed.
+        ai_enhancement: False gives `ai_insights` null, and asks nobody.
+        security_level: basic lets anybody in (sign-in itself), standard needs a valid bearer token, enterprise also a
+            second factor of whoever looks like a threat.
+        waits: as for `route`.
 
-        async def endpoint(request: Request) -> Response:
-            started = self._clock.monotonic()
-            signing_in = security_level == "basic"
-            validation = await self._security.validate_request(
-                request, needs_token=not signing_in, limit="login" if signing_in else "request"
-            )
+        Raises TypeError for a handler that is not async, ValueError for another level.
+        """
+        _check(handler, security_level)
+
+        async def answer(request: Request) -> Response:
+            started = self._tracker.start()
+            validation = await self._validate(request, security_level)
             if validation.refused is not None:
+                self._observe(name, started, validation.refused.code)
                 return self._refuse(request, validation.refused, validation, started)
             try:
-                data = await handler(request, validation.caller)
+                if waits:
+                    _begin()
+                    data = await handler(request, validation.caller)
+                else:
+                    data = await self._handle(handler, request, validation.caller, name)
             except Exception as failure:  # no other name for it here: its frames hold the request and all names
+                self._observe(name, started, failure.code if isinstance(failure, HubError) else ErrorCode.INTERNAL)
+                await self._judge(failure, validation.caller, name, ai_enhancement=ai_enhancement)
                 return self._refuse(request, failure, validation, started)
+            self._observe(name, started, None)
             if isinstance(data, Response):
                 return data
-            return self._respond(request, data, None, validation.audit, started)
+            insights = await self._insights_of(data, validation.caller) if ai_enhancement else None
+            return self._respond(request, data, None, validation.audit, started, insights)
+
+        async def endpoint(request: Request) -> Response:
+            with served(self._clock):
+                return await answer(request)
 
         return endpoint
 
+    async def execute_revolutionary(
+        self,
+        handler: Handler,
+        request: Request,
+        *,
+        ai_enhancement: bool = True,
+        security_level: SecurityLevel = "enterprise",
+    ) -> RevolutionaryResponse[Any]:
+        """Run a handler once, as an endpoint would, and have the envelope: for routes that answer in their own way.
+
+        Raises what `create_revolutionary_endpoint` does, HubError for a request that is refused, and whatever the
+        handler raises, after its analysis.
+        """
+        _check(handler, security_level)
+        with served(self._clock):
+            started = self._tracker.start()
+            validation = await self._validate(request, security_level)
+            if validation.refused is not None:
+                raise validation.refused
+            try:
+                data = await self._handle(handler, request, validation.caller, "execute")
+            except Exception as failure:
+                await self._judge(failure, validation.caller, "execute", ai_enhancement=ai_enhancement)
+                raise
+            insights = await self._insights_of(data, validation.caller) if ai_enhancement else None
+            return self._envelope(request, data, None, validation.audit, started, insights)
+
+    async def _validate(self, request: Request, level: SecurityLevel) -> Validation:
+        return await self._security.validate_request(
+            request,
+            needs_token=level != "basic",
+            challenges=level == "enterprise",
+            limit="login" if level == "basic" else "request",
+        )
+
+    async def _handle(self, handler: Handler, request: Request, caller: Caller, name: str) -> Any:
+        """Raises HubError(overloaded) before the handler has begun, when too much is at work already."""
+        self._concurrency.begin()
+        began = self._tracker.start()
+        _begin()
+        waited_s = 0.0
+
+        async def receive() -> Message:
+            nonlocal waited_s
+            since = self._tracker.start()
+            self._concurrency.pause()
+            try:
+                return await request.receive()
+            finally:
+                self._concurrency.resume()
+                waited_s += self._tracker.start() - since
+
+        try:
+            return await handler(Request(request.scope, receive), caller)
+        finally:
+            self._concurrency.end(name, self._tracker.start() - began - waited_s)
+
+    async def _insights_of(self, data: Any, caller: Caller) -> dict[str, Any]:
+        """Never raises: an answer is worth more than what is said about it."""
+        result = data.data if isinstance(data, Answer) else data
+        try:
+            async with asyncio.timeout(INSIGHT_S):
+                return await self._insights.generate_insights(result, caller)
+        except TimeoutError:
+            reason = "timeout"
+        except Exception:
+            logger.exception("no insights")
+            reason = "failed"
+        self.without_insights += 1
+        return {"status": "degraded", "reason": reason}
+
+    async def _judge(self, failure: Exception, caller: Caller, name: str, *, ai_enhancement: bool) -> None:
+        """What the hub refuses on purpose needs neither a row in the audit log nor analysis. Never raises."""
+        if isinstance(failure, HubError):
+            return
+        self._security.audit_request(name, caller)
+        if not ai_enhancement:
+            return
+        try:
+            async with asyncio.timeout(INSIGHT_S):
+                await self._insights.analyze_error(failure)
+        except Exception:
+            logger.exception("an error could not be analyzed")
+            self.without_insights += 1
+
     async def answer_unrouted(self, request: Request, failure: HTTPException) -> Response:
         """What no route answers: the path, or its method, does not exist. Nobody needs a token to be told so."""
-        started = self._clock.monotonic()
+        started = self._tracker.start()
         validation = await self._security.validate_request(request, needs_token=False)
         if validation.refused is not None:
             return self._refuse(request, validation.refused, validation, started)
@@ -165,7 +328,28 @@ class KrinAPIService:
         error: HubError | None,
         audit: SecurityAudit,
         started: float,
+        insights: dict[str, Any] | None = None,
     ) -> Response:
+        envelope = self._envelope(request, data, error, audit, started, insights)
+        headers = {"x-request-id": envelope.meta["request_id"]}
+        status = 200
+        if error is not None:
+            status = HTTP_STATUS[error.code]
+            if error.retry_after_ms is not None:
+                headers["retry-after"] = str(-(-error.retry_after_ms // 1000))
+            if status == 401:
+                headers["www-authenticate"] = CHALLENGES.get(error.code, "Bearer")
+        return Response(msgspec.json.encode(envelope), status, headers, "application/json")
+
+    def _envelope(
+        self,
+        request: Request,
+        data: Any,
+        error: HubError | None,
+        audit: SecurityAudit,
+        started: float,
+        insights: dict[str, Any] | None,
+    ) -> RevolutionaryResponse[Any]:
         request_id = request.headers.get("x-request-id", "")
         meta: dict[str, Any] = {
             "status": "success" if error is None else "error",
@@ -176,27 +360,27 @@ class KrinAPIService:
         if isinstance(data, Answer):
             meta |= data.meta
             data = data.data
-        headers = {}
-        status = 200
         if error is not None:
-            status = HTTP_STATUS[error.code]
             meta["error"] = ErrorBody.of(error)
-            if error.retry_after_ms is not None:
-                headers["retry-after"] = str(-(-error.retry_after_ms // 1000))
-            if status == 401:
-                headers["www-authenticate"] = CHALLENGES.get(error.code, "Bearer")
-        envelope: RevolutionaryResponse[Any] = RevolutionaryResponse(
+        return RevolutionaryResponse(
             data=data,
             meta=meta,
-            performance_metrics={
-                "duration_ms": round((self._clock.monotonic() - started) * 1000, 3),
-                "db_ms": None,
-                "cache": None,
-                "queue_ms": None,
-            },
+            ai_insights=insights,
+            performance_metrics=self._tracker.measure(started, stranger=not audit.token.valid),
             security_audit=audit,
         )
-        return Response(msgspec.json.encode(envelope), status, headers, "application/json")
+
+
+def _begin() -> None:
+    if (request := serving.get()) is not None:
+        request.begin()
+
+
+def _check(handler: Handler, security_level: str) -> None:
+    if security_level not in ("basic", "standard", "enterprise"):
+        raise ValueError(f"unknown security level {security_level!r}")
+    if not inspect.iscoroutinefunction(handler):
+        raise TypeError(f"a handler must be async: {handler!r} would hold up everybody else")
 
 
 class OrjsonResponse(Response):

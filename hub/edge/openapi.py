@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import msgspec
-
 from hub import __version__
 from hub.auth.accounts import Confirmed
 from hub.auth.administration import Account, NewUser, UserChanges
@@ -23,13 +21,33 @@ from hub.edge.accounts import (
     RecoveryCodes,
     StepUpBody,
 )
+from hub.edge.coordination import ResolveBody, TasksBody
+from hub.edge.insights import FeedbackBody, RetractionBody
 from hub.edge.orders import ReplaceBody
 from hub.edge.privacy import ConsentBody, CorrectBody, EraseBody, RestrictBody
 from hub.edge.rest import PublishBody
+from hub.edge.schemas import REFERENCE, schemas_of
+from hub.edge.screens import Screen
 from hub.guard.security_audit import SecurityAudit
 from hub.privacy.service import Restriction
-from protocol.messages import ErrorBody, HistoryResult, PresenceResult, Published
+from hub.webhooks.service import NewWebhook, Tried, WebhookChanges, WebhookView
+from protocol.approvals import ApprovalResult, ApprovalsFound
+from protocol.contracts import ContractExpectation, ContractReport
+from protocol.coordination import ProjectConfig
+from protocol.insights import Insight, InsightRetracted, InsightScore
+from protocol.knowledge import KnowledgeAdd, KnowledgeEntry
+from protocol.messages import (
+    ErrorBody,
+    ExplainResult,
+    HistoryResult,
+    PresenceResult,
+    Published,
+    SearchResult,
+    SubscribeResult,
+)
+from protocol.planning import TeamCommitted, TeamPlanned
 from protocol.risk import ApprovalAnswer, ApprovalState, Halt, LimitsInForce, Resume, RiskState, SetLimits, StateChanged
+from protocol.team import AgentPage, ProjectAnswer, ProjectCreated, ProjectPage, TaskDetail, TaskPage
 from protocol.trading import (
     CancelAllAfter,
     Canceled,
@@ -40,8 +58,7 @@ from protocol.trading import (
 )
 from storage.consents import PURPOSES
 from storage.privacy import Erasure
-
-_SCHEMA = "#/components/schemas/"
+from storage.webhooks import Delivery
 
 
 @functools.cache
@@ -50,15 +67,23 @@ def describe() -> dict[str, Any]:
     kinds = [
         *(LoginBody, StepUpBody, PasswordBody, EnrolBody, ConfirmBody, PublishBody),
         *(TokenPair, MfaStatus, Enrolment, Confirmed, RecoveryCodes, Done),
-        *(Published, HistoryResult, PresenceResult, ErrorBody, SecurityAudit),
+        *(Published, HistoryResult, PresenceResult, SubscribeResult, ExplainResult, SearchResult),
+        *(ErrorBody, SecurityAudit),
         *(Account, NewUser, UserChanges, Session),
+        *(NewWebhook, WebhookChanges, WebhookView, Tried, Delivery),
         *(EraseBody, RestrictBody, CorrectBody, ConsentBody, Erasure, Restriction),
         *(OrderSubmit, ReplaceBody, CancelAllAfter, ExecutionReport, RiskDecision, Canceled, SwitchState),
+        *(KnowledgeAdd, KnowledgeEntry, ContractExpectation, ContractReport),
+        *(Insight, InsightRetracted, InsightScore, FeedbackBody, RetractionBody),
+        *(ProjectConfig, ProjectCreated, ProjectAnswer, ProjectPage, TasksBody, TaskPage, TaskDetail, AgentPage),
+        *(Screen, TeamPlanned, TeamCommitted, ApprovalsFound, ResolveBody, ApprovalResult),
         *(SetLimits, LimitsInForce, RiskState, Halt, Resume, StateChanged, ApprovalAnswer, ApprovalState),
     ]
-    _, components = msgspec.json.schema_components(kinds, schema_hook=lambda kind: {}, ref_template=_SCHEMA + "{name}")
+    _, components = schemas_of(kinds)
     channel = _path("channel")
     order, account = _path("client_order_id"), _query("account", "string", "whose order; default: the caller's")
+    project = _path("project_id")
+    subject = _query("subject", "string", "the channel that they are about")
     whose = _query("user", "string", "somebody else, for administrators")
     page = [_query("after", "string", "the last name of the page before"), _query("limit", "integer", "1 to 1000")]
     history = [
@@ -66,6 +91,15 @@ def describe() -> dict[str, Any]:
         _query("since", "string", "an offset, or epoch:offset"),
         _query("limit", "integer", "1 to 1000"),
         _query("reverse", "boolean", "newest first"),
+    ]
+    rewind = _query("rewind", "string", "start with that many newest messages, or with those as old as 30s")
+    poll = [channel, _query("since", "string", "epoch:offset"), _query("wait_ms", "integer", "0 to 30000"), rewind]
+    sse = [_query("channels", "string", "1 to 64, with commas between"), rewind]
+    search = [
+        _query("query", "string", "1 to 2,000 characters"),
+        _query("channel", "string", "only there"),
+        _query("mode", "string", "semantic, text or hybrid"),
+        _query("limit", "integer", "1 to 100"),
     ]
     return {
         "openapi": "3.1.0",
@@ -108,7 +142,25 @@ def describe() -> dict[str, Any]:
             "/v1/channels": {"get": _operation("Channels the caller may read", {"type": "string"}, many=True)},
             "/v1/history/{channel}": {"get": _operation("Messages of a channel", "HistoryResult", parameters=history)},
             "/v1/presence/{channel}": {"get": _operation("Who is there", "PresenceResult", parameters=[channel])},
-            "/oauth/token": {"post": _form("A token for a grant (RFC 6749)", {"$ref": _SCHEMA + "TokenPair"})},
+            "/v1/poll/{channel}": {
+                "get": _operation("The next messages of a channel", "SubscribeResult", parameters=poll)
+            },
+            "/sse": {"get": _events("Channels as server-sent events", *sse)},
+            "/v1/explain": {
+                "get": _operation(
+                    "What became of a message for the caller's connections",
+                    "ExplainResult",
+                    parameters=[
+                        _query("channel", "string", "where it was published"),
+                        _query("offset", "integer", "its place"),
+                        _query("client", "string", "of one connection; of somebody else's: admin"),
+                    ],
+                )
+            },
+            "/v1/search": {
+                "get": _operation("What the caller may read, by words and meaning", "SearchResult", parameters=search)
+            },
+            "/oauth/token": {"post": _form("A token for a grant (RFC 6749)", {"$ref": REFERENCE + "TokenPair"})},
             "/oauth/introspect": {"post": _form("What a token is worth (RFC 7662)", {"type": "object"})},
             "/oauth/revoke": {"post": _form("End a token (RFC 7009)", {"type": "object"})},
             "/oauth/authorize": {
@@ -186,6 +238,119 @@ def describe() -> dict[str, Any]:
             "/v1/risk/decline": {
                 "post": _operation("Deny an order that waits for approval", "ApprovalState", body="ApprovalAnswer")
             },
+            "/v1/knowledge": {
+                "get": _operation(
+                    "What the teams have learned, the best match first",
+                    "KnowledgeEntry",
+                    many=True,
+                    parameters=[
+                        _query("query", "string", "words, as in a web search; without: the newest"),
+                        _query("kind", "string", "best_practice, performance, security or ai"),
+                        _query("project_id", "string", "of one project"),
+                        _query("limit", "integer", "1 to 100"),
+                    ],
+                ),
+                "post": _operation("Add an entry", "KnowledgeEntry", body="KnowledgeAdd"),
+            },
+            "/v1/knowledge/{entry_id}": {
+                "get": _operation("One entry", "KnowledgeEntry", parameters=[_path("entry_id")])
+            },
+            "/v1/insights": {
+                "get": _operation(
+                    "What was noticed in a channel, the newest first",
+                    "Insight",
+                    many=True,
+                    parameters=[
+                        subject,
+                        _query("kind", "string", "only of this kind"),
+                        _query("before", "integer", "`generated_at` of the last one of the page before"),
+                        _query("limit", "integer", "1 to 100"),
+                    ],
+                )
+            },
+            "/v1/insights/scores": {
+                "get": _operation(
+                    "How well each source of insights does", "InsightScore", many=True, parameters=[subject]
+                )
+            },
+            "/v1/insights/{insight_id}/feedback": {
+                "post": _operation(
+                    "What the caller thinks of an insight, and how it turned out",
+                    "InsightScore",
+                    many=True,
+                    body="FeedbackBody",
+                    parameters=[_path("insight_id")],
+                )
+            },
+            "/v1/insights/{insight_id}/retraction": {
+                "post": _operation(
+                    "Take an insight back", "InsightRetracted", body="RetractionBody", parameters=[_path("insight_id")]
+                )
+            },
+            "/v1/contracts/validate": {
+                "post": _operation(
+                    "Where a front end's expectations and the hub differ", "ContractReport", body="ContractExpectation"
+                )
+            },
+            "/v1/projects": {
+                "get": _operation("Projects that the caller may read", "ProjectPage"),
+                "post": _operation("Begin a project", "ProjectCreated", body="ProjectConfig"),
+            },
+            "/v1/projects/{project_id}": {
+                "get": _operation("A project, and its tasks by state", "ProjectAnswer", parameters=[project])
+            },
+            "/v1/projects/{project_id}/tasks": {
+                "get": _operation(
+                    "Tasks by name",
+                    "TaskPage",
+                    parameters=[
+                        project,
+                        _query("state", "string", "only those in this state"),
+                        _query("specialist_id", "string", "only those of this specialist"),
+                        _query("after", "string", "the last name of the page before"),
+                        _query("limit", "integer", "1 to 500"),
+                    ],
+                ),
+                "post": _operation("Add tasks", "TaskPage", body="TasksBody", parameters=[project]),
+            },
+            "/v1/projects/{project_id}/tasks/{task_id}": {
+                "get": _operation("One task", "TaskDetail", parameters=[project, _path("task_id")])
+            },
+            "/v1/projects/{project_id}/plan": {
+                "get": _operation("The plan in force, or else the last one", "TeamCommitted", parameters=[project]),
+                "post": _operation("A plan, and what a greedy one comes to", "TeamPlanned", parameters=[project]),
+            },
+            "/v1/agents": {
+                "get": _operation(
+                    "Specialists and how they are",
+                    "AgentPage",
+                    parameters=[_query("team", "string", "only of this team")],
+                )
+            },
+            "/v1/screens/{screen}": {
+                "get": _operation(
+                    "What a screen of a front end begins with: orders, team or operate",
+                    "Screen",
+                    parameters=[
+                        _path("screen"),
+                        account,
+                        _query("project_id", "string", "team: which project"),
+                        _query("team", "string", "team: whose specialists; default: all that the caller may see"),
+                    ],
+                )
+            },
+            "/v1/approvals": {
+                "get": _operation(
+                    "What the caller may answer, or has asked for",
+                    "ApprovalsFound",
+                    parameters=[_query("state", "string", "only those in this state")],
+                )
+            },
+            "/v1/approvals/{approval_id}": {
+                "post": _operation(
+                    "Answer a question", "ApprovalResult", body="ResolveBody", parameters=[_path("approval_id")]
+                )
+            },
             "/v1/privacy/export": {
                 "get": {
                     "summary": "Everything about a person, as one JSON document and not in the envelope",
@@ -216,8 +381,52 @@ def describe() -> dict[str, Any]:
                     parameters=[{**_path("purpose"), "schema": {"enum": list(PURPOSES)}}],
                 )
             },
+            "/v1/webhooks": {
+                "get": _operation("The caller's webhooks; for an administrator everybody's", "WebhookView", many=True),
+                "post": _operation("Be told what is published from now on", "WebhookView", body="NewWebhook"),
+            },
+            "/v1/webhooks/{id}": {
+                "get": _operation("A webhook", "WebhookView", parameters=[_path("id")]),
+                "patch": _operation(
+                    "Change, disable or enable a webhook",
+                    "WebhookView",
+                    body="WebhookChanges",
+                    parameters=[_path("id")],
+                ),
+                "delete": _operation("Remove a webhook", "Done", parameters=[_path("id")]),
+            },
+            "/v1/webhooks/{id}/secret": {
+                "post": _operation(
+                    "Another secret; the old one signs for a day", "WebhookView", parameters=[_path("id")]
+                )
+            },
+            "/v1/webhooks/{id}/test": {
+                "post": _operation("Send a message of no channel, once", "Tried", parameters=[_path("id")])
+            },
+            "/v1/webhooks/{id}/deliveries": {
+                "get": _operation(
+                    "What was sent, the newest first",
+                    "Delivery",
+                    many=True,
+                    parameters=[_path("id"), _query("limit", "integer", "1 to 100")],
+                )
+            },
+            "/mcp": {
+                "post": _other("The Model Context Protocol (2026-07-28 and before), where the extra `mcp` is installed")
+            },
+            "/.well-known/oauth-protected-resource/mcp": {
+                "get": _public("Where a client of `/mcp` gets a token (RFC 9728)")
+            },
+            "/a2a": {"post": _other("Agent2Agent 1.0, over JSON-RPC")},
+            "/.well-known/agent-card.json": {"get": _public("The hub's agent card (A2A 1.0)")},
+            "/ag-ui/{project_id}": {
+                "get": _events("A project as events of AG-UI 1.0", _path("project_id")),
+                "post": _other("The same, for a RunAgentInput", _path("project_id")),
+            },
             "/.well-known/jwks.json": {"get": _public("The public keys of access tokens (RFC 7517)")},
             "/health": {"get": _public("What works and what does not")},
+            "/docs": {"get": _public("This document and that of the WebSocket, as a page to try them")},
+            "/asyncapi.json": {"get": _public("The WebSocket's messages, as AsyncAPI 3.0")},
             "/ready": {"get": _public("200 while this node takes connections")},
             "/metrics": {"get": _public("Prometheus metrics")},
         },
@@ -233,7 +442,7 @@ def _operation(
     parameters: list[dict[str, Any]] | None = None,
     public: bool = False,
 ) -> dict[str, Any]:
-    data = {"$ref": _SCHEMA + result} if isinstance(result, str) else result
+    data = {"$ref": REFERENCE + result} if isinstance(result, str) else result
     if many:
         data = {"type": "array", "items": data}
     envelope = {
@@ -244,7 +453,7 @@ def _operation(
             "meta": {"type": "object"},
             "ai_insights": {"type": ["object", "null"]},
             "performance_metrics": {"type": "object"},
-            "security_audit": {"$ref": _SCHEMA + "SecurityAudit"},
+            "security_audit": {"$ref": REFERENCE + "SecurityAudit"},
         },
     }
     operation: dict[str, Any] = {
@@ -255,7 +464,7 @@ def _operation(
         },
     }
     if body:
-        operation["requestBody"] = {"required": True, "content": _json({"$ref": _SCHEMA + body})}
+        operation["requestBody"] = {"required": True, "content": _json({"$ref": REFERENCE + body})}
     if parameters:
         operation["parameters"] = parameters
     if public:
@@ -284,6 +493,27 @@ def _public(summary: str) -> dict[str, Any]:
     return {
         "summary": summary,
         "security": [],
+        "responses": {"200": {"description": "done"}, "default": {"description": "what is wrong"}},
+    }
+
+
+def _events(summary: str, *parameters: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "summary": summary,
+        "parameters": list(parameters),
+        "responses": {
+            "200": {"description": "events, while there are any", "content": {"text/event-stream": {}}},
+            "default": {"description": "what is wrong"},
+        },
+    }
+
+
+def _other(summary: str, *parameters: dict[str, Any]) -> dict[str, Any]:
+    """JSON of a protocol with a specification of its own."""
+    return {
+        "summary": summary,
+        "parameters": list(parameters),
+        "requestBody": {"required": True, "content": _json({"type": "object"})},
         "responses": {"200": {"description": "done"}, "default": {"description": "what is wrong"}},
     }
 

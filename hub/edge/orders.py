@@ -83,8 +83,7 @@ class OrderRoutes:
         return body
 
     async def _call(self, method: str, params: Mapping[str, Any], caller: Caller) -> Any:
-        result = self._dispatcher.handle(Call(id=1, method=method, params=dict(params)), caller)
-        return await result if hasattr(result, "__await__") else result
+        return await self._dispatcher.answer(Call(id=1, method=method, params=dict(params)), caller)
 
 
 def _account(request: Request, caller: Caller) -> dict[str, str]:

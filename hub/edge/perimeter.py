@@ -38,17 +38,21 @@ STATIC_BY_DEFAULT = {
 TRANSPORT_SECURITY = (b"strict-transport-security", b"max-age=31536000")
 PREFLIGHT = (
     (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE"),
-    (b"access-control-allow-headers", b"authorization, content-type, dpop, idempotency-key, traceparent, x-request-id"),
+    (
+        b"access-control-allow-headers",
+        b"authorization, content-type, dpop, idempotency-key, traceparent, x-request-id, "
+        b"mcp-protocol-version, mcp-method, mcp-name, a2a-version, a2a-extensions, last-event-id",
+    ),
     (b"access-control-max-age", b"600"),
 )
-EXPOSED = (b"access-control-expose-headers", b"retry-after, www-authenticate")
+EXPOSED = (b"access-control-expose-headers", b"retry-after, www-authenticate, x-request-id")
 ATTACK_TOOLS = (
     *("acunetix", "dirbuster", "feroxbuster", "ffuf", "gobuster", "masscan", "nessus", "nikto", "nmap", "nuclei"),
     *("openvas", "sqlmap", "w3af", "wfuzz", "wpscan", "zgrab"),
 )
-API = "/v1/"
+API = ("/v1/", "/mcp/", "/a2a/", "/ag-ui/", "/sse/")  # what makes its checks by itself, and answers in an envelope
 SIGNING_IN = ("/oauth/token", "/oauth/authorize")
-SHARED = (API, "/oauth/")  # what pages of other, listed origins may call
+SHARED = (*API, "/oauth/", "/socket.io/")  # what pages of other, listed origins may call
 
 
 class Perimeter:
@@ -91,9 +95,10 @@ class Perimeter:
             await self._websocket(scope, receive, send, allowed, address)
             return
         path = scope["path"]
-        shared = origins[0].encode() if origins and allowed and path.startswith(SHARED) else None
+        sharing = f"{path}/".startswith(SHARED)
+        shared = origins[0].encode() if origins and allowed and sharing else None
         sender = self._noticing_404(_with_headers(send, scope, shared), path, address)
-        if scope["method"] == "OPTIONS" and origins and path.startswith(SHARED):
+        if scope["method"] == "OPTIONS" and origins and sharing:
             await _answer(sender, 204 if allowed else 403, [*PREFLIGHT] if allowed else [])
         elif (refused := self._refusal(scope, address)) is not None:
             await _answer(sender, _status(refused), [_retry_after(refused)], refused.message)
@@ -116,9 +121,9 @@ class Perimeter:
         await self._app(scope, receive, self._noticing_404(send, scope["path"], address))
 
     def _refusal(self, scope: Scope, address: str) -> HubError | None:
-        """The checks of what has no envelope: `/v1` makes them by itself and tells of them in its audit."""
+        """The checks of what has no envelope: API makes them by itself and tells of them in its audit."""
         path: str = scope["path"]
-        if path.startswith(API):
+        if f"{path}/".startswith(API):
             return None
         try:
             self._refuse_blocked(address)

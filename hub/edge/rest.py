@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
@@ -12,10 +11,11 @@ from hub.caller import Caller
 from hub.dispatch import Dispatcher
 from hub.edge.body import read_struct
 from hub.edge.envelope import Answer, KrinAPIService
+from hub.edge.security import TRACEPARENT
 from protocol.codec import decode_error
 from protocol.errors import ErrorCode, HubError
 from protocol.fields import ChannelName, IdempotencyKey, Key, TtlMs
-from protocol.messages import Call, History, Presence, Publish
+from protocol.messages import Call, Explain, History, Presence, Publish
 
 
 class PublishBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -26,6 +26,7 @@ class PublishBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     key: Key | None = None
     idempotency_key: IdempotencyKey | None = None
     ttl_ms: TtlMs | None = None
+    timing: bool = False
 
 
 class RestRoutes:
@@ -43,6 +44,7 @@ class RestRoutes:
             service.route("GET /v1/channels", self._channels),
             service.route("GET /v1/history/{channel:path}", self._history),
             service.route("GET /v1/presence/{channel:path}", self._presence),
+            service.route("GET /v1/explain", self._explain),
         ]
 
     async def _publish(self, request: Request, caller: Caller) -> Any:
@@ -51,15 +53,16 @@ class RestRoutes:
         command = Publish(
             id=1,
             channel=body.channel,
-            message=body.message,
+            message=_traced(body.message, request),
             key=body.key,
             idempotency_key=key,
             ttl_ms=body.ttl_ms,
+            timing=body.timing,
         )
-        return await self._handle(command, caller)
+        return await self._dispatcher.answer(command, caller)
 
     async def _channels(self, request: Request, caller: Caller) -> Any:
-        return await self._handle(Call(id=1, method="channels.list"), caller)
+        return await self._dispatcher.answer(Call(id=1, method="channels.list"), caller)
 
     async def _history(self, request: Request, caller: Caller) -> Any:
         """`since` is `epoch:offset`, or an offset in any epoch; `meta.paging.next` is that of the next page."""
@@ -76,21 +79,40 @@ class RestRoutes:
         if since:
             fields["since"] = {"epoch": epoch, "offset": _integer(offset, "$.since")}
         command: History = _validated(fields, History)
-        result = await self._handle(command, caller)
+        result = await self._dispatcher.answer(command, caller)
         messages = [JSON_DECODE(message) for message in result.messages]
         following = f"{result.epoch}:{messages[-1]['offset']}" if messages and result.more else None
         data = {"channel": result.channel, "epoch": result.epoch, "offset": result.offset, "messages": result.messages}
         return Answer(data, {"paging": {"more": result.more, "next": following}})
 
     async def _presence(self, request: Request, caller: Caller) -> Any:
-        return await self._handle(Presence(id=1, channel=request.path_params["channel"]), caller)
+        return await self._dispatcher.answer(Presence(id=1, channel=request.path_params["channel"]), caller)
 
-    async def _handle(self, command: Any, caller: Caller) -> Any:
-        result = self._dispatcher.handle(command, caller)
-        return await result if isinstance(result, Awaitable) else result
+    async def _explain(self, request: Request, caller: Caller) -> Any:
+        query = request.query_params
+        fields = {
+            "type": "explain",
+            "id": 1,
+            "channel": query.get("channel", ""),
+            "offset": _integer(query.get("offset", ""), "$.offset"),
+            "client": query.get("client"),
+        }
+        command: Explain = _validated(fields, Explain)
+        return await self._dispatcher.answer(command, caller)
 
 
 JSON_DECODE = msgspec.json.Decoder().decode
+
+
+def _traced(message: msgspec.Raw, request: Request) -> msgspec.Raw:
+    """The message in the trace of its request, where it has none of its own."""
+    traceparent = request.headers.get("traceparent", "")
+    if not TRACEPARENT.match(traceparent):
+        return message
+    fields = JSON_DECODE(message)
+    if not isinstance(fields, dict):
+        return message
+    return msgspec.Raw(msgspec.json.encode({"trace": traceparent, **fields}))
 
 
 def _validated(value: Any, kind: Any) -> Any:

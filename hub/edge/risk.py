@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
@@ -55,5 +54,4 @@ class RiskRoutes:
         return msgspec.to_builtins(await read_struct(request, self._max_body_bytes, kind))
 
     async def _call(self, method: str, params: dict[str, Any], caller: Caller) -> Any:
-        result = self._dispatcher.handle(Call(id=1, method=method, params=params), caller)
-        return await result if isinstance(result, Awaitable) else result
+        return await self._dispatcher.answer(Call(id=1, method=method, params=params), caller)

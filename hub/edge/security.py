@@ -17,7 +17,7 @@ from hub.caller import Caller
 from hub.clock import Clock
 from hub.edge.credentials import FORGERIES, Credentials
 from hub.guard.addresses import party
-from hub.guard.events import Report, denied
+from hub.guard.events import Report, SecurityEvent, denied
 from hub.guard.limits import Kind, Limits, Usage
 from hub.guard.security_audit import (
     MALFORMED,
@@ -62,21 +62,26 @@ class RevolutionarySecurityService:
         self._threats = threats
         self._clock = clock
 
-    async def validate_request(self, request: Request, *, needs_token: bool, limit: Kind = "request") -> Validation:
-        """Check everything, and say everything: a limit is counted also for a token that is no good."""
+    async def validate_request(
+        self, request: Request, *, needs_token: bool, challenges: bool = True, limit: Kind = "request"
+    ) -> Validation:
+        """Check everything, and say everything: a limit is counted also for a token that is no good.
+
+        `challenges`: whoever looks like a threat needs a second factor, where a token is needed at all.
+        """
         address = request.client.host if request.client else ""
         rate_limit, refused = self._check_rate_limit(address, limit)
         stranger = Caller(user="", roles=frozenset(), transport="rest", address=address)
         if refused is None and request.scope.get(FOREIGN_ORIGIN):
             refused = HubError(ErrorCode.PERMISSION_DENIED, "pages of this origin may not ask")
-        refused = refused or self._refusal(self._threats.assess(address), stranger, needs_token=False)
+        refused = refused or self._refusal(self._threats.assess(address), stranger, challenges=False)
         caller, token = stranger, TokenCheck(reason="not_checked")
         if not needs_token:
             token = TokenCheck(reason="not_needed")
         elif refused is None:  # a signature is the dear part: not for those who are sent away anyhow
             caller, token, refused = await self._validate_token(request, stranger)
         threat = self._threats.assess(address, caller.user)
-        refused = refused or self._refusal(threat, caller, needs_token=needs_token)
+        refused = refused or self._refusal(threat, caller, challenges=needs_token and challenges)
         sanitization = _sanitize_headers(request)
         audit = SecurityAudit(
             token=token,
@@ -87,6 +92,13 @@ class RevolutionarySecurityService:
             severity=calculate_security_score(token, rate_limit, sanitization, threat),
         )
         return Validation(audit=audit, caller=caller, refused=refused)
+
+    def audit_request(self, name: str, caller: Caller) -> None:
+        """A row of the audit log for a request whose handler failed: nobody knows what it had done by then."""
+        failed = SecurityEvent(
+            name="krin_request_failed", user=caller.user, address=caller.address, target=name, severity="WARN"
+        )
+        self._report(failed)
 
     def note_malformed(self, error: HubError, caller: Caller) -> None:
         """What a handler found wrong with the request itself."""
@@ -118,10 +130,10 @@ class RevolutionarySecurityService:
             refused = error.with_traceback(None)  # or this frame and the error would hold each other
         return self._limits.usage(kind, party(address), address=address, allowed=refused is None), refused
 
-    def _refusal(self, threat: Threat, caller: Caller, *, needs_token: bool) -> HubError | None:
+    def _refusal(self, threat: Threat, caller: Caller, *, challenges: bool) -> HubError | None:
         if threat.action == "BLOCK":
             return HubError(ErrorCode.PERMISSION_DENIED, "blocked for now", retry_after_ms=BLOCKED_MS)
-        if threat.action == "CHALLENGE" and needs_token and not two_factors(caller):
+        if threat.action == "CHALLENGE" and challenges and not two_factors(caller):
             return mfa_required()
         return None
 

@@ -105,6 +105,10 @@ class Sessions:
             kind=command.kind,
             name=command.name,
         )
+        return self.enter(connection, command, caller)
+
+    def enter(self, connection: Connection, command: Connect, caller: Caller) -> Connected | Awaitable[Connected]:
+        """What `connect` does once it is known who asks."""
         self._admit(caller)
         session = command.session or secrets.token_urlsafe(12)
         if not self._registry.carries(caller.user, session):

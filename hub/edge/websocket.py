@@ -11,19 +11,18 @@ from urllib.parse import parse_qsl
 from starlette.types import Receive, Scope, Send
 
 from hub.auth.service import Authentication
-from hub.auth.tokens import Claims
 from hub.channels.fanout import Fanout
 from hub.clock import Clock
 from hub.connections.connection import Connection, ConnectionLimits
 from hub.connections.registry import Registry
+from hub.connections.verdicts import Notes
 from hub.dispatch import Dispatcher
-from hub.edge.credentials import CHALLENGES, FORGERIES, INVALID_TOKEN, Credentials
+from hub.edge.credentials import Credentials, Unwelcome, claims_of
 from hub.edge.raw import EXTENSION
 from hub.edge.refusals import refuse_websocket
-from hub.guard.events import Report, denied
+from hub.guard.events import Report
 from protocol import frames
 from protocol.codec import CODECS, JSON, Codec
-from protocol.errors import HubError
 
 TOKEN_NAMES = ("token", "access_token", "authorization")
 RETRY_SOON = (b"retry-after", b"2")
@@ -43,6 +42,7 @@ class WebSocketEndpoint:
         credentials: Credentials,
         on_end: Callable[[Connection], None],
         limits: ConnectionLimits,
+        notes: Notes,
         report: Report,
         clock: Clock,
     ) -> None:
@@ -54,6 +54,7 @@ class WebSocketEndpoint:
         self._fanout = fanout
         self._on_end = on_end
         self._limits = limits
+        self._notes = notes
         self._clock = clock
         self.draining = False
 
@@ -73,18 +74,17 @@ class WebSocketEndpoint:
             await self._accept(scope, receive, send, codec)
 
     async def _accept(self, scope: Scope, receive: Receive, send: Send, codec: Codec) -> None:
-        claims = None
-        token, shown = self._credentials.token(scope)
-        if token is not None:
-            try:
-                known = self._authentication.authenticate(token, shown)
-                claims = known if isinstance(known, Claims) else await known
-            except HubError as error:
-                if error.code in FORGERIES:
-                    self._report(denied("authn_token_invalid", _address(scope), "authorization"))
-                challenge = CHALLENGES.get(error.code, INVALID_TOKEN).encode()
-                await refuse_websocket(send, 401, error.message, headers=[(b"www-authenticate", challenge)])
-                return
+        try:
+            claims = await claims_of(
+                scope,
+                credentials=self._credentials,
+                authentication=self._authentication,
+                report=self._report,
+                address=_address(scope),
+            )
+        except Unwelcome as refused:
+            await refuse_websocket(send, 401, refused.text, headers=[(b"www-authenticate", refused.challenge)])
+            return
         await send({"type": "websocket.accept", "subprotocol": codec.subprotocol if scope["subprotocols"] else None})
         raw = scope["extensions"].get(EXTENSION) if scope.get("extensions") else None
         if raw is not None:
@@ -107,6 +107,7 @@ class WebSocketEndpoint:
             touch=self._fanout.touch,
             on_end=self._on_end,
             limits=self._limits,
+            notes=self._notes,
             report=self._report,
             clock=self._clock,
         )

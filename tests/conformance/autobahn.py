@@ -27,6 +27,7 @@ from typing import Any
 import uvicorn
 
 from hub.connections.outbox import Outbox
+from hub.connections.verdicts import Notes
 from hub.edge.raw import EXTENSION, HttpProtocol, RawWebSocketProtocol
 from protocol import frames
 from protocol.codec import JSON
@@ -53,6 +54,7 @@ class RawEcho:
             touch=lambda outbox: None,
             on_overflow=socket.abort,
             on_pressure=lambda code, channel: None,
+            notes=Notes(),
         )
 
     def receive(self, payload: bytes | str) -> None:

@@ -1,0 +1,1 @@
+"""Socket.IO: the hub's protocol for clients that speak that one."""

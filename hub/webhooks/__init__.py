@@ -1,0 +1,1 @@
+"""Webhooks: what is published, told to addresses outside."""
