@@ -1,21 +1,32 @@
 /**
- * The first dashboard: one connection, seven views.
- * Messages only change what the views remember; drawing happens at most ten times a second, in one animation frame.
+ * The dashboard: one connection, five views of panels. All panels listen; those of the view that is up are drawn.
+ * Messages only change what the panels remember; drawing happens at most ten times a second, in one animation frame.
  */
 
 import { Krin } from "./krin.js";
 import { milliseconds, time } from "./format.js";
-import { chip, say, show } from "./dom.js";
+import { chip, mark, say, show } from "./dom.js";
 import { CodeNeeded, Session, address } from "./session.js";
 import { SecondFactor } from "./second_factor.js";
-import { AlertsView, SourcesView, TasksView, TeamView } from "./team.js";
-import { OrdersView, PricesView, TradesView } from "./trading.js";
+import { StepUp } from "./step_up.js";
+import { DigestView, ErrorsView, InsightsView, SearchView } from "./insight.js";
+import { AlertsView, AuditView, ClientsView, HubView, ObjectivesView } from "./operate.js";
+import { SourcesView } from "./sources.js";
+import { Desk } from "./desk.js";
+import { FillsView, OrdersView, PositionsView } from "./orders.js";
+import { DepthView, SymbolView } from "./symbol.js";
+import { SwitchesView } from "./switches.js";
+import { Ticket } from "./ticket.js";
+import { PricesView, TradesView } from "./trading.js";
+import { ApprovalsPanel, BudgetPanel, HandOffsPanel } from "./people.js";
+import { TasksPanel } from "./tasks.js";
+import { SpecialistsPanel, StepsPanel } from "./team.js";
+import { Work } from "./work.js";
 
 const DRAW_EVERY_MS = 100;
 const TICK_EVERY_MS = 500; // ages, rates and the countdown
 const CHANNELS_EVERY_MS = 10_000;
 const NOTICE_SHOWN_MS = 15_000;
-const TRADE_CHANNELS = 8;
 const SEEDED_TRENDS = 20;
 const SEED_POINTS = 120;
 const SETTLED_AFTER_MS = 5000; // the first answer is large; that values wait behind it is no news
@@ -23,35 +34,111 @@ const SPARE_SUBSCRIPTIONS = 32; // of the hub's bound, kept for what is not a pr
 
 const $ = (id) => document.getElementById(id);
 
-const prices = new PricesView();
+/** @type {Krin | null} */
+let krin = null;
+const session = new Session();
+const secondFactor = new SecondFactor(session, proven);
+const stepUp = new StepUp(session, secondFactor, proven);
+
+/** What panels may use of the page. Whoever hears `mfa_required` awaits `stepUp` and asks the hub again. */
+const context = { session, krin: () => krin, notice, schedule, stepUp: () => stepUp.ask() };
+
+const desk = new Desk(context);
+const prices = new PricesView((symbol) => chosen.choose(symbol));
 const trades = new TradesView();
-const orders = new OrdersView();
-const tasks = new TasksView();
-const team = new TeamView(tasks);
-const alerts = new AlertsView();
+const depth = new DepthView();
+const chosen = new SymbolView(context, { prices, trades, depth });
 const sources = new SourcesView();
-const views = [prices, trades, orders, tasks, team, alerts, sources];
+const ticket = new Ticket(desk, prices);
+const orders = new OrdersView(context, desk);
+const fills = new FillsView();
+const positions = new PositionsView();
+const switches = new SwitchesView(context, desk);
+const work = new Work(context);
+const team = [work, ...[ApprovalsPanel, HandOffsPanel, SpecialistsPanel, TasksPanel, StepsPanel, BudgetPanel].map((Made) => new Made(work))];
+const search = new SearchView(context);
+const insights = new InsightsView(context);
+const errors = new ErrorsView(context);
+const digest = new DigestView();
+const hub = new HubView();
+const objectives = new ObjectivesView(hub);
+const clients = new ClientsView(context);
+const alerts = new AlertsView();
+const audit = new AuditView(context);
+
+/** The sign-in has more rights: the connection gets a token that says so. */
+async function proven() {
+  await krin?.refresh();
+  for (const panel of PANELS) panel.opened();
+  schedule();
+}
+
+/** @type {Record<string, import("./dom.js").Panel[]>} */
+const VIEWS = {
+  market: [chosen, prices, trades, depth, sources],
+  orders: [ticket, orders, positions, fills, switches],
+  team,
+  insight: [search, insights, errors, digest],
+  operate: [hub, objectives, clients, alerts, audit],
+};
+const NAMES = Object.keys(VIEWS);
+const PANELS = Object.values(VIEWS).flat();
 
 /** What is subscribed to, by namespace. `reload`: how much history to read again when messages were lost. */
 const FEEDS = {
-  prices: { view: prices },
-  trades: { view: trades, rewind: 20, most: TRADE_CHANNELS },
-  orders: { view: orders, rewind: 300, reload: 300 },
-  tasks: { view: tasks, rewind: 200, reload: 200, also: team },
-  team: { view: team, rewind: 100, reload: 100, also: tasks },
-  alerts: { view: alerts, rewind: 100, reload: 100 },
-  sources: { view: sources },
-  status: { view: sources },
+  prices: { to: [prices] },
+  orders: { to: [orders], rewind: 300, reload: 300 },
+  fills: { to: [fills], rewind: 100, reload: 100 },
+  positions: { to: [positions] },
+  trading: { to: [switches] },
+  tasks: { to: [work], rewind: 200, reload: 200 },
+  team: { to: [work, digest], rewind: 100, reload: 100 },
+  approvals: { to: [work] },
+  alerts: { to: [alerts], rewind: 100, reload: 100 },
+  insights: { to: [insights], rewind: 100, reload: 100 },
+  sources: { to: [sources] },
+  status: { to: [sources] },
+  system: { to: [hub, objectives, audit], rewind: 120 },
 };
 
-const session = new Session();
-const secondFactor = new SecondFactor(session, () => krin?.refresh());
-/** @type {Krin | null} */
-let krin = null;
 /** @type {import("./krin.js").StateEvent & {at: number, since_ms: number}} */
 let connection = { state: "closed", at: performance.now(), since_ms: Date.now() };
 /** @type {Set<string>} */
 let known = new Set();
+
+// --- the views ---
+
+let viewed = "";
+
+/** Show the view that the address names. */
+function navigate() {
+  const [named] = location.hash.slice(1).split("/");
+  const name = NAMES.includes(named) ? named : NAMES[0];
+  if (name === viewed) return;
+  viewed = name;
+  for (const link of $("views").children) {
+    const current = link.getAttribute("href") === `#${name}`;
+    mark(link, "aria-current", current ? "page" : null);
+    if (current) document.title = `${link.textContent} · Krin`;
+  }
+  for (const each of NAMES) show($(`view-${each}`), each === name);
+  for (const panel of VIEWS[name]) panel.shown();
+  ticking = true;
+  schedule();
+}
+
+/** The keys 1 to 5, and / for the search, where they are not typed into something. */
+function onKey(event) {
+  const { key, target, altKey, ctrlKey, metaKey } = event;
+  const name = key === "/" ? "insight" : NAMES[Number(key) - 1];
+  if (!krin || !name || altKey || ctrlKey || metaKey) return;
+  if (target.closest("input, textarea, select, dialog, form")) return;
+  location.hash = name;
+  if (key !== "/") return;
+  event.preventDefault();
+  navigate(); // what is hidden cannot be focused
+  search.focus();
+}
 
 // --- drawing ---
 
@@ -75,7 +162,7 @@ function draw(at) {
   const now_ms = Date.now() + (krin?.clock_offset_ms ?? 0);
   const moment = { now_ms, live: connection.state === "open", ticking };
   ticking = false;
-  for (const view of views) view.render(moment);
+  for (const panel of VIEWS[viewed]) panel.render(moment);
 }
 
 let counted = { received: 0, at: performance.now() };
@@ -125,10 +212,11 @@ function onState(event) {
     say($("node"), krin.info.node);
     say($("user"), krin.info.user);
     findChannels();
+    for (const panel of PANELS) panel.opened();
   } else {
     say($("latency"), "–");
   }
-  if (event.state === "closed" && event.final && event.code === 4002) signedOut(event.reason);
+  if (event.state === "closed" && event.final && [4001, 4002].includes(event.code)) signedOut(event.reason);
   drawBanner();
   ticking = true;
   schedule();
@@ -156,16 +244,13 @@ async function findChannels() {
     return;
   }
   if (krin !== asking || asking === null) return;
-  const counts = {};
-  for (const name of known) counts[name.split(":", 1)[0]] = (counts[name.split(":", 1)[0]] ?? 0) + 1;
+  for (const panel of PANELS) panel.heard(names);
   const bound = (asking.info?.limits?.max_subscriptions ?? 1024) - SPARE_SUBSCRIPTIONS;
-  for (const channel of names) {
+  for (const channel of [...desk.channels, ...names]) {
     const namespace = channel.split(":", 1)[0];
     const feed = FEEDS[namespace];
     if (!feed || known.has(channel)) continue;
-    if ((counts[namespace] ?? 0) >= (feed.most ?? Infinity)) continue;
     if (namespace === "prices" && known.size >= bound) continue;
-    counts[namespace] = (counts[namespace] ?? 0) + 1;
     known.add(channel);
     listen(asking, channel, feed);
   }
@@ -175,8 +260,7 @@ let simulated = false;
 
 function listen(client, channel, feed) {
   const take = (message) => {
-    feed.view.take(message);
-    feed.also?.take(message);
+    for (const panel of feed.to) panel.take(message);
     if (!simulated && isSimulated(message.data)) {
       simulated = true;
       show($("simulated"), true);
@@ -188,7 +272,7 @@ function listen(client, channel, feed) {
     {
       rewind: feed.rewind,
       onLost: (reason) => reload(client, channel, feed, take, reason),
-      onSubscribed: () => feed.view === prices && seedTrend(client, channel),
+      onSubscribed: () => feed === FEEDS.prices && seedTrend(client, channel),
       onError: (error) => notice(`${channel}: ${error.message}`),
     },
     take,
@@ -231,6 +315,7 @@ function start() {
   seeded = new Set();
   show($("sign-in"), false);
   show($("board"), true);
+  show($("views"), true);
   show($("facts"), true);
   show($("sign-out"), true);
   secondFactor.offer();
@@ -261,6 +346,7 @@ function signedOut(reason = "") {
   show($("facts"), false);
   show($("notice"), false);
   show($("board"), false);
+  show($("views"), false);
   show($("sign-out"), false);
   secondFactor.withdraw();
   show($("sign-in"), true);
@@ -297,6 +383,9 @@ $("sign-out").addEventListener("click", () => {
 });
 $("reconnect").addEventListener("click", () => krin?.connect());
 
+addEventListener("hashchange", navigate);
+addEventListener("keydown", onKey);
+navigate();
 setInterval(tick, TICK_EVERY_MS);
 setInterval(() => connection.state === "open" && findChannels(), CHANNELS_EVERY_MS);
 if (await session.enter()) start();

@@ -40,6 +40,34 @@ export function chip(node, text, tone) {
   mark(node, "data-tone", tone);
 }
 
+const SVG = "http://www.w3.org/2000/svg";
+
+/** @param {string} tag @param {Record<string, string>} marks @param {...Node} children @returns {SVGElement} */
+export function draw(tag, marks, ...children) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(marks)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
+/** A line over time from zero up, for the eye: what it says stands beside it. As wide as its place. */
+export class Spark {
+  constructor() {
+    this.area = draw("polygon", {});
+    this.line = draw("polyline", { "vector-effect": "non-scaling-stroke" });
+    this.node = draw("svg", { class: "spark", viewBox: "0 0 100 24", preserveAspectRatio: "none", "aria-hidden": "true" }, this.area, this.line);
+  }
+
+  /** @param {number[]} values  oldest first */
+  draw(values) {
+    const most = Math.max(...values, 0) || 1;
+    const step = 100 / Math.max(1, values.length - 1);
+    const points = values.map((value, index) => `${(index * step).toFixed(1)},${(23 - (22 * value) / most).toFixed(1)}`).join(" ");
+    mark(this.line, "points", points);
+    mark(this.area, "points", points && `0,24 ${points} 100,24`);
+  }
+}
+
 /** A progress bar that a screen reader can read. @returns {HTMLProgressElement} */
 export function bar(label) {
   const node = /** @type {HTMLProgressElement} */ (make("progress"));
@@ -122,7 +150,7 @@ export function figure(cell, widths, name, text) {
   say(cell, text);
 }
 
-/** What every panel shares: a count in its title and a line for when there is nothing. */
+/** What every panel shares: a count in its title, a line for when there is nothing, and what the page tells it. */
 export class Panel {
   /** @param {string} id */
   constructor(id) {
@@ -131,6 +159,18 @@ export class Panel {
     this.none = this.section.querySelector(".empty");
     this.dirty = true;
   }
+
+  /** The connection is open, for the first time or again, or has got more rights. */
+  opened() {}
+
+  /** Channels that this account may read, each time they are listed. @param {string[]} channels */
+  heard(channels) {}
+
+  /** Draw what has changed; only while the panel can be seen. @param {{now_ms: number, live: boolean, ticking: boolean}} moment */
+  render(moment) {}
+
+  /** The view that the panel is in came up. */
+  shown() {}
 
   /** @param {number} size @param {string} text */
   summary(size, text) {

@@ -21,6 +21,41 @@ export function average(decimal, price) {
   return amount(cut.replace(/\.$/, ""));
 }
 
+/** A decimal as an integer of so many places. @param {string} decimal @param {number} places */
+function scaled(decimal, places) {
+  const [whole, fraction = ""] = decimal.split(".");
+  return BigInt(whole + fraction.padEnd(places, "0"));
+}
+
+/** @param {bigint} integer @param {number} places */
+function unscaled(integer, places) {
+  const digits = String(integer < 0n ? -integer : integer).padStart(places + 1, "0");
+  const at = digits.length - places;
+  return `${integer < 0n ? "-" : ""}${digits.slice(0, at)}${places ? `.${digits.slice(at)}` : ""}`;
+}
+
+const places = (decimal) => decimal.split(".")[1]?.length ?? 0;
+
+/** Without idle zeros behind the point. @param {string} decimal */
+export const plain = (decimal) => decimal.replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
+
+/** Exactly. @param {string} left @param {string} right */
+export const product = (left, right) =>
+  plain(unscaled(scaled(left, places(left)) * scaled(right, places(right)), places(left) + places(right)));
+
+/** Exactly. @param {string[]} decimals */
+export function sum(decimals) {
+  const most = Math.max(0, ...decimals.map(places));
+  return unscaled(decimals.reduce((total, each) => total + scaled(each, most), 0n), most);
+}
+
+/** A profit with its sign, and a loss, to the cent. For the eye only. @param {string} decimal */
+export function profit(decimal) {
+  const value = Number(decimal).toFixed(2);
+  if (Number(value) === 0) return "0.00";
+  return value[0] === "-" ? `−${amount(value.slice(1))}` : `+${amount(value)}`;
+}
+
 /** A change as a percentage with its sign. @param {number} ratio */
 export function percent(ratio) {
   const value = (ratio * 100).toFixed(2);
@@ -38,6 +73,15 @@ export function age(ms) {
   return `${Math.floor(seconds / 86_400)}d`;
 }
 
+/** A while, to the second: 9s, 1m 05s, 2h 03m. @param {number} ms */
+export function lasting(ms) {
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  const two = (value) => String(value).padStart(2, "0");
+  if (seconds < 60) return `${seconds}s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)}m ${two(seconds % 60)}s`;
+  return seconds < 86_400 ? `${Math.floor(seconds / 3600)}h ${two(Math.floor((seconds % 3600) / 60))}m` : age(ms);
+}
+
 const clock = new Intl.DateTimeFormat(undefined, {
   hour: "2-digit",
   minute: "2-digit",
@@ -47,6 +91,15 @@ const clock = new Intl.DateTimeFormat(undefined, {
 
 /** Milliseconds since 1970 as local HH:MM:SS. @param {number} ms */
 export const time = (ms) => clock.format(ms);
+
+/** A count, or a rate that has no digits to spare. @param {number} value */
+export const rate = (value) => (value > 0 && value < 10 && !Number.isInteger(value) ? value.toFixed(1) : Math.round(value).toLocaleString());
+
+/** @param {number} count */
+export function bytes(count) {
+  if (count < 1000) return `${count} B`;
+  return count < 1e6 ? `${(count / 1000).toFixed(1)} kB` : `${(count / 1e6).toFixed(1)} MB`;
+}
 
 /** A round trip. @param {number} ms */
 export const milliseconds = (ms) => `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;

@@ -16,6 +16,7 @@
 const SUBPROTOCOL = "krin.v1.json";
 const CONNECT_TIMEOUT_MS = 10_000;
 const PONG_TIMEOUT_MS = 10_000; // of silence, on top of the hub's ping interval
+const OFFLINE_PATIENCE_MS = 2_000; // of silence, once the device has said that it is offline
 const STABLE_AFTER_MS = 5_000; // a connection that lived this long starts the back-off anew
 const MAX_WAITING = 1_000; // requests kept while there is no connection
 const MAX_REPAIRS = 3; // gaps mended per channel within REPAIR_WINDOW_MS, before one is accepted and reported
@@ -25,71 +26,18 @@ const ASSUMED_LIMIT_BYTES = 65_536; // until `connected` has told max_message_by
 const NO_OUTCOME = { code: 1000, name: "internal", message: "the hub left this channel out", temporary: true };
 
 /**
- * @typedef {"connecting" | "open" | "reconnecting" | "closed"} State
- * @typedef {"durable" | "recoverable" | "latest"} Promised
- * @typedef {{epoch: string, offset: number}} Position
- *
- * @typedef {object} Message  A publication as it came: `data` is the domain's, `key` what a latest value replaces.
- * @property {string} type
- * @property {string} channel
- * @property {number} offset
- * @property {number} timestamp
- * @property {any} data
- * @property {string} [epoch]
- * @property {string} [key]
- * @property {string} [publisher]
- * @property {number} [skipped]  Values of this key that were merged into this one.
- * @property {string} [trace]
- * @property {Record<string, any>} [coordination]
- *
- * @typedef {{client: string, user: string, kind?: string, name?: string}} Member
- *
- * @typedef {object} SubscribeResult
- * @property {string} channel
- * @property {string} epoch
- * @property {number} offset
- * @property {Promised} promise
- * @property {boolean} recovered
- * @property {string} [reason]  Why not recovered.
- * @property {Message[]} messages
- * @property {Member[]} [members]
- *
- * @typedef {object} SubscribeOptions
- * @property {Position} [recover]  Continue from here instead of from now.
- * @property {number | string} [rewind]  At the first subscription: so many newest messages, or as old as "30s".
- * @property {number} [max_rate]  Messages per second and key; latest channels only.
- * @property {number} [max_age_ms]  How old a price may be; latest channels only.
- * @property {"LIVE" | "DEGRADED" | "DISPUTED"} [min_quality]  How doubtful a price may be; latest channels only.
- * @property {{keys?: string[], types?: string[]}} [filter]
- * @property {boolean} [presence]  Keep `members` up to date.
- * @property {(reason: string) => void} [onLost]  Messages are gone for good: reload what you derived from them.
- * @property {(result: SubscribeResult) => void} [onSubscribed]  Before the messages of each (re)subscription.
- * @property {(error: KrinError) => void} [onError]  The subscription ended: not allowed, or ended by the hub.
- * @property {(members: Member[], diff: {joins: Member[], leaves: Member[]} | null) => void} [onPresence]
- *
- * @callback Handler
- * @param {Message} message
- * @param {Subscription} subscription
- * @returns {void}
- *
- * @typedef {object} KrinOptions
- * @property {string | ((why: {expired: boolean}) => string | Promise<string>)} [token]
- *   A function is asked again for every connection and when a token is about to expire; an error with
- *   `final: true` thrown by it ends the client instead of being tried again.
- * @property {string} [name]
- * @property {"dashboard" | "trader" | "agent"} [kind]
- * @property {number} [latency_interval_ms]  How often to measure the round trip; 0: never.
- * @property {{min_ms?: number, max_ms?: number}} [backoff]  500 and 20000 by default.
- * @property {number} [pong_timeout_ms]  Silence allowed on top of the hub's ping interval; 10000 by default.
- * @property {typeof globalThis.WebSocket} [WebSocket]
- *
- * @typedef {object} StateEvent
- * @property {State} state
- * @property {number} [code]  The close code that led here.
- * @property {string} [reason]
- * @property {number} [attempt]
- * @property {number} [retry_in_ms]
- * @property {boolean} [final]  Closed for good: nothing is tried again.
+ * @typedef {import("./krin.d.ts").ErrorBody} ErrorBody
+ * @typedef {import("./krin.d.ts").Explained} Explained
+ * @typedef {import("./krin.d.ts").Handler} Handler
+ * @typedef {import("./krin.d.ts").KrinOptions} KrinOptions
+ * @typedef {import("./krin.d.ts").Member} Member
+ * @typedef {import("./krin.d.ts").Publication} Message
+ * @typedef {import("./krin.d.ts").Position} Position
+ * @typedef {import("./krin.d.ts").Promised} Promised
+ * @typedef {import("./krin.d.ts").State} State
+ * @typedef {import("./krin.d.ts").StateEvent} StateEvent
+ * @typedef {import("./krin.d.ts").SubscribeOptions} SubscribeOptions
+ * @typedef {import("./krin.d.ts").SubscribeResult} SubscribeResult
  */
 
 /** A command failed. `name` and `code` are the hub's, or `connection_lost`, `timeout`, `closed` with code 0. */
@@ -287,6 +235,7 @@ export class Krin {
   #session = null;
   #tokenRefused = false;
   #onOnline = () => this.#state === "reconnecting" && this.#timers.retry && this.#connectNow();
+  #onOffline = () => this.#state === "open" && this.#doubt();
   /** @type {State} */ #state = "closed";
 
   /**
@@ -342,6 +291,7 @@ export class Krin {
       this.#attempt = 0;
       this.#tokenRefused = false;
       globalThis.addEventListener?.("online", this.#onOnline);
+      globalThis.addEventListener?.("offline", this.#onOffline);
       this.#setState({ state: "connecting" });
       this.#connectNow();
     }
@@ -387,12 +337,13 @@ export class Krin {
    * and temporary errors alike. What is published while another message waits for its retry may overtake it.
    * @param {string} channel
    * @param {{type: string, data: any, trace?: string, coordination?: Record<string, any>}} message
-   * @param {{key?: string, idempotency_key?: string, ttl_ms?: number, timeout_ms?: number}} [options]
-   *   timeout_ms: give up after this long; 60000 by default.
-   * @returns {Promise<{channel: string, epoch: string, offset: number, timestamp: number, duplicate?: boolean}>}
+   * @param {{key?: string, idempotency_key?: string, ttl_ms?: number, timing?: boolean, timeout_ms?: number}} [options]
+   *   timing: be told where its time went. timeout_ms: give up after this long; 60000 by default.
+   * @returns {Promise<{channel: string, epoch: string, offset: number, timestamp: number, duplicate?: boolean,
+   *   timing?: {received: number, checked: number, placed: number}}>}  Of timing: microseconds, by the hub's clock.
    */
-  publish(channel, message, { key, idempotency_key = randomKey(), ttl_ms, timeout_ms = 60_000 } = {}) {
-    const fields = { type: "publish", channel, message, key, idempotency_key, ttl_ms };
+  publish(channel, message, { key, idempotency_key = randomKey(), ttl_ms, timing, timeout_ms = 60_000 } = {}) {
+    const fields = { type: "publish", channel, message, key, idempotency_key, ttl_ms, timing };
     return this.#request(fields, { retry: true, timeout_ms });
   }
 
@@ -420,6 +371,17 @@ export class Krin {
    */
   presence(channel, { timeout_ms = 15_000 } = {}) {
     return this.#request({ type: "presence", channel }, { retry: true, timeout_ms });
+  }
+
+  /**
+   * What became of a message for this user's connections on the node: delivered, conflated, filtered ...
+   * @param {string} channel
+   * @param {number} offset
+   * @param {{client?: string, timeout_ms?: number}} [options]  client: for that connection only
+   * @returns {Promise<{channel: string, offset: number, connections: Explained[]}>}
+   */
+  explain(channel, offset, { client, timeout_ms = 15_000 } = {}) {
+    return this.#request({ type: "explain", channel, offset, client }, { retry: true, timeout_ms });
   }
 
   /**
@@ -563,6 +525,16 @@ export class Krin {
     else this.#timers.silence = setTimeout(() => this.#watch(limit_ms), limit_ms - silence + 10);
   }
 
+  /** The device says that it has no network. A hub that does not answer now is gone; one on this machine still answers. */
+  #doubt() {
+    const asked_at = now();
+    this.ping().catch(() => {});
+    clearTimeout(this.#timers.doubt);
+    this.#timers.doubt = setTimeout(() => {
+      if (this.#heardAt < asked_at) this.#lost({ code: 0, reason: "this device is offline" });
+    }, OFFLINE_PATIENCE_MS);
+  }
+
   /** The connection is gone, or as good as gone. */
   #lost({ code, reason, retry_after_ms }) {
     const goodbye = this.#goodbye;
@@ -592,6 +564,7 @@ export class Krin {
   #finish({ code, reason }) {
     this.#drop(1000);
     globalThis.removeEventListener?.("online", this.#onOnline);
+    globalThis.removeEventListener?.("offline", this.#onOffline);
     const requests = this.#requests.splice(0);
     const closed = new KrinError({ code, name: "closed", message: reason || `closed with code ${code}` });
     for (const request of requests) request.fail(closed);

@@ -8,16 +8,17 @@ const SECRET_GROUP = /.{1,4}/g;
 export class SecondFactor {
   #session;
   #onEnrolled;
+  /** @type {PromiseWithResolvers<void> | null} */ #asked = null; // somebody waits for it
   #scanned = false; // the QR code is shown, and the form asks for a code of the app
 
-  /** @param {import("./session.js").Session} session @param {() => void} onEnrolled  the session has two factors now */
+  /** @param {import("./session.js").Session} session @param {() => Promise<void> | undefined} onEnrolled  the session has two factors now */
   constructor(session, onEnrolled) {
     this.#session = session;
     this.#onEnrolled = onEnrolled;
-    $("second-factor").addEventListener("click", () => this.#open());
+    $("second-factor").addEventListener("click", () => this.open());
     $("enrolment-form").addEventListener("submit", (event) => this.#submit(event));
     $("enrolment-close").addEventListener("click", () => $("enrolment").close());
-    $("enrolment").addEventListener("close", () => this.#clear());
+    $("enrolment").addEventListener("close", () => this.#closed());
   }
 
   /** Whoever came with a token from elsewhere has no password here, and no second factor either. */
@@ -30,7 +31,14 @@ export class SecondFactor {
     $("enrolment").close();
   }
 
-  async #open() {
+  /** Resolves when there is a second factor, and rejects when the person does not want one. */
+  enrol() {
+    this.#asked ??= Promise.withResolvers();
+    this.open();
+    return this.#asked.promise;
+  }
+
+  async open() {
     this.#clear();
     $("enrolment").showModal();
     try {
@@ -81,7 +89,16 @@ export class SecondFactor {
     say($("enrolment-text"), "Done. Keep these recovery codes: each replaces the app once, and they are shown only now.");
     $("recovery-codes").replaceChildren(...recovery_codes.map((code) => make("li", "", code)));
     show($("recovery-codes"), true);
-    this.#onEnrolled();
+    const asked = this.#asked;
+    this.#asked = null; // who closes the dialog now has confirmed
+    await this.#onEnrolled();
+    asked?.resolve();
+  }
+
+  #closed() {
+    this.#clear();
+    this.#asked?.reject(new Error("not confirmed")); // says nothing after it was resolved
+    this.#asked = null;
   }
 
   /** Nothing secret stays in a closed dialog. */

@@ -15,6 +15,21 @@ export class SignedOut extends Error {
 /** The name and the password are right, and this account wants a code as well. */
 export class CodeNeeded extends Error {}
 
+/** The hub refused; `name` is the error's in the protocol. */
+export class Refused extends Error {
+  /** @param {{name: string, message: string}} error */
+  constructor({ name, message }) {
+    super(message);
+    this.name = name;
+  }
+}
+
+/** What was typed as a second factor, as the hub wants it: six digits of the app, or a recovery code. */
+function secondFactor(typed) {
+  if (!typed) return {};
+  return /^\d{6}$/.test(typed) ? { otp: typed } : { recovery_code: typed };
+}
+
 /** A path of this hub, also where a proxy serves it under a prefix. @param {string} path */
 export const address = (path) => new URL(path, document.baseURI);
 
@@ -23,10 +38,12 @@ export class Session {
   /** @type {Promise<string> | null} */ #renewing = null;
 
   constructor() {
-    const token = new URLSearchParams(location.hash.slice(1)).get("token");
+    const parts = location.hash.slice(1).split("&");
+    const token = parts.find((part) => part.startsWith("token="))?.slice("token=".length);
     if (token) {
       this.#keep({ access_token: token, expires_at: expiryOf(token) });
-      history.replaceState(null, "", location.pathname + location.search);
+      const view = parts.find((part) => !part.includes("="));
+      history.replaceState(null, "", location.pathname + location.search + (view ? `#${view}` : ""));
     } else {
       this.#held = JSON.parse(sessionStorage.getItem(STORED) ?? "null");
     }
@@ -39,6 +56,11 @@ export class Session {
   /** Whether it was a person who signed in here, with a name and a password. */
   get ofPerson() {
     return Boolean(this.#held?.refresh_token);
+  }
+
+  /** What the token says about rights: enough to ask the hub for nothing that it would refuse. @returns {string[]} */
+  get roles() {
+    return claimsOf(this.#held?.access_token).roles ?? [];
   }
 
   /** Whether somebody is signed in already, or may be without being asked. */
@@ -57,12 +79,10 @@ export class Session {
    * @param {string} name @param {string} password @param {string} [code]  six digits of the app, or a recovery code
    */
   async signIn(name, password, code = "") {
-    const typed = code.trim();
-    const second = !typed ? {} : /^\d{6}$/.test(typed) ? { otp: typed } : { recovery_code: typed };
     const answer = await fetch(address("v1/auth/login"), {
       method: "POST",
       headers: { "content-type": "application/json" },
-      body: JSON.stringify({ name, password, ...second }),
+      body: JSON.stringify({ name, password, ...secondFactor(code.trim()) }),
     });
     const envelope = await answer.json().catch(() => null);
     const error = envelope?.meta?.error;
@@ -90,18 +110,32 @@ export class Session {
 
   /** GET a path of the hub; the envelope's `data`. @param {string} path @returns {Promise<any>} */
   async get(path) {
+    return (await this.envelope(path)).data;
+  }
+
+  /** GET a path of the hub. @param {string} path @returns {Promise<{data: any, meta: any, ai_insights: any}>} */
+  async envelope(path) {
     let answer = await this.#fetch(path, {});
     if (answer.status === 401) answer = await this.#fetch(path, { expired: true });
-    if (!answer.ok) throw new Error(`${path} answered ${answer.status}`);
-    return (await answer.json()).data;
+    return this.#opened(answer);
   }
 
   /** POST to a path of the hub; the envelope's `data`. @param {string} path @param {object} body @returns {Promise<any>} */
   async post(path, body) {
-    const answer = await this.#fetch(path, {}, { method: "POST", body: JSON.stringify(body) });
-    const { data, meta } = await answer.json();
-    if (!answer.ok) throw new Error(meta.error.message);
-    return data;
+    return (await this.#opened(await this.#fetch(path, {}, { method: "POST", body: JSON.stringify(body) }))).data;
+  }
+
+  /** Raise what this sign-in has proven: what was refused with `mfa_required` may be asked again. @param {string} code */
+  async stepUp(code) {
+    const pair = await this.post("v1/auth/step-up", secondFactor(code.trim()));
+    this.#keepPair({ ...pair, refresh_token: this.#held.refresh_token });
+  }
+
+  /** @param {Response} answer */
+  async #opened(answer) {
+    const envelope = await answer.json().catch(() => null);
+    if (answer.ok && envelope) return envelope;
+    throw envelope?.meta?.error ? new Refused(envelope.meta.error) : new Error(`the hub answered ${answer.status}`);
   }
 
   async #fetch(path, why, request = {}) {
@@ -144,10 +178,15 @@ export class Session {
 
 /** When a JWT expires, in ms; undefined where it does not say. Nothing is decided by it but when to ask again. */
 function expiryOf(token) {
+  const { exp } = claimsOf(token);
+  return typeof exp === "number" ? exp * 1000 : undefined;
+}
+
+/** What a JWT says, unproven; nothing of a token that is none. */
+function claimsOf(token) {
   try {
-    const { exp } = JSON.parse(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")));
-    return typeof exp === "number" ? exp * 1000 : undefined;
+    return JSON.parse(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")));
   } catch {
-    return undefined;
+    return {};
   }
 }

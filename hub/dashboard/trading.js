@@ -1,6 +1,6 @@
-/** Prices, the trades tape and the order blotter. `take` is called per message and only remembers; `render` draws. */
+/** Prices and the trades tape. `take` is called per message and only remembers; `render` draws. */
 
-import { age, amount, average, percent, time, words } from "./format.js";
+import { age, amount, percent, time, words } from "./format.js";
 import { Children, Panel, Widths, chip, figure, make, mark, say, tableRow } from "./dom.js";
 
 const STALE_AFTER_MS = 10_000;
@@ -8,9 +8,8 @@ const TREND_POINTS = 300; // one per second
 const TREND_WIDTH = 62;
 const TREND_HEIGHT = 18;
 const TAPE_ROWS = 60;
-const BLOTTER_ROWS = 200;
 
-const QUOTE_TONES = { LIVE: "good", DEGRADED: "warn", DISPUTED: "warn" }; // the others are bad
+export const QUOTE_TONES = { LIVE: "good", DEGRADED: "warn", DISPUTED: "warn" }; // the others are bad
 const PRICE_CELLS = [
   "c-symbol",
   "num c-bid",
@@ -36,13 +35,17 @@ const newQuote = (symbol) => ({
 });
 
 export class PricesView extends Panel {
-  constructor() {
+  /** @type {string[]} */ #sorted = [];
+
+  /** @param {(symbol: string) => void} onChoose  clicked, or Enter */
+  constructor(onChoose) {
     super("prices");
+    this.onChoose = onChoose;
+    this.chosen = null;
     /** @type {Map<string, ReturnType<typeof newQuote>>} */
     this.quotes = new Map();
     this.rows = new Children(this.section.querySelector("tbody"), (symbol) => this.#row(symbol));
     this.widths = new Widths(this.section);
-    this.grown = false;
     this.inks = null;
     // Rows nobody sees are not written to; with 500 symbols that is most of the work.
     this.observer = new IntersectionObserver((entries) => {
@@ -53,15 +56,40 @@ export class PricesView extends Panel {
       this.dirty = true;
     });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => (this.inks = null));
+    this.section.querySelector("tbody").addEventListener("keydown", (event) => this.#onKey(event));
+  }
+
+  /** The symbols that a price has come of. */
+  get symbols() {
+    if (this.#sorted.length !== this.quotes.size) this.#sorted = [...this.quotes.keys()].sort();
+    return this.#sorted;
+  }
+
+  /** Show one symbol in detail. Of all rows this one is reached with Tab, the others with the arrows. */
+  choose(symbol) {
+    for (const [each, chosen] of [[this.chosen, false], [symbol, true]]) {
+      const row = this.rows.byKey.get(each);
+      if (!row) continue;
+      mark(row.node, "aria-current", chosen ? "true" : null);
+      row.name.tabIndex = chosen ? 0 : -1;
+    }
+    this.chosen = symbol;
+    this.onChoose(symbol);
+  }
+
+  #onKey(event) {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const at = this.symbols.indexOf(event.target.closest("tr").$symbol);
+    const next = this.rows.byKey.get(this.symbols[at + step]);
+    if (!next) return;
+    event.preventDefault();
+    next.name.focus();
   }
 
   /** @param {import("./krin.js").Message} message */
   take({ data, timestamp }) {
     let quote = this.quotes.get(data.symbol);
-    if (!quote) {
-      this.quotes.set(data.symbol, (quote = newQuote(data.symbol)));
-      this.grown = true;
-    }
+    if (!quote) this.quotes.set(data.symbol, (quote = newQuote(data.symbol)));
     const before = middle(quote.tick);
     quote.tick = data;
     quote.timestamp = timestamp;
@@ -88,9 +116,8 @@ export class PricesView extends Panel {
 
   /** @param {{now_ms: number, live: boolean, ticking: boolean}} at  ticking: ages may have changed. */
   render({ now_ms, live, ticking }) {
-    const symbols = this.grown ? [...this.quotes.keys()].sort() : this.rows.order;
-    this.grown = false;
-    this.inks ??= readInks();
+    const { symbols } = this;
+    this.inks ??= readInks("up", "down", "muted");
     const rows = this.rows.arrange(symbols);
     let stale = 0;
     rows.forEach((row, index) => {
@@ -98,7 +125,7 @@ export class PricesView extends Panel {
       const late = now_ms - quote.timestamp >= STALE_AFTER_MS;
       if (late || !live) stale += 1;
       if (!quote.visible || !(quote.changed || ticking)) return;
-      this.#draw(row, quote, now_ms, live, late);
+      this.#draw(row, quote, now_ms, live);
       quote.changed = false;
     });
     this.summary(symbols.length, `${symbols.length}${stale ? ` · ${stale} stale` : ""}`);
@@ -109,7 +136,9 @@ export class PricesView extends Panel {
     // Laid out as grids (see style.css), rows and cells must say what they are.
     row.node.setAttribute("role", "row");
     row.cells.forEach((cell, index) => cell.setAttribute("role", index === 0 ? "rowheader" : "cell"));
-    const name = make("span", "", symbol);
+    const name = make("button", "symbol", symbol);
+    name.tabIndex = -1;
+    name.addEventListener("click", () => this.choose(symbol));
     const simulated = make("span", "tag sim", "SIM");
     simulated.title = "Simulated";
     simulated.hidden = true;
@@ -128,10 +157,16 @@ export class PricesView extends Panel {
     row.cells[6].append(state);
     row.node.$symbol = symbol;
     this.observer.observe(row.node);
-    return { ...row, simulated, arrow, mid, canvas, state, drawn: -1 };
+    return { ...row, name, simulated, arrow, mid, canvas, state, drawn: -1 };
   }
 
-  #draw(row, quote, now_ms, live, late) {
+  /** What is to be thought of a quote. @returns {string} */
+  stateOf({ tick, timestamp }, now_ms, live) {
+    if (!live) return "NO_LINK";
+    return now_ms - timestamp >= STALE_AFTER_MS ? "STALE" : (tick.state ?? "LIVE");
+  }
+
+  #draw(row, quote, now_ms, live) {
     const { tick } = quote;
     const { quality } = tick;
     figure(row.cells[1], this.widths, "price", amount(tick.bid));
@@ -149,13 +184,13 @@ export class PricesView extends Panel {
       row.drawn = quote.sampled_at;
       row.ink = this.inks;
     }
-    const state = live ? (late ? "STALE" : (tick.state ?? "LIVE")) : "NO_LINK";
+    const state = this.stateOf(quote, now_ms, live);
     chip(row.state, words(state), QUOTE_TONES[state] ?? "bad");
     mark(row.state, "title", excluded(quality));
     say(row.cells[7], quality ? `${quality.sources_ok}/${quality.sources_total}` : "");
     mark(row.cells[7], "data-tone", quality && quality.sources_ok < quality.sources_total ? "warn" : null);
     say(row.cells[8], age(now_ms - quote.timestamp));
-    mark(row.node, "data-stale", live && !late && state !== "STALE" && state !== "HALTED" ? null : "");
+    mark(row.node, "data-stale", ["NO_LINK", "STALE", "HALTED"].includes(state) ? "" : null);
     row.simulated.hidden = !tick.ext?.simulated;
   }
 }
@@ -175,9 +210,10 @@ function excluded(quality) {
   return `left out: ${quality.excluded.map(({ source, reason }) => `${source} (${reason})`).join(", ")}`;
 }
 
-function readInks() {
+/** The page's colours, for what is drawn by hand. @param {...string} names */
+export function readInks(...names) {
   const style = getComputedStyle(document.documentElement);
-  return Object.fromEntries(["up", "down", "muted"].map((name) => [name, style.getPropertyValue(`--${name}`)]));
+  return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`)]));
 }
 
 /** @param {HTMLCanvasElement} canvas @param {number[]} points @param {number} change */
@@ -206,18 +242,37 @@ export class TradesView extends Panel {
     super("trades");
     /** @type {any[]} */
     this.tape = []; // newest first
-    const classes = ["c-time", "c-tape-symbol", "c-aggressor", "num", "num"];
+    const classes = ["c-time", "c-aggressor", "num", "num", "c-origin"];
     this.rows = new Children(this.section.querySelector("tbody"), () => tableRow(classes));
     this.widths = new Widths(this.section.querySelector("table"));
     this.simulated = false;
   }
 
+  clear() {
+    this.tape = [];
+    this.dirty = true;
+  }
+
   /** @param {import("./krin.js").Message} message */
-  take({ data, timestamp }) {
+  take({ type, data, timestamp }) {
+    if (type !== "TRADE") {
+      this.#amend(type, data);
+      return;
+    }
     this.tape.unshift({ ...data, at: data.ts_event ? data.ts_event / 1000 : timestamp });
     if (this.tape.length > 1 && this.tape[1].at > this.tape[0].at) this.tape.sort((a, b) => b.at - a.at); // snapshots
     if (this.tape.length > TAPE_ROWS) this.tape.length = TAPE_ROWS;
     this.simulated ||= Boolean(data.ext?.simulated);
+    this.dirty = true;
+  }
+
+  /** TRADE_CORRECTION and TRADE_BUST, of a trade that is still shown. */
+  #amend(type, { original_trade_id, source, corrected_price, corrected_size }) {
+    const trade = this.tape.find((each) => each.trade_id === original_trade_id && each.source === source);
+    if (!trade) return;
+    if (type === "TRADE_BUST") this.tape.splice(this.tape.indexOf(trade), 1);
+    trade.price = corrected_price ?? trade.price;
+    trade.size = corrected_size ?? trade.size;
     this.dirty = true;
   }
 
@@ -230,111 +285,15 @@ export class TradesView extends Panel {
       const buyer = trade.aggressor_side === "BUYER";
       const seller = trade.aggressor_side === "SELLER";
       say(cells[0], time(trade.at));
-      say(cells[1], trade.symbol);
-      say(cells[2], buyer ? "B" : seller ? "S" : "");
-      mark(cells[2], "title", buyer ? "the buyer crossed the spread" : seller ? "the seller crossed the spread" : null);
-      figure(cells[3], this.widths, "price", amount(trade.price));
-      figure(cells[4], this.widths, "qty", amount(trade.size));
+      say(cells[1], buyer ? "B" : seller ? "S" : "");
+      mark(cells[1], "title", buyer ? "the buyer crossed the spread" : seller ? "the seller crossed the spread" : null);
+      figure(cells[2], this.widths, "price", amount(trade.price));
+      figure(cells[3], this.widths, "qty", amount(trade.size));
+      say(cells[4], trade.source ?? "");
       const side = buyer ? "up" : seller ? "down" : null;
+      mark(cells[1], "data-tone", side);
       mark(cells[2], "data-tone", side);
-      mark(cells[3], "data-tone", side);
     });
     this.summary(rows.length, this.simulated ? "simulated" : "");
   }
 }
-
-const ORDER_TONES = {
-  FILLED: "good",
-  PARTIALLY_FILLED: "info",
-  NEW: "info",
-  REJECTED: "bad",
-  DENIED: "bad",
-  PENDING_APPROVAL: "warn",
-  SUSPENDED: "warn",
-};
-
-const ORDER_CELLS = [
-  ["c-time", ""],
-  ["c-order-symbol", ""],
-  ["c-side", ""],
-  ["c-status", ""],
-  ["num c-qty", "Qty"],
-  ["num c-qty c-filled", "Filled"],
-  ["num c-px c-limit", "Limit"],
-  ["num c-avg", "Avg"],
-  ["c-paper", ""],
-];
-
-export class OrdersView extends Panel {
-  constructor() {
-    super("orders");
-    /** @type {Map<string, any>} */
-    this.orders = new Map(); // by account and client order id, newest last
-    this.rows = new Children(this.section.querySelector("tbody"), () => {
-      const row = tableRow(ORDER_CELLS.map(([name]) => name));
-      row.cells.forEach((cell, index) => (cell.dataset.label = ORDER_CELLS[index][1])); // shown where rows are cards
-      const status = make("span", "chip");
-      row.cells[3].append(status);
-      const paper = make("span", "tag", "PAPER");
-      paper.hidden = true;
-      row.cells[8].append(paper);
-      return { ...row, status, paper };
-    });
-    this.widths = new Widths(this.section.querySelector("table"));
-  }
-
-  /** EXECUTION_REPORT and ORDER_EVENT alike: a field that a report leaves out keeps its value. */
-  take({ data, timestamp, offset }) {
-    const id = `${data.account}/${data.client_order_id}`;
-    // A replacement carries on as the order it replaced.
-    const earlier = this.orders.get(id) ?? this.orders.get(`${data.account}/${data.orig_client_order_id}`);
-    if (earlier && earlier.offset >= offset) return; // history read again after a loss
-    if (data.orig_client_order_id) this.orders.delete(`${data.account}/${data.orig_client_order_id}`);
-    const at = data.ts_event ? data.ts_event / 1000 : timestamp;
-    this.orders.set(id, { ...earlier, ...data, at, opened_at: earlier?.opened_at ?? at, offset });
-    if (this.orders.size > 2 * BLOTTER_ROWS) this.#forget();
-    this.dirty = true;
-  }
-
-  render() {
-    if (!this.dirty) return;
-    this.dirty = false;
-    const shown = [...this.orders].sort(([, a], [, b]) => b.opened_at - a.opened_at).slice(0, BLOTTER_ROWS);
-    const rows = this.rows.arrange(shown.map(([id]) => id));
-    rows.forEach(({ node, cells, status, paper }, index) => {
-      const order = shown[index][1];
-      mark(node, "title", [order.client_order_id, order.order_type, order.tif, order.text].filter(Boolean).join(" · "));
-      say(cells[0], time(order.at));
-      figure(cells[1], this.widths, "symbol", order.symbol ?? "");
-      say(cells[2], order.side ?? "");
-      mark(cells[2], "data-tone", order.side === "BUY" ? "up" : "down");
-      chip(status, words(order.ord_status), ORDER_TONES[order.ord_status] ?? "muted");
-      mark(status, "title", order.reject_reason ?? null);
-      figure(cells[4], this.widths, "qty", amount(order.order_qty));
-      figure(cells[5], this.widths, "qty", amount(order.cum_qty));
-      figure(cells[6], this.widths, "price", amount(order.price) || words(order.order_type));
-      const filled = Number(order.cum_qty) > 0 && order.avg_px;
-      figure(cells[7], this.widths, "avg", filled ? average(order.avg_px, order.price) : "");
-      mark(cells[7], "title", filled ? order.avg_px : null);
-      paper.hidden = !order.paper;
-    });
-    const open = shown.filter(([, order]) => OPEN.has(order.ord_status)).length;
-    this.summary(shown.length, `${shown.length} · ${open} open`);
-  }
-
-  #forget() {
-    const oldest = [...this.orders].sort(([, a], [, b]) => a.opened_at - b.opened_at);
-    for (const [id] of oldest.slice(0, BLOTTER_ROWS)) this.orders.delete(id);
-  }
-}
-
-const OPEN = new Set([
-  "INITIALIZED",
-  "PENDING_APPROVAL",
-  "PENDING_NEW",
-  "NEW",
-  "PARTIALLY_FILLED",
-  "PENDING_CANCEL",
-  "PENDING_REPLACE",
-  "SUSPENDED",
-]);

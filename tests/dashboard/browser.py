@@ -41,10 +41,12 @@ class PageLeft(RuntimeError):
 class Page:
     """One tab. Keeps what the page complained about: exceptions, errors on the console, blocked resources."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: ClientConnection, *, process_id: int) -> None:
         self._socket = socket
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._awaited: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self.process_id = process_id  # of the browser
         self.complaints: list[str] = []
         self.requested: list[str] = []
 
@@ -55,6 +57,11 @@ class Page:
         async with asyncio.timeout(PATIENCE_S):
             result: dict[str, Any] = await answer
         return result
+
+    def event(self, method: str) -> asyncio.Future[dict[str, Any]]:
+        """The parameters of the next event of this kind."""
+        awaited = self._awaited[method] = asyncio.get_running_loop().create_future()
+        return awaited
 
     async def listen(self) -> None:
         async for frame in self._socket:
@@ -68,6 +75,8 @@ class Page:
                     answer.set_result(message["result"])
                 continue
             params = message["params"]
+            if awaited := self._awaited.pop(message["method"], None):
+                awaited.set_result(params)
             match message["method"]:
                 case "Runtime.exceptionThrown":
                     details = params["exceptionDetails"]
@@ -140,7 +149,7 @@ async def browser_page(binary: str, profile: Path) -> AsyncIterator[Page]:
             targets = json.loads(await control.recv())["result"]["targetInfos"]
         target = next(each["targetId"] for each in targets if each["type"] == "page")
         async with connect(f"ws://127.0.0.1:{port}/devtools/page/{target}", **PLAIN) as socket:
-            page = Page(socket)
+            page = Page(socket, process_id=process.pid)
             listening = asyncio.create_task(page.listen(), name="devtools")
             try:
                 yield page

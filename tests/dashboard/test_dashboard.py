@@ -6,122 +6,22 @@ import asyncio
 import base64
 import json
 import re
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
-from typing import IO, Any, Protocol
-from urllib.parse import parse_qs, urlsplit
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
-from websockets.asyncio.client import ClientConnection, connect
 
 from hub.auth import totp
 
-from .browser import Page, browser_page, chromium_binary
+from .browser import Page
+from .conftest import LIVE, ROOT, Demo, Feed, ServeHub, enrol, show, sign_in, sign_out
 from .peers import node_command, running_client
 from .tools import absent
 
-ROOT = Path(__file__).parents[2]
-LIVE = "document.getElementById('state').textContent === 'Live'"
 PRICE = "document.querySelector('#prices tbody tr').cells[1].textContent"
-STOP_S = 20
-
-
-class ServeHub(Protocol):
-    """The session's hub, as tests/conftest.py offers it."""
-
-    url: str
-    ws_url: str
-    data_dir: Path
-
-    def token(self, name: str, *roles: str) -> str: ...
-
-
-class Demo:
-    """`python -m hub demo` with a data folder of its own."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self.data_dir = data_dir
-        self.port = 0
-        self._process: subprocess.Popen[str] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def token(self) -> str:
-        command = ["token", "ada", "--role", "admin", "--data-dir", str(self.data_dir)]
-        printed = subprocess.run([sys.executable, "-m", "hub", *command], cwd=ROOT, capture_output=True, check=True)
-        return printed.stdout.decode().strip()
-
-    def add_user(self, name: str, password: str) -> None:
-        command = ["user", "add", name, "--role", "dashboard", "--data-dir", str(self.data_dir)]
-        subprocess.run(
-            [sys.executable, "-m", "hub", *command],
-            cwd=ROOT,
-            input=f"{password}\n{password}\n",
-            text=True,
-            check=True,
-            capture_output=True,
-        )
-
-    def start(self) -> None:
-        log = (self.data_dir / "stderr.log").open("a")
-        options = ["--port", str(self.port), "--data-dir", str(self.data_dir), "--drain-timeout", "0"]
-        command = [sys.executable, "-m", "hub", "demo", *options]
-        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
-        log.close()
-        ready = _first_line(self._process.stdout)
-        found = re.match(r"ready http://.*:(\d+)$", ready)
-        assert found, f"{ready}\n{(self.data_dir / 'stderr.log').read_text()}"
-        self.port = int(found[1])
-
-    def stop(self) -> None:
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-        self._process = None
-
-
-def _first_line(stream: IO[str] | None) -> str:
-    assert stream is not None
-    return next((line.strip() for line in stream if line.strip()), "")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    binary = chromium_binary()
-    if binary is None:
-        absent("Chromium is not installed")
-    return binary
-
-
-@pytest.fixture(scope="module")
-def demo(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    running = Demo(tmp_path_factory.mktemp("demo"))
-    running.start()
-    try:
-        yield running
-    finally:
-        running.stop()
-
-
-@pytest_asyncio.fixture
-async def page(chromium: str, tmp_path: Path) -> AsyncIterator[Page]:
-    async with browser_page(chromium, tmp_path) as opened:
-        yield opened
+VIEWS = ["market", "orders", "team", "insight", "operate"]
 
 
 async def test_prices_move(demo: Demo, page: Page) -> None:
@@ -139,9 +39,12 @@ async def test_every_view_shows_the_demo_and_says_that_it_is_one(demo: Demo, pag
     await page.open(f"{demo.url}/#token={demo.token()}")
     await page.until("document.querySelectorAll('#prices tbody tr').length >= 5")
     await page.until("document.querySelectorAll('#trades tbody tr').length >= 5")
+    await page.until("document.querySelectorAll('#sources li').length >= 3")
+    await show(page, "team")
     await page.until("document.querySelectorAll('#team li').length >= 6")
-    await page.until("document.querySelectorAll('#tasks tbody tr').length >= 6")
-    await page.until("document.querySelector('#team .steps dt')")
+    await page.until("document.querySelectorAll('#tasks .card').length >= 6")
+    await page.until("document.querySelector('#steps dt')")
+    await show(page, "orders")
     await page.until("document.querySelectorAll('#orders tbody tr').length >= 3")
 
     assert await page.evaluate("!document.getElementById('simulated').hidden")
@@ -168,11 +71,52 @@ async def test_the_token_leaves_the_address_bar_and_nothing_leaves_the_hub(demo:
 async def test_it_fits_the_screen_and_no_figure_is_cut_off(demo: Demo, page: Page, width: int) -> None:
     await page.open(f"{demo.url}/#token={demo.token()}", width=width, dark=True)
     await page.until("document.querySelectorAll('#prices tbody tr').length >= 5")
-    await page.until("document.querySelectorAll('#orders tbody tr').length >= 3")
 
-    assert await page.evaluate("document.documentElement.scrollWidth") <= width
     cut = "[...document.querySelectorAll('tbody :is(.num, .c-side)')].filter((cell) => cell.scrollWidth > cell.clientWidth)"
-    assert await page.evaluate(f"{cut}.map((cell) => cell.className + ' ' + cell.textContent)") == []
+    for view in VIEWS:
+        await show(page, view)
+        if view == "orders":
+            await page.until("document.querySelectorAll('#orders tbody tr').length >= 3")
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width, view
+        assert await page.evaluate(f"{cut}.map((cell) => cell.className + ' ' + cell.textContent)") == [], view
+
+
+async def test_keys_and_the_address_choose_the_view_and_what_is_typed_does_not(demo: Demo, page: Page) -> None:
+    shown = "[...document.querySelectorAll('.view')].filter((view) => !view.hidden).map((view) => view.id)"
+    current = "document.querySelector('#views [aria-current=page]').textContent"
+    await page.open(f"{demo.url}/#team&token={demo.token()}")
+    await page.until(LIVE)
+
+    assert await page.evaluate(f"[location.hash, {shown}, {current}]") == ["#team", ["view-team"], "Team"]
+    for number, view in enumerate(VIEWS, start=1):
+        await page.command("Input.dispatchKeyEvent", type="keyDown", key=str(number))
+        await page.until(f"location.hash === '#{view}'")
+        assert await page.evaluate(shown) == [f"view-{view}"]
+    assert await page.evaluate("document.title") == "Operate · Krin"
+    await page.evaluate("document.getElementById('board').append(document.createElement('input'))")
+    await page.evaluate("document.querySelector('#board > input').focus()")
+    await page.command("Input.dispatchKeyEvent", type="keyDown", key="1")
+    await page.evaluate("document.querySelector('#board > input').remove()")
+    await page.command("Input.dispatchKeyEvent", type="keyDown", key="2")
+    await page.until("location.hash === '#orders'")
+    await page.command("Input.dispatchKeyEvent", type="keyDown", key="/")
+    await page.until("location.hash === '#insight' && document.activeElement.name === 'query'")
+    await page.evaluate("document.activeElement.blur(); history.back()")
+    await page.until("location.hash === '#orders'")
+    await page.evaluate("history.back()")
+    await page.until("location.hash === '#operate'")  # and not #market
+    assert await page.evaluate(shown) == ["view-operate"]
+
+
+async def test_everything_but_the_picture_is_less_than_100_kb_to_load(hub: ServeHub) -> None:
+    loaded = [file for file in (ROOT / "hub" / "dashboard").iterdir() if file.suffix in (".html", ".js", ".css")]
+    travelled = 0
+    async with httpx.AsyncClient(base_url=hub.url, timeout=10) as http:
+        for file in loaded:
+            async with http.stream("GET", f"/static/{file.name}") as answer:
+                assert (answer.status_code, answer.headers["content-encoding"]) == (200, "gzip")
+                travelled += sum([len(chunk) async for chunk in answer.aiter_raw()])
+    assert 20_000 < travelled < 100_000
 
 
 async def test_a_lost_hub_is_admitted_and_found_again(demo: Demo, page: Page) -> None:
@@ -183,16 +127,13 @@ async def test_a_lost_hub_is_admitted_and_found_again(demo: Demo, page: Page) ->
     try:
         await page.until(f"!{banner}.hidden && {banner}.textContent.startsWith('Not live.')")
         await page.until("document.querySelector('#prices .c-state .chip').textContent === 'No link'")
+        await show(page, "operate")
+        await page.until("document.querySelector('#hub tbody .chip').textContent.startsWith('Silent')")
     finally:
         demo.start()
     await page.until(f"{LIVE} && {banner}.hidden", within_s=60)
+    await show(page, "market")
     await page.until("document.querySelector('#prices .c-state .chip').textContent !== 'No link'")
-
-
-async def sign_out(page: Page) -> None:
-    """And wait for the page that comes after: it loads itself anew."""
-    await page.evaluate("window.earlier = true; document.getElementById('sign-out').click()")
-    await page.until("!window.earlier && !document.getElementById('sign-in').hidden")
 
 
 async def test_signing_in_with_name_and_password(demo: Demo, page: Page) -> None:
@@ -218,14 +159,7 @@ async def test_signing_in_with_a_second_factor_asks_for_the_code_when_the_passwo
     demo: Demo, page: Page
 ) -> None:
     demo.add_user("heidi", "correct horse battery")
-    async with httpx.AsyncClient(base_url=demo.url, timeout=10) as http:
-        pair = (await http.post("/v1/auth/login", json={"name": "heidi", "password": "correct horse battery"})).json()
-        http.headers["authorization"] = f"Bearer {pair['data']['access_token']}"
-        begun = (await http.post("/v1/auth/mfa/enrol", json={"password": "correct horse battery"})).json()
-        [text] = parse_qs(urlsplit(begun["data"]["uri"]).query)["secret"]
-        secret = base64.b32decode(text)
-        confirmed = await http.post("/v1/auth/mfa/confirm", json={"otp": totp.code(secret, totp.step_at(time.time()))})
-        recovery = confirmed.json()["data"]["recovery_codes"][0]
+    recovery = (await enrol(demo.url, "heidi", "correct horse battery"))[0]
     await page.open(demo.url)
     await page.until(LIVE)
     await sign_out(page)
@@ -253,11 +187,7 @@ async def test_a_signed_in_person_enrols_an_authenticator_app_and_is_shown_the_r
     await page.open(demo.url)
     await page.until(LIVE)
     assert await page.evaluate("document.getElementById('second-factor').hidden"), "the demo's guest has no password"
-    await sign_out(page)
-    await page.evaluate(
-        "(({elements}) => { elements.name.value = 'ivan'; elements.password.value = 'correct horse battery';"
-        " document.querySelector('#sign-in button').click(); })(document.getElementById('sign-in'))"
-    )
+    await sign_in(page, "ivan", "correct horse battery")
     await page.until(LIVE)
     enter = (
         "((form) => {{ form.elements.{field}.value = '{value}'; form.querySelector('button').click(); }})"
@@ -308,57 +238,6 @@ async def test_the_sdk_publishes_and_hears_once_what_was_published_twice(hub: Se
         assert await client.offsets(2) == [1, 2]
 
 
-class Feed:
-    """Publishes what a test wants to see."""
-
-    def __init__(self, socket: ClientConnection) -> None:
-        self._socket = socket
-        self._id = 1
-
-    async def connect(self, token: str) -> None:
-        await self._command(type="connect", token=token, kind="trader")
-
-    async def publish(self, channel: str, type: str, data: Any) -> None:
-        await self._command(type="publish", channel=channel, message={"type": type, "data": data})
-
-    async def publish_all(self, messages: list[tuple[str, str, Any]]) -> None:
-        """Many at once, in frames of a hundred; their replies are read, and each must be a result."""
-        for start in range(0, len(messages), 100):
-            commands = []
-            for channel, kind, data in messages[start : start + 100]:
-                self._id += 1
-                message = {"type": kind, "data": data}
-                commands.append({"type": "publish", "id": self._id, "channel": channel, "message": message})
-            await self._socket.send(json.dumps(commands))
-            left = len(commands)
-            while left:
-                replies = await self._replies()
-                assert all("result" in reply for reply in replies), replies
-                left -= len(replies)
-
-    async def _command(self, **fields: Any) -> None:
-        self._id += 1
-        await self._socket.send(json.dumps({"id": self._id, **fields}))
-        (reply,) = await self._replies()
-        assert "result" in reply, reply
-
-    async def _replies(self) -> list[dict[str, Any]]:
-        frame = json.loads(await self._socket.recv())
-        return [each for each in (frame if isinstance(frame, list) else [frame]) if each["type"] == "reply"]
-
-
-@pytest.fixture
-def feed(hub: ServeHub) -> AbstractAsyncContextManager[Feed]:
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[Feed]:
-        async with connect(hub.ws_url, subprotocols=["krin.v1.json"], proxy=None) as socket:  # type: ignore[list-item]
-            feed = Feed(socket)
-            await feed.connect(hub.token("feeder"))
-            yield feed
-
-    return opened()
-
-
 def tick(symbol: str, price: int, **fields: Any) -> dict[str, Any]:
     return {"symbol": symbol, "bid": f"{price}.10", "ask": f"{price}.30", "mid": f"{price}.20", **fields}
 
@@ -396,6 +275,26 @@ async def test_a_quote_that_stops_moving_becomes_stale(
     await page.until(f"{cell('XQB', 'c-state')} === 'Stale'", within_s=20)
 
 
+async def test_what_the_hub_says_a_team_should_do_next_is_what_one_reads(
+    hub: ServeHub, feed: AbstractAsyncContextManager[Feed], page: Page
+) -> None:
+    tasks = [{"task_id": "t-1", "title": "The door"}, {"task_id": "t-2", "title": "The key"}]
+    async with feed as lead:
+        await lead.call("projects.create", project={"project_id": "alpha", "tasks": tasks})
+        await lead.call("agents.register", specialist={"specialist_id": "ann", "team": "alpha"})
+        held = {"project_id": "alpha", "task_id": "t-1", "specialist_id": "ann"}
+        await lead.call("tasks.claim", **held)
+        await lead.call("tasks.block", **held, fence=1, blockers=[{"kind": "task", "ref": "t-2"}])
+        await lead.call("team.sync", updates=[{"specialist_id": "ann", "project_id": "alpha", "activity": "BLOCKED"}])
+    await page.open(f"{hub.url}/#team/board/alpha&token={hub.token('ada')}")
+    steps = "[...document.querySelectorAll('#steps dt')].map((dt) => [dt.textContent, dt.nextSibling.textContent])"
+    await page.until(f"{steps}.length > 0 && document.querySelectorAll('#tasks .card').length >= 2")
+    shown = dict(await page.evaluate(steps))
+    assert shown["Ready"] == "The key: it waits for nothing"
+    assert shown["Blocked"].startswith("The door ← The key, for ")
+    assert page.complaints == []
+
+
 async def test_an_order_is_one_row_through_its_life(
     hub: ServeHub, feed: AbstractAsyncContextManager[Feed], page: Page
 ) -> None:
@@ -413,7 +312,7 @@ async def test_an_order_is_one_row_through_its_life(
     rows = "[...document.querySelectorAll('#orders tbody tr')].filter((row) => row.cells[1].textContent === 'XQA')"
     async with feed as market:
         await market.publish_all([report("a", "NEW", "NEW", price="10.50"), report("b", "REJECTED", "REJECTED")])
-        await page.open(f"{hub.url}/#token={hub.token('ada')}")
+        await page.open(f"{hub.url}/#orders&token={hub.token('ada')}")
         await page.until(f"{rows}.length === 2")
         fill = {"cum_qty": "400", "avg_px": "10.512500", "last_qty": "400", "last_px": "10.5125"}
         replaced = {"orig_client_order_id": "a", "price": "10.60"}
@@ -422,7 +321,7 @@ async def test_an_order_is_one_row_through_its_life(
         )
         await page.until(f"{rows}.some((row) => row.cells[6].textContent === '10.60')")
 
-    shown = f"{rows}.map((row) => [...row.cells].slice(2).map((cell) => cell.innerText).join('|')).sort()"
+    shown = f"{rows}.map((row) => [...row.cells].slice(2, 9).map((cell) => cell.innerText).join('|')).sort()"
     assert await page.evaluate(shown) == ["SELL|New|1,000|400|10.60|10.5125|", "SELL|Rejected|1,000||||"]
 
 
