@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from hub.auth.administration import Account, Administration, UserChanges, caller_of_user, known_roles
 from hub.auth.revocations import Revoked
@@ -16,8 +14,9 @@ from hub.auth.service import caller_of
 from hub.bootstrap import make_tokens, open_database
 from hub.caller import Caller
 from hub.channels.access import Access, Action, decide
+from hub.cli.parameters import Channel
 from hub.cli.people import TENANT, authentication_of, check_roles, user
-from hub.cli.shared import err, node_options, run, settings_of
+from hub.cli.shared import err, json_option, node_options, print_json, run, settings_of, show
 from hub.clock import SystemClock
 from hub.config import Settings
 from hub.namespaces import Namespaces
@@ -37,11 +36,12 @@ def auth() -> None:
 @auth.command()
 @click.argument("name", metavar="USER")
 @click.argument("action", type=click.Choice(["publish", "subscribe", "history", "presence", "search"]))
-@click.argument("channel")
+@click.argument("channel", type=Channel())
 @click.option("--role", "roles", multiple=True, help="ask for somebody with these roles, whoever USER is")
 @click.option("--team", "teams", multiple=True)
 @click.option("--tenant", type=TENANT, default="")
 @click.option("--token", "token_", help="ask for whoever holds this token, as it counts now")
+@json_option
 @node_options
 def explain(
     name: str,
@@ -51,6 +51,7 @@ def explain(
     teams: tuple[str, ...],
     tenant: str,
     token_: str | None,
+    as_json: bool,
     **options: Any,
 ) -> None:
     """Say whether USER may do ACTION in CHANNEL, and which rule decides. Exit code 0: yes; 1: no."""
@@ -61,7 +62,10 @@ def explain(
         namespace, rest = Namespaces(settings.namespaces).of(channel)
         who = await _who(settings, name, roles, teams, tenant, token_)
         decision = decide(who, asked, channel, namespace, rest)
-        click.echo(f"{'allowed' if decision.allowed else 'denied'} by rule {decision.rule}: {decision.reason}")
+        if as_json:
+            print_json({"allowed": decision.allowed, "rule": decision.rule, "reason": decision.reason})
+        else:
+            click.echo(f"{'allowed' if decision.allowed else 'denied'} by rule {decision.rule}: {decision.reason}")
         if not decision.allowed:
             raise SystemExit(1)
 
@@ -97,19 +101,26 @@ async def _revoked(database: Database) -> Revoked:
 
 
 @user.command("list")
+@json_option
 @node_options
-def user_list(**options: Any) -> None:
+def user_list(as_json: bool, **options: Any) -> None:
     """List everybody who signs in with a password."""
 
     async def go(administration: Administration) -> None:
-        table = Table("name", "roles", "teams", "tenant", "", box=None)
-        after = ""
-        while page := await administration.users(OPERATOR, after=after, limit=LIST_PAGE):
-            for each in page:
-                state = "disabled" if each.disabled else ""
-                table.add_row(each.name, ", ".join(each.roles), ", ".join(each.teams), each.tenant, state)
-            after = page[-1].name
-        Console(highlight=False).print(table)
+        found: list[Account] = []
+        while page := await administration.users(OPERATOR, after=found[-1].name if found else "", limit=LIST_PAGE):
+            found += page
+        rows = [
+            {
+                "name": each.name,
+                "roles": each.roles,
+                "teams": each.teams,
+                "tenant": each.tenant,
+                "state": "disabled" if each.disabled else "enabled",
+            }
+            for each in found
+        ]
+        show(rows, as_json=as_json)
 
     _administer(options, go)
 

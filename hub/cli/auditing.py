@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from rich.progress import Progress
 
 from hub.audit.seen import AuditedReads, Question
 from hub.audit.verify import exported_rows, signed_heads, verify_all, verify_log
 from hub.bootstrap import load_audit_key, open_database
-from hub.cli.shared import err, node_options, run, settings_of
+from hub.cli.shared import err, json_option, node_options, print_json, progress, run, settings_of
 from hub.clock import SystemClock
 from protocol.audit import AuditRow, as_json
 from storage.audit import AuditTable
@@ -45,8 +43,9 @@ def audit() -> None:
     help="a file that krin audit export wrote, instead of the database",
 )
 @click.option("--key", "keys", multiple=True, help="another node's public key, as krin audit key prints it")
+@json_option
 @node_options
-def verify(more: tuple[Path, ...], rows: Path | None, keys: tuple[str, ...], **options: Any) -> None:
+def verify(more: tuple[Path, ...], rows: Path | None, keys: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Find the first row that was changed, removed, inserted, swapped or cut off, here and in the log of orders.
 
     Exit code 1 if there is one.
@@ -60,25 +59,23 @@ def verify(more: tuple[Path, ...], rows: Path | None, keys: tuple[str, ...], **o
     files = [file for file in (settings.checkpoint_file,) if file.exists()]
 
     async def go() -> None:
-        with ExitStack() as stack, Progress(console=err, transient=True) as bar:
-            task = bar.add_task("audit log", total=None)
-
-            def progress(done: int, total: int | None) -> None:
-                bar.update(task, completed=done, total=total)
-
+        with ExitStack() as stack, progress("audit log") as told:
             heads = signed_heads(stack, [*files, *more], trusted)
             broken = None
             if rows is not None:
-                verdict = await verify_all(exported_rows(rows), heads, progress=progress)
+                verdict = await verify_all(exported_rows(rows), heads, progress=told)
             else:
                 async with open_database(settings) as (database, _):
-                    verdict = await verify_log(AuditTable(database), heads, progress=progress)
+                    verdict = await verify_log(AuditTable(database), heads, progress=told)
                     broken = await OrderLog(database).verify()
         if broken is not None:
             raise click.ClickException(f"order event {broken}: it, or one before it, is not what was written")
         if verdict.fault is not None:
             raise click.ClickException(f"row {verdict.fault.sequence}: {verdict.fault.problem}")
-        click.echo(f"ok: {verdict.rows} rows, {verdict.signed} of them under a signed head")
+        if as_json:
+            print_json({"rows": verdict.rows, "signed": verdict.signed})
+        else:
+            click.echo(f"ok: {verdict.rows} rows, {verdict.signed} of them under a signed head")
 
     run(go())
 
@@ -138,7 +135,7 @@ def seen(user: str | None, token: str | None, since: datetime, until: datetime |
             asked = Question(user=user, token=token, since=_ms(since), until=end)
             found = await AuditedReads(AuditTable(database)).seen(asked)
         for each in found.seen:
-            click.echo(msgspec.json.encode(each))
+            print_json(each)
         if not found.complete:
             err.print("there is more: ask for less time")
 
@@ -157,9 +154,11 @@ def export(output: Any, **options: Any) -> None:
     settings = settings_of(options)
 
     async def go() -> None:
-        async with open_database(settings) as (database, _), AuditTable(database).snapshot() as (_, _, rows):
-            async for row in rows:
-                output.write(json.dumps(as_json(row), ensure_ascii=False) + "\n")
+        with progress("audit log", beside=output) as told:
+            async with open_database(settings) as (database, _), AuditTable(database).snapshot() as (total, _, rows):
+                async for row in rows:
+                    output.write(json.dumps(as_json(row), ensure_ascii=False) + "\n")
+                    told(row.sequence, total)
 
     run(go())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from decimal import Decimal, InvalidOperation
@@ -11,19 +12,21 @@ from typing import Any
 
 import click
 import msgspec
+from rich.console import Console
 from rich.table import Table
 
-from hub.cli.shared import err, pairs, run
+from hub.cli.parameters import Channel
+from hub.cli.shared import Progressed, hub_client, pairs, print_json, progress, run
 from hub.client import Client
 from hub.clock import SystemClock
 from hub.trading.backtest import Backtest, BacktestResult, EndlessStrategy, Recorded
 from hub.trading.histories import KINDS, NextPage, captured, merged, simulated, within
+from hub.trading.market.captures import CaptureError
 from hub.trading.strategies.catalog import STRATEGIES
 from hub.trading.venues.matching import Fees
 from hub.trading.venues.paper import Latency
 from protocol.positions import Position
 from protocol.risk import RiskLimits
-from protocol.trading import ExecutionReport
 
 START_US = 1_700_000_000_000_000  # of simulated history, so that two runs are alike
 PAGE = 1_000
@@ -35,7 +38,7 @@ PAGE = 1_000
 @click.option("--param", "given", multiple=True, metavar="NAME=VALUE", help="of the strategy, e.g. --param qty=0.1")
 @click.option("--capture", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="a recording")
 @click.option("--simulate", type=click.IntRange(1, 86_400), metavar="SECONDS", help="of the demo's market")
-@click.option("--channel", "channels", multiple=True, help="stored by a hub, e.g. trades:BTC-USD bars:1s:BTC-USD")
+@click.option("--channel", "channels", type=Channel(), multiple=True, help="that a hub has kept, e.g. trades:BTC-USD")
 @click.option("--from", "from_ms", type=int, help="milliseconds since 1970")
 @click.option("--to", "to_ms", type=int, help="milliseconds since 1970")
 @click.option("--url", envvar="KRIN_URL", default="http://127.0.0.1:8000", show_default=True)
@@ -61,32 +64,37 @@ def backtest(strategy: str, reports: bool, as_json: bool, **options: Any) -> Non
 
 async def _backtest(strategy: str, reports: bool, as_json: bool, options: Mapping[str, Any]) -> None:
     try:
+        limits = msgspec.json.decode(options["limits"], type=RiskLimits)
+    except msgspec.MsgspecError as wrong:
+        raise click.UsageError(f"--limits: {wrong}") from None
+    try:
         test = Backtest(
             strategy,
             STRATEGIES[strategy],
             pairs(options["given"]),
             symbols=options["symbols"],
             balances={name: Decimal(amount) for name, amount in pairs(options["balance"].split(",")).items()},
-            limits=msgspec.json.decode(options["limits"], type=RiskLimits),
+            limits=limits,
             fees=Fees(maker_bps=Decimal(options["maker_bps"]), taker_bps=Decimal(options["taker_bps"])),
             latency=Latency(least_ms=options["latency_ms"], jitter_ms=options["jitter_ms"]),
             seed=options["seed"],
-            on_report=_print_report if reports else lambda report: None,
+            on_report=print_json if reports else lambda report: None,
         )
     except msgspec.MsgspecError as wrong:
-        raise click.ClickException(str(wrong)) from None
+        raise click.UsageError(f"what {strategy} is given by --param NAME=VALUE: {wrong}") from None
     except InvalidOperation:
-        raise click.ClickException("an amount is not a number") from None
+        raise click.UsageError("an amount of --balance, --maker-bps or --taker-bps is not a number") from None
     async with AsyncExitStack() as stack:
         history = await _history(stack, options)
         times = (options["from_ms"], options["to_ms"])
         limited = within(history, *(None if at_ms is None else at_ms * 1000 for at_ms in times))
         try:
-            result = await test.run(limited)
-        except EndlessStrategy as failure:
+            with progress("messages of the past", beside=sys.stdout if reports else None) as told:
+                result = await test.run(_counted(limited, told))
+        except (EndlessStrategy, CaptureError) as failure:
             raise click.ClickException(str(failure)) from None
     if as_json or reports:
-        click.echo(msgspec.json.encode(result).decode())
+        print_json(result)
     else:
         _print_result(result)
 
@@ -101,8 +109,15 @@ async def _history(stack: AsyncExitStack, options: Mapping[str, Any]) -> AsyncIt
         return simulated(options["seed"], start_us=START_US, seconds=options["simulate"], symbols=options["symbols"])
     if options["token_"] is None:
         raise click.UsageError("--channel needs --token")
-    krin = await stack.enter_async_context(Client(options["url"], token=options["token_"], name="backtest"))
+    krin = await stack.enter_async_context(hub_client(options["url"], options["token_"], name="backtest"))
     return merged([_pages(krin, channel) for channel in options["channels"]])
+
+
+async def _counted(history: AsyncIterator[Recorded], told: Progressed) -> AsyncIterator[Recorded]:
+    count = 0
+    async for message in history:
+        told(count := count + 1, None)
+        yield message
 
 
 def _pages(krin: Client, channel: str) -> NextPage:
@@ -125,13 +140,9 @@ def _pages(krin: Client, channel: str) -> NextPage:
     return fetch
 
 
-def _print_report(report: ExecutionReport) -> None:
-    click.echo(msgspec.json.encode(report).decode())
-
-
 def _print_result(result: BacktestResult) -> None:
     table = Table(title=f"{result.strategy} on {', '.join(result.symbols)}", show_header=False)
     for name, value in msgspec.to_builtins(result).items():
         if name not in ("strategy", "symbols"):
             table.add_row(name.replace("_", " "), value if isinstance(value, str) else json.dumps(value))
-    err.print(table)
+    Console(highlight=False).print(table)

@@ -7,14 +7,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from hub.auth.api_keys import ApiKeys
 from hub.bootstrap import open_database
 from hub.caller import Grant
+from hub.cli.parameters import Duration
 from hub.cli.people import check_roles
-from hub.cli.shared import Duration, err, node_options, run, settings_of
+from hub.cli.shared import err, json_option, node_options, run, settings_of, show
 from hub.clock import SystemClock
 from hub.config import Settings
 from storage.api_keys import ApiKeyTable
@@ -60,25 +59,31 @@ def key_add(
 
 
 @key.command("list")
+@json_option
 @node_options
-def key_list(**options: Any) -> None:
+def key_list(as_json: bool, **options: Any) -> None:
     """Each key, whom it speaks for and until when."""
     settings = settings_of(options)
-    table = Table("key", "name", "roles", "teams", "made", "until", "state", box=None)
+    now_s = SystemClock().now_ms() / 1000
 
-    async def show() -> None:
-        now_s = SystemClock().now_ms() / 1000
+    async def go() -> None:
         async with _api_keys(settings) as (_, stored):
-            for each in await stored.list():
-                ended = "expired" if each.expires_at.timestamp() <= now_s else "live"
-                table.add_row(
-                    *(each.id, each.name, ",".join(each.roles), ",".join(each.teams)),
-                    *(f"{each.created_at:%Y-%m-%d}", f"{each.expires_at:%Y-%m-%d}"),
-                    "revoked" if each.revoked_at else ended,
-                )
-        Console(width=160).print(table)
+            found = await stored.list()
+        rows = [
+            {
+                "key": each.id,
+                "name": each.name,
+                "roles": each.roles,
+                "teams": each.teams,
+                "made": each.created_at.date(),
+                "until": each.expires_at.date(),
+                "state": "revoked" if each.revoked_at else "live" if each.expires_at.timestamp() > now_s else "expired",
+            }
+            for each in found
+        ]
+        show(rows, as_json=as_json)
 
-    run(show())
+    run(go())
 
 
 @key.command("revoke")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,9 +12,9 @@ import click
 import msgspec
 
 from hub.bootstrap import make_feed
-from hub.cli.shared import err, node_options, run, settings_of
-from hub.client import Client
+from hub.cli.shared import Progressed, err, hub_client, node_options, progress, run, settings_of
 from hub.clock import SystemClock
+from hub.trading.market.captures import CaptureError
 from hub.trading.market.feed import feed_replay
 from hub.trading.outgoing import Publish
 
@@ -28,15 +29,19 @@ def feed() -> None:
 
 @feed.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--speed", type=float, default=1.0, show_default=True, help="times recorded pace; 0: as fast as possible")
+@click.option("--speed", type=click.FloatRange(0), default=1.0, show_default=True, help="times the pace; 0: no waiting")
 @url_option
 @token_option
 def replay(file: Path, speed: float, url: str, token_: str) -> None:
     """Publish recorded exchange messages (Coinbase, Binance US, Kraken) as prices, trades and books."""
 
     async def go() -> None:
-        async with _publishing(url, token_, name="replay") as publish:
-            count = await feed_replay(publish, file, speed, SystemClock())
+        with progress(f"messages of {file.name}") as told:
+            async with _publishing(url, token_, name="replay", told=told) as publish:
+                try:
+                    count = await feed_replay(publish, file, speed, SystemClock())
+                except CaptureError as failure:
+                    raise click.ClickException(str(failure)) from None
         err.print(f"published {count} messages from {file.name}")
 
     run(go())
@@ -60,12 +65,17 @@ def run_feeds(url: str, token_: str, **options: Any) -> None:
 
 
 @asynccontextmanager
-async def _publishing(url: str, token: str, *, name: str) -> AsyncIterator[Publish]:
-    async with Client(url, token=token, name=name) as krin:
+async def _publishing(
+    url: str, token: str, *, name: str, told: Progressed = lambda done, total: None
+) -> AsyncIterator[Publish]:
+    counter = itertools.count(1)
+    async with hub_client(url, token, name=name) as krin:
 
         async def publish(
             channel: str, type: str, data: Any, key: str | None, coordination: dict[str, Any] | None = None
         ) -> object:
-            return await krin.publish(channel, type, msgspec.to_builtins(data), key=key, coordination=coordination)
+            placed = await krin.publish(channel, type, msgspec.to_builtins(data), key=key, coordination=coordination)
+            told(next(counter), None)
+            return placed
 
         yield publish

@@ -6,16 +6,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from hub.auth.keyring import OVERLAP_S, SETTLE_S, UNNAMED, KeyRing, KeyUnusable
 from hub.bootstrap import open_keys
-from hub.cli.shared import Duration, err, node_options, settings_of
+from hub.cli.parameters import Duration
+from hub.cli.shared import err, json_option, node_options, settings_of, show
 from hub.clock import SystemClock
 from hub.config import ConfigError
-
-NEVER = "-"
 
 
 @click.group()
@@ -24,17 +21,24 @@ def keys() -> None:
 
 
 @keys.command("list")
+@json_option
 @node_options
-def keys_list(**options: Any) -> None:
+def keys_list(as_json: bool, **options: Any) -> None:
     """Each key, from when it signs and until when it verifies."""
     ring = _ring(options)
     now_s = SystemClock().now_ms() // 1000
     signing = ring.current.signing(now_s)
-    table = Table("key", "algorithm", "signs from", "verifies until", "now", box=None)
-    for key in ring.current.keys:
-        state = "signs" if key is signing else "verifies" if key.live(now_s) else "expired"
-        table.add_row(key.kid or UNNAMED, key.algorithm, _time(key.not_before), _time(key.expires_at), state)
-    Console(width=160).print(table)
+    rows = [
+        {
+            "key": key.kid or UNNAMED,
+            "algorithm": key.algorithm,
+            "signs_from": _time(key.not_before),
+            "verifies_until": _time(key.expires_at),
+            "now": "signs" if key is signing else "verifies" if key.live(now_s) else "expired",
+        }
+        for key in ring.current.keys
+    ]
+    show(rows, as_json=as_json)
 
 
 @keys.command("rotate")
@@ -75,5 +79,5 @@ def _ring(options: dict[str, Any]) -> KeyRing:
     return ring
 
 
-def _time(seconds: int | None) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ") if seconds else NEVER
+def _time(seconds: int | None) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None

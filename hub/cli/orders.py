@@ -7,7 +7,8 @@ from typing import Any, get_args
 
 import click
 
-from hub.cli.shared import Duration, F, hub_options, run
+from hub.cli.parameters import Amount, Duration
+from hub.cli.shared import F, hub_client, hub_options, json_option, print_json, run
 from hub.client import Client, Reports
 from hub.client.orders import CLOSED
 from hub.clock import SystemClock
@@ -22,10 +23,10 @@ def order_options(command: F) -> F:
         [
             click.argument("symbol"),
             click.argument("side", type=click.Choice(get_args(Side), case_sensitive=False)),
-            click.argument("qty"),
-            click.option("--price", help="the limit; without any price a market order"),
-            click.option("--stop-price", help="a stop; with --price a stop limit"),
-            click.option("--trail", help="a trailing stop at this distance"),
+            click.argument("qty", type=Amount()),
+            click.option("--price", type=Amount(), help="the limit; without any price a market order"),
+            click.option("--stop-price", type=Amount(), help="a stop; with --price a stop limit"),
+            click.option("--trail", type=Amount(), help="a trailing stop at this distance"),
             click.option("--tif", type=click.Choice(get_args(TimeInForce)), default="GTC", show_default=True),
             click.option("--expires-in", type=Duration(), help="with --tif GTD, such as 15m"),
             click.option("--post-only", is_flag=True, help="never take"),
@@ -38,7 +39,7 @@ def order_options(command: F) -> F:
         ]
     ):
         command = option(command)
-    return hub_options(command)
+    return json_option(hub_options(command))
 
 
 @click.group()
@@ -49,30 +50,35 @@ def order() -> None:
 @order.command()
 @click.option("--follow", is_flag=True, help="print what becomes of it, until it is closed")
 @order_options
-def submit(symbol: str, side: Side, qty: str, url: str, token_: str, follow: bool, **options: Any) -> None:
+def submit(
+    symbol: str, side: Side, qty: str, url: str, token_: str, follow: bool, as_json: bool, **options: Any
+) -> None:
     """Place an order, e.g. krin order submit BTC-USD BUY 0.01 --price 64000. Exit code 1 when it is refused."""
 
     async def place(krin: Client) -> None:
         report = await krin.orders.submit(symbol, side, qty, **_fields(options))
-        _print(report)
+        _print(report, as_json)
 
     async def place_and_follow(krin: Client) -> None:
         async with krin.orders.reports(options["account"]) as reports:
             report = await krin.orders.submit(symbol, side, qty, **_fields(options))
-            await _follow(reports, report)
+            await _follow(reports, report, as_json)
 
     _speak(url, token_, place_and_follow if follow else place)
 
 
 @order.command()
 @order_options
-def validate(symbol: str, side: Side, qty: str, url: str, token_: str, **options: Any) -> None:
+def validate(symbol: str, side: Side, qty: str, url: str, token_: str, as_json: bool, **options: Any) -> None:
     """What the risk checks say of such an order: every fault. Nothing is placed. Exit code 1 when there is one."""
 
     async def ask(krin: Client) -> None:
         decision = await krin.orders.validate(symbol, side, qty, **_fields(options))
-        for line in describe_decision(decision):
-            click.echo(line)
+        if as_json:
+            print_json(decision)
+        else:
+            for line in describe_decision(decision):
+                click.echo(line)
         if decision.result != "APPROVED":
             raise SystemExit(1)
 
@@ -81,17 +87,18 @@ def validate(symbol: str, side: Side, qty: str, url: str, token_: str, **options
 
 @order.command()
 @click.argument("client_order_id")
-@click.option("--qty", help="the new total")
-@click.option("--price")
-@click.option("--stop-price")
-@click.option("--trail")
+@click.option("--qty", type=Amount(), help="the new total")
+@click.option("--price", type=Amount())
+@click.option("--stop-price", type=Amount())
+@click.option("--trail", type=Amount())
 @click.option("--account", help="default: the user's own")
+@json_option
 @hub_options
-def replace(client_order_id: str, url: str, token_: str, **changes: Any) -> None:
+def replace(client_order_id: str, as_json: bool, url: str, token_: str, **changes: Any) -> None:
     """Change an open order; what is not named stays. Exit code 1 when the change is refused."""
 
     async def change(krin: Client) -> None:
-        _print(await krin.orders.replace(client_order_id, **_given(changes)))
+        _print(await krin.orders.replace(client_order_id, **_given(changes)), as_json)
 
     _speak(url, token_, change)
 
@@ -100,17 +107,24 @@ def replace(client_order_id: str, url: str, token_: str, **changes: Any) -> None
 @click.argument("client_order_ids", nargs=-1)
 @click.option("--all", "all_", is_flag=True, help="every open order of the account")
 @click.option("--account", help="default: the user's own")
+@json_option
 @hub_options
-def cancel(client_order_ids: tuple[str, ...], all_: bool, account: str | None, url: str, token_: str) -> None:
+def cancel(
+    client_order_ids: tuple[str, ...], all_: bool, account: str | None, as_json: bool, url: str, token_: str
+) -> None:
     """Cancel orders by their ids, or all of an account."""
     if all_ == bool(client_order_ids):
         raise click.UsageError("name orders, or say --all")
 
     async def end(krin: Client) -> None:
         if all_:
-            click.echo(f"{await krin.orders.cancel_all(account=account)} are being canceled")
+            canceled = await krin.orders.cancel_all(account=account)
+            if as_json:
+                print_json({"canceled": canceled})
+            else:
+                click.echo(f"{canceled} are being canceled")
         for client_order_id in client_order_ids:
-            _print(await krin.orders.cancel(client_order_id, account=account))
+            _print(await krin.orders.cancel(client_order_id, account=account), as_json)
 
     _speak(url, token_, end)
 
@@ -118,12 +132,13 @@ def cancel(client_order_ids: tuple[str, ...], all_: bool, account: str | None, u
 @order.command()
 @click.argument("client_order_id")
 @click.option("--account", help="default: the user's own")
+@json_option
 @hub_options
-def status(client_order_id: str, account: str | None, url: str, token_: str) -> None:
+def status(client_order_id: str, account: str | None, as_json: bool, url: str, token_: str) -> None:
     """How an order stands."""
 
     async def look(krin: Client) -> None:
-        click.echo(describe(await krin.orders.status(client_order_id, account=account)))
+        _show(await krin.orders.status(client_order_id, account=account), as_json)
 
     _speak(url, token_, look)
 
@@ -133,14 +148,17 @@ def status(client_order_id: str, account: str | None, url: str, token_: str) -> 
 @click.option("--symbol")
 @click.option("-n", "--limit", type=click.IntRange(1, 500), default=100, show_default=True)
 @click.option("--account", help="default: the user's own")
+@json_option
 @hub_options
-def list_command(open_: bool, symbol: str | None, limit: int, account: str | None, url: str, token_: str) -> None:
+def list_command(
+    open_: bool, symbol: str | None, limit: int, account: str | None, as_json: bool, url: str, token_: str
+) -> None:
     """The orders of an account, the newest first."""
 
     async def look(krin: Client) -> None:
         page = await krin.orders.list(open=open_, symbol=symbol, limit=limit, account=account)
         for report in page.orders:
-            click.echo(describe(report))
+            _show(report, as_json)
 
     _speak(url, token_, look)
 
@@ -166,20 +184,28 @@ def describe_decision(decision: RiskDecision) -> list[str]:
     return lines
 
 
-async def _follow(reports: Reports, placed: ExecutionReport) -> None:
+async def _follow(reports: Reports, placed: ExecutionReport, as_json: bool) -> None:
     """Print what becomes of an order. Its answer is among its reports, or was before we listened."""
     if placed.ord_status in CLOSED:
-        _print(placed)
+        _print(placed, as_json)
         return
     async for report in reports:
         if report.order_id == placed.order_id:
-            _print(report)
+            _print(report, as_json)
             if report.ord_status in CLOSED:
                 return
 
 
-def _print(report: ExecutionReport) -> None:
-    click.echo(describe(report))
+def _show(report: ExecutionReport, as_json: bool) -> None:
+    if as_json:
+        print_json(report)
+    else:
+        click.echo(describe(report))
+
+
+def _print(report: ExecutionReport, as_json: bool) -> None:
+    """An answer to a command: a refusal ends with exit code 1."""
+    _show(report, as_json)
     if report.ord_status in REFUSED or report.exec_type == "REPLACE_REJECTED":
         raise SystemExit(1)
 
@@ -198,7 +224,7 @@ def _given(options: dict[str, Any]) -> Any:
 
 def _speak(url: str, token: str, work: Callable[[Client], Awaitable[None]]) -> None:
     async def go() -> None:
-        async with Client(url, token=token, name="order") as krin:
+        async with hub_client(url, token, name="order") as krin:
             await work(krin)
 
     run(go())

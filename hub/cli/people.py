@@ -21,7 +21,8 @@ from hub.auth.revocations import Revoked
 from hub.auth.service import BUILT_IN_ROLES, Authentication
 from hub.bootstrap import make_sealer, make_tokens, open_database
 from hub.caller import Tenant
-from hub.cli.shared import Duration, err, node_options, run, settings_of
+from hub.cli.parameters import Duration
+from hub.cli.shared import err, node_options, run, settings_of
 from hub.clock import SystemClock
 from hub.config import ConfigError, Settings
 from storage.api_keys import ApiKeyTable

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 import msgspec
-from rich.table import Table
 
 from hub.auth.sealing import Unreadable
 from hub.bootstrap import make_privacy, open_database, open_hold, stored_privacy, stored_retention
-from hub.cli.shared import err, node_options, run, settings_of
+from hub.cli.parameters import Channel
+from hub.cli.shared import err, json_option, node_options, print_json, progress, run, settings_of, show
 from hub.clock import SystemClock
 
 OPERATOR = "operator"  # in the audit: whoever may use the command line of this node
@@ -32,9 +32,12 @@ def export(user: str, output: Any, **options: Any) -> None:
     settings = settings_of(options)
 
     async def go() -> None:
+        written = 0
         async with open_database(settings) as (database, _):
-            async for piece in make_privacy(settings, database, clock=SystemClock()).export(user, by=OPERATOR):
-                output.write(piece)
+            with progress(f"bytes about {user}", beside=output) as told:
+                async for piece in make_privacy(settings, database, clock=SystemClock()).export(user, by=OPERATOR):
+                    output.write(piece)
+                    told(written := written + len(piece), None)
 
     run(go())
 
@@ -42,14 +45,18 @@ def export(user: str, output: Any, **options: Any) -> None:
 @privacy.command()
 @click.argument("user")
 @click.confirmation_option(prompt="This cannot be undone. Go on?")
+@json_option
 @node_options
-def erase(user: str, **options: Any) -> None:
+def erase(user: str, as_json: bool, **options: Any) -> None:
     """Erase USER everywhere. Prints what was deleted, and what must be kept and why."""
     settings = settings_of(options)
 
     async def go() -> None:
         async with open_database(settings) as (database, _):
             erasure = await make_privacy(settings, database, clock=SystemClock()).erase(user, by=OPERATOR)
+        if as_json:
+            print_json(erasure)
+            return
         for table, rows in erasure.deleted.items():
             err.print(f"{table}: {rows}")
         for kept in erasure.kept:
@@ -63,19 +70,27 @@ def erase(user: str, **options: Any) -> None:
 
 @privacy.command()
 @click.option("--open", "open_only", is_flag=True, help="only those that are not answered yet")
+@json_option
 @node_options
-def requests(open_only: bool, **options: Any) -> None:
+def requests(open_only: bool, as_json: bool, **options: Any) -> None:
     """What people asked for, by the date on which it is due."""
     settings = settings_of(options)
 
     async def go() -> None:
-        table = Table("id", "person", "kind", "asked", "due", "answered", box=None)
         async with open_database(settings) as (database, _):
-            for each in await stored_privacy(settings, database).requests(open_only=open_only):
-                answered = each.completed_at.date().isoformat() if each.completed_at else ""
-                asked, due = each.requested_at.date().isoformat(), each.due_at.date().isoformat()
-                table.add_row(str(each.id), each.person, each.kind, asked, due, answered)
-        err.print(table)
+            found = await stored_privacy(settings, database).requests(open_only=open_only)
+        rows = [
+            {
+                "id": each.id,
+                "person": each.person,
+                "kind": each.kind,
+                "asked": each.requested_at.date(),
+                "due": each.due_at.date(),
+                "answered": each.completed_at.date() if each.completed_at else None,
+            }
+            for each in found
+        ]
+        show(rows, as_json=as_json)
 
     run(go())
 
@@ -129,7 +144,7 @@ def restricted(user: str, reason: str, **options: Any) -> None:
 
 @privacy.command()
 @click.argument("user")
-@click.argument("channel")
+@click.argument("channel", type=Channel())
 @click.argument("offset", type=click.IntRange(min=1))
 @click.argument("data", type=click.File("rb"), default="-")
 @node_options

@@ -8,8 +8,7 @@ from typing import Any, get_args
 import click
 import msgspec
 
-from hub.cli.shared import hub_options, run
-from hub.client import Client
+from hub.cli.shared import hub_client, hub_options, run
 from protocol.risk import RiskLimits
 from protocol.trading import TradingScope
 
@@ -132,7 +131,7 @@ def _call(url: str, token: str, method: str, **params: Any) -> None:
     """Ask, and print the answer as one line of JSON."""
 
     async def go() -> None:
-        async with Client(url, token=token, name="risk") as krin:
+        async with hub_client(url, token, name="risk") as krin:
             answer = await krin.call(method, **{name: value for name, value in params.items() if value is not None})
         click.echo(json.dumps(answer))
 

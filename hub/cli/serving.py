@@ -8,40 +8,54 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, get_args
 
 import click
 from msgspec.structs import replace
-from rich.table import Table
 
 from hub.bootstrap import Hub, make_sealer, make_tokens, open_database, open_hub
 from hub.caller import SYSTEM, Caller, Grant
-from hub.cli.shared import err, node_options, run, serve_options, settings_of
+from hub.cli.shared import err, json_option, node_options, run, serve_options, settings_of, show
 from hub.clock import SystemClock
-from hub.config import Settings, SimulatedFeed, environment_with
+from hub.config import NodeRole, Settings, SimulatedFeed, environment_with
 from hub.demo.desk import ACCOUNT
 from hub.demo.run import run_demo
+from hub.demo.team import CREW, GUEST, LEAD
 from hub.serve import address, bind, tls_context
 from hub.serve import serve as serve_hub
 from hub.supervise import Supervisor, local_redis, worker_command
 from protocol.messages import Call
 
+WORKER_PORT = 8001  # health and metrics
 DEMO_SEED = 10  # halts and outages come after minutes: what somebody tries first should not meet one
 DEMO_TOKEN_TTL_S = 12 * 3600
+ROLES_IN_DEMO = {ACCOUNT: ["trader"], CREW: ["agent"], LEAD: ["agent", LEAD], GUEST: ["dashboard", "trader", "agent"]}
 SEEN_IN_DEMO = Grant(subscribe=tuple(f"{name}:{ACCOUNT}" for name in ("orders", "fills", "positions", "risk")))
 
 
 @click.command()
 @serve_options
 @click.option("--workers", type=click.IntRange(1, 256), envvar="KRIN_WORKERS", default=1, help="processes on the port")
+@click.option(
+    "--role", type=click.Choice(get_args(NodeRole)), envvar="KRIN_ROLE", help="default: all; see hub/README.md, Roles"
+)
 @click.option("--listen-fd", type=int, hidden=True, help="of a supervisor")
 def serve(workers: int, listen_fd: int | None, **options: Any) -> None:
     """Run the hub."""
-    settings = settings_of(options)
+    settings = _serving(options)
     if workers > 1 and listen_fd is None:
         run(_supervise(settings, workers, options))
     else:
         run(_serve(settings, listen_fd=listen_fd))
+
+
+@click.command()
+@serve_options
+def worker(**options: Any) -> None:
+    """Do what gateways leave to others: as `serve --role worker`, beside a hub on the same machine, too."""
+    if options["port"] is None:
+        options["port"] = WORKER_PORT
+    run(_serve(_serving(options | {"role": "worker"})))
 
 
 @click.command()
@@ -54,6 +68,14 @@ def demo(seed: int, rate: float, **options: Any) -> None:
     if not settings.feeds:
         settings = replace(settings, feeds={"simulated": SimulatedFeed(seed=seed, rate=rate)})
     run(_serve(settings, demo=lambda hub: _demo(hub, seed)))
+
+
+def _serving(options: dict[str, Any]) -> Settings:
+    """As `settings_of`, for a node that serves."""
+    settings = settings_of(options)
+    if settings.role != "all" and settings.redis_url is None:
+        raise click.ClickException(f"a {settings.role} works with nodes elsewhere: give --redis-url")
+    return settings
 
 
 async def _supervise(settings: Settings, workers: int, options: dict[str, Any]) -> None:
@@ -94,7 +116,8 @@ async def _serve(
     grant = SEEN_IN_DEMO if demo else Grant()
     async with AsyncExitStack() as stack:
         stack.callback(listener.close)
-        hub = await stack.enter_async_context(open_hub(settings))
+        family = settings.node.rpartition("-")[0] if listen_fd is not None else None
+        hub = await stack.enter_async_context(open_hub(settings, family=family))
         async with asyncio.TaskGroup() as group:
             extra = group.create_task(demo(hub), name="demo") if demo else None
             await serve_hub(
@@ -112,18 +135,18 @@ def _announce(settings: Settings, where: str, grant: Grant = Grant(), *, quiet: 
     """Say that we serve: one line for scripts on standard output, the rest for people on standard error."""
     click.echo(f"ready {where}")
     sys.stdout.flush()
-    if quiet:
+    if quiet or settings.role == "worker":
         return
     token = _demo_token(settings, grant)
     # In the fragment: a browser never sends it to a server, and the page removes it at once.
     err.print(f"\n  dashboard  {where}/#token={token}", soft_wrap=True)
-    err.print(f"  token      valid {DEMO_TOKEN_TTL_S // 3600} hours, user demo: dashboard, trader, agent\n")
+    err.print(f"  token      valid {DEMO_TOKEN_TTL_S // 3600} hours, user {GUEST}: {', '.join(ROLES_IN_DEMO[GUEST])}\n")
 
 
 def _demo_token(settings: Settings, grant: Grant) -> str:
     return make_tokens(settings, SystemClock()).issue(
-        "demo",
-        roles=["dashboard", "trader", "agent"],
+        GUEST,
+        roles=ROLES_IN_DEMO[GUEST],
         teams=["*"],
         ttl_s=DEMO_TOKEN_TTL_S,
         grant=grant,
@@ -135,16 +158,16 @@ async def _demo(hub: Hub, seed: int) -> None:
     """Everything here is simulated, and every message says so."""
 
     async def publish(
-        channel: str, type: str, data: Any, key: str | None = None, coordination: dict[str, Any] | None = None
+        channel: str, type: str, data: Any, key: str | None, coordination: dict[str, Any] | None = None
     ) -> None:
         await hub.dispatcher.publish(channel, type, data, caller=SYSTEM, key=key, coordination=coordination)
 
-    desk = Caller(user=ACCOUNT, roles=frozenset({"trader"}), transport="system", principal="operator")
-
-    async def call(method: str, params: dict[str, Any]) -> Any:
-        result = hub.dispatcher.handle(Call(id=1, method=method, params=params), desk)
+    async def call(user: str, method: str, params: dict[str, Any]) -> Any:
+        result = hub.dispatcher.handle(Call(id=1, method=method, params=params), callers[user])
         return await result if inspect.isawaitable(result) else result
 
+    anybody = Caller(user="", roles=frozenset(), teams=frozenset("*"), transport="system", principal="operator")
+    callers = {user: replace(anybody, user=user, roles=frozenset(roles)) for user, roles in ROLES_IN_DEMO.items()}
     await run_demo(publish, call, hub.clock, seed=seed)
 
 
@@ -162,26 +185,30 @@ def migrate(**options: Any) -> None:
 
 
 @click.command()
+@json_option
 @serve_options
-def check(**options: Any) -> None:
+def check(as_json: bool, **options: Any) -> None:
     """Check the configuration and the environment, and say what is wrong."""
-    settings = settings_of(options)
-    table = Table(box=None, show_header=False)
+    settings = _serving(options)
+    found: list[dict[str, str]] = []
+
+    def fine(name: str, detail: str) -> None:
+        found.append({"check": name, "state": "ok", "detail": detail})
 
     async def go() -> None:
-        table.add_row("configuration", "ok", f"{len(settings.namespaces)} namespaces")
+        fine("configuration", f"{len(settings.namespaces)} namespaces")
         make_tokens(settings, SystemClock())
-        table.add_row("signing key", "ok", settings.auth.algorithm)
+        fine("signing key", settings.auth.algorithm)
         make_sealer(settings)
-        table.add_row("encryption key", "ok", settings.auth.encryption_key_file or "of the data folder")
-        table.add_row("tls", "ok", "off" if tls_context(settings) is None else "1.3")
+        fine("encryption key", settings.auth.encryption_key_file or "of the data folder")
+        fine("tls", "off" if tls_context(settings) is None else "1.3")
         bind(settings).close()
-        table.add_row("address", "ok", f"{settings.host}:{settings.port}")
+        fine("address", f"{settings.host}:{settings.port}")
         async with open_database(settings) as (database, embedded):
             await database.ping()
-            table.add_row("postgres", "ok", "embedded" if embedded else "given, durable, migrated")
+            fine("postgres", "embedded" if embedded else "given, durable, migrated")
 
     try:
         run(go())
     finally:
-        err.print(table)
+        show(found, as_json=as_json)

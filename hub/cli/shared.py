@@ -3,23 +3,49 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+import os
+import ssl
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, BinaryIO, TextIO, TypeVar, get_args
 
 import click
+import msgspec
 from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+from websockets.exceptions import InvalidStatus
 
+from hub.client import Client, Disconnected
+from hub.client.link import OnState
 from hub.config import ConfigError, LogLevel, Settings, UnsafeConfig, load
+from hub.namespaces import DEFAULTS
 from hub.observe.logs import configure_logging
 from hub.permissions import Ungoverned
-from protocol.errors import HubError
-from storage.errors import StorageError
+from protocol.close_codes import CloseCode
+from protocol.errors import ErrorCode, HubError
+from storage.errors import StorageError, Unavailable
 
 F = TypeVar("F", bound=Callable[..., Any])
-UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+TABLE_WIDTH = 160  # whatever the terminal's is: who pipes it wants whole lines
+CONNECT_S = 5.0  # somebody waits; what is asked for may take longer
+
+Progressed = Callable[[int, int | None], None]
+"""(how many are done, of how many; None: nobody knows)."""
 
 err = Console(stderr=True, highlight=False)
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON, an object a line, for programs")
+
+
+TOKEN_CODES = (CloseCode.UNAUTHORIZED, CloseCode.TOKEN_INVALID, CloseCode.TOKEN_EXPIRED)
+TOKEN_HINT = "krin token NAME --role ROLE prints one, --token or KRIN_TOKEN names it"
+HINTS = {
+    ErrorCode.UNKNOWN_CHANNEL: f"a hub without namespaces of its own has {', '.join(DEFAULTS)}",
+    ErrorCode.PERMISSION_DENIED: "krin auth explain USER ACTION CHANNEL says which rule decides",
+    ErrorCode.MFA_REQUIRED: "sign in with the second factor, and use that token",
+}
 
 
 class Unsafe(click.ClickException):
@@ -28,18 +54,10 @@ class Unsafe(click.ClickException):
     exit_code = 3
 
 
-class Duration(click.ParamType[int]):
-    """`90s`, `15m`, `1h`, `7d` -> seconds."""
+class Unreachable(click.ClickException):
+    """Nobody answers, be it a hub or a database: the same may succeed later."""
 
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        number, unit = value[:-1], value[-1:]
-        if unit not in UNITS_S or not number.isdigit() or int(number) == 0:
-            self.fail("use a number with s, m, h or d, such as 1h", param, ctx)
-        return int(number) * UNITS_S[unit]
+    exit_code = 6
 
 
 def node_options(command: F) -> F:
@@ -71,7 +89,10 @@ def serve_options(command: F) -> F:
             ),
             click.option("--tls-cert", envvar="KRIN_TLS_CERT", help="PEM file; with it the hub speaks TLS 1.3 only"),
             click.option("--tls-key", envvar="KRIN_TLS_KEY", help="PEM file; default: in the certificate's file"),
+            click.option("--allow-origin", envvar="KRIN_ALLOW_ORIGIN", help="whose pages may connect; several: A,B"),
             click.option("--redis-url", envvar="KRIN_REDIS_URL", help="Redis; default: this node alone"),
+            click.option("--openai-base-url", envvar="KRIN_OPENAI_BASE_URL", help="a server with OpenAI's API"),
+            click.option("--openai-api-key", envvar="OPENAI_API_KEY", hidden=True),  # for the environment only
             click.option("--node", envvar="KRIN_NODE", help="this node's name"),
             click.option("--ping-interval", type=float, envvar="KRIN_PING_INTERVAL", help="seconds; default: 25"),
             click.option("--drain-timeout", type=float, envvar="KRIN_DRAIN_TIMEOUT", help="seconds; default: 10"),
@@ -84,11 +105,79 @@ def serve_options(command: F) -> F:
 def hub_options(command: F) -> F:
     """Where a running hub is, and as whom to speak to it."""
     for option in (
-        click.option("--token", "token_", envvar="KRIN_TOKEN", required=True),
+        click.option("--token", "token_", envvar="KRIN_TOKEN", required=True, help="krin token prints one"),
         click.option("--url", envvar="KRIN_URL", default="http://127.0.0.1:8000", show_default=True),
     ):
         command = option(command)
     return command
+
+
+@asynccontextmanager
+async def hub_client(url: str, token: str, *, name: str, on_state: OnState | None = None) -> AsyncIterator[Client]:
+    """The client of one command, which gives up soon when there is no hub.
+
+    Raises click.UsageError for a URL that is none, Unreachable.
+    """
+    try:
+        krin = Client(url, token=token, name=name, on_state=on_state, connect_timeout_s=CONNECT_S)
+    except ValueError as failure:
+        raise click.UsageError(f"--url {url}: {failure}") from None
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(krin)
+        except TimeoutError as failure:
+            raise no_hub(url, failure.__cause__) from None
+        yield krin
+
+
+def no_hub(url: str, trouble: BaseException | None) -> Unreachable:
+    match trouble:
+        case InvalidStatus():
+            why = f"the answer was HTTP {trouble.response.status_code}"
+        case ssl.SSLCertVerificationError():
+            why = f"its certificate is not trusted, {trouble.verify_message}; SSL_CERT_FILE names whom to trust"
+        case ssl.SSLError():
+            why = f"no TLS, {(trouble.reason or 'no answer').replace('_', ' ').lower()}"
+        case OSError(errno=int(number)) if number > 0:
+            why = os.strerror(number).lower()
+        case OSError():  # a name that nobody knows
+            why = trouble.strerror or str(trouble)
+        case _:
+            why = str(trouble or "no answer")
+    return Unreachable(f"there is no hub at {url} ({why}): krin serve starts one, --url or KRIN_URL names another")
+
+
+@contextmanager
+def progress(title: str, *, beside: TextIO | BinaryIO | None = None) -> Iterator[Progressed]:
+    """A bar on standard error while that is a terminal. None where what is printed goes to a terminal `beside` it."""
+    if not err.is_terminal or (beside is not None and beside.isatty()):
+        yield lambda done, total: None
+        return
+    # Redirected, standard output would be written to standard error.
+    with Progress(console=err, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def print_json(document: Any) -> None:
+    click.echo(msgspec.json.encode(document).decode())
+
+
+def show(rows: Iterable[Mapping[str, Any]], *, as_json: bool) -> None:
+    """Rows with the same names: a table, or a JSON object a line."""
+    found = list(rows)
+    if as_json:
+        for row in found:
+            print_json(row)
+        return
+    table = Table(*(name.replace("_", " ") for name in next(iter(found), ())), box=None)
+    for row in found:
+        table.add_row(*(escape(_cell(value)) for value in row.values()))
+    Console(width=TABLE_WIDTH, highlight=False).print(table)
+
+
+def _cell(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)
 
 
 def pairs(given: Sequence[str]) -> dict[str, str]:
@@ -107,10 +196,14 @@ def settings_of(options: dict[str, Any]) -> Settings:
         "data_dir": str(options["data_dir"]) if options.get("data_dir") else None,
         "tls_cert": options.get("tls_cert"),
         "tls_key": options.get("tls_key"),
+        "allow_origin": options.get("allow_origin"),
         "database_url": options.get("database_url"),
         "redis_url": options.get("redis_url"),
+        "openai_base_url": options.get("openai_base_url"),
+        "openai_api_key": options.get("openai_api_key"),
         "log_level": options.get("log_level"),
         "node": options.get("node"),
+        "role": options.get("role"),
         "ping_interval_s": options.get("ping_interval"),
         "drain_timeout_s": options.get("drain_timeout"),
     }
@@ -123,34 +216,44 @@ def settings_of(options: dict[str, Any]) -> Settings:
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run a command's work. What can be expected to go wrong is one line and exit code 1, never a traceback.
-
-    A handler without a permission is a mistake in the program: exit code 3, so that no supervisor tries again.
-    """
+    """Run a command's work. What can be expected to go wrong is one line and an exit code, never a traceback."""
     try:
         asyncio.run(work)
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except BaseException as failure:
-        known = _known(failure)
-        if known is None:
+    except Exception as failure:
+        told = _told(failure)
+        if told is None:
             raise
-        raise (Unsafe if _is_ungoverned(failure) else click.ClickException)(known) from None
+        raise told from None
 
 
-def _known(failure: BaseException) -> str | None:
-    """The one line for a failure that needs no traceback, also inside a group."""
-    if isinstance(failure, BaseExceptionGroup):
-        lines = [_known(each) for each in failure.exceptions]
-        return lines[0] if lines and all(lines) else None
-    if isinstance(failure, ConfigError | StorageError | HubError | Ungoverned):
-        return str(failure)
-    if isinstance(failure, OSError):
-        return failure.strerror or str(failure)
+def _told(failure: BaseException) -> Exception | None:
+    """A failure that needs no traceback, also inside a group, as what ends the command."""
+    match failure:
+        case BaseExceptionGroup():
+            told = [_told(each) for each in failure.exceptions]
+            return told[0] if None not in told else None
+        case click.ClickException() | BrokenPipeError():
+            return failure
+        case Ungoverned():  # a mistake in the program: no supervisor should try again
+            return Unsafe(str(failure))
+        case Disconnected():
+            return click.ClickException(_with(TOKEN_HINT if failure.code in TOKEN_CODES else None, str(failure)))
+        case HubError():
+            return click.ClickException(_with(HINTS.get(failure.code), str(failure)))
+        case Unavailable():
+            return Unreachable(str(failure))
+        case ConfigError() | StorageError():
+            return click.ClickException(str(failure))
+        case OSError():
+            return click.ClickException(reason_of(failure))
     return None
 
 
-def _is_ungoverned(failure: BaseException) -> bool:
-    if isinstance(failure, BaseExceptionGroup):
-        return any(_is_ungoverned(each) for each in failure.exceptions)
-    return isinstance(failure, Ungoverned)
+def _with(hint: str | None, text: str) -> str:
+    return f"{text}: {hint}" if hint else text
+
+
+def reason_of(failure: OSError) -> str:
+    """What the system says, and of which file."""
+    reason = failure.strerror or str(failure)
+    return f"{failure.filename}: {reason}" if failure.filename else reason

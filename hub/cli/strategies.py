@@ -6,10 +6,8 @@ from typing import Any
 
 import click
 import msgspec
-from rich.table import Table
 
-from hub.cli.shared import err, hub_options, pairs, run
-from hub.client import Client
+from hub.cli.shared import hub_client, hub_options, json_option, pairs, print_json, run, show
 from hub.trading.strategies.catalog import STRATEGIES
 from protocol.strategies import StrategyState
 
@@ -21,22 +19,29 @@ def strategy() -> None:
 
 @strategy.command("list")
 @click.option("--account", help="default: the user's own")
+@json_option
 @hub_options
-def list_strategies(account: str | None, url: str, token_: str) -> None:
+def list_strategies(account: str | None, as_json: bool, url: str, token_: str) -> None:
     """The newest runs of an account."""
 
     async def go() -> None:
-        async with Client(url, token=token_) as krin:
+        async with hub_client(url, token_, name="strategy") as krin:
             answer = await krin.call("strategies.list", account=account or krin.user)
-        table = Table("strategy", "kind", "symbols", "state", "started by", "orders", "positions")
-        for each in msgspec.convert(answer, list[StrategyState]):
-            positions = ", ".join(f"{qty} {symbol}" for symbol, qty in each.positions.items())
-            state = f"{each.state}: {each.reason}" if each.reason else each.state
-            names = (each.strategy_id, each.strategy, ", ".join(each.symbols))
-            table.add_row(*names, state, each.started_by, str(each.submitted), positions)
-        err.print(table)
+        show(answer if as_json else map(_row, msgspec.convert(answer, list[StrategyState])), as_json=as_json)
 
     run(go())
+
+
+def _row(state: StrategyState) -> dict[str, Any]:
+    return {
+        "strategy": state.strategy_id,
+        "kind": state.strategy,
+        "symbols": state.symbols,
+        "state": f"{state.state}: {state.reason}" if state.reason else state.state,
+        "started_by": state.started_by,
+        "orders": state.submitted,
+        "positions": [f"{qty} {symbol}" for symbol, qty in state.positions.items()],
+    }
 
 
 @strategy.command()
@@ -71,8 +76,8 @@ def stop(strategy_id: str, account: str | None, url: str, token_: str) -> None:
 
 def _command(method: str, strategy_id: str, account: str | None, url: str, token: str, **fields: Any) -> None:
     async def go() -> None:
-        async with Client(url, token=token) as krin:
+        async with hub_client(url, token, name="strategy") as krin:
             answer = await krin.call(method, account=account or krin.user, strategy_id=strategy_id, **fields)
-        click.echo(msgspec.json.encode(answer).decode())
+        print_json(answer)
 
     run(go())

@@ -27,6 +27,8 @@ Orders are placed, changed and canceled by `krin.orders`, whose reports come onc
         order = await krin.orders.submit("BTC-USD", "BUY", "0.01", price="64000")
         print(await reports.until(order, "FILLED"))
 
+Scripts and notebooks, which have no event loop, use `hub.client.sync`, where the same methods wait.
+
 Errors: HubError is a command the hub refused (`code`, `message`, `path`, `retry_after_ms`; `code.temporary`);
 Disconnected is the end of the connection for good, raised in everything that waits.
 """
@@ -36,6 +38,7 @@ from __future__ import annotations
 from hub.client.client import Client
 from hub.client.link import State
 from hub.client.orders import OrderEnded, Orders, Reports
+from hub.client.specialist import Specialist, Task, TaskLost
 from hub.client.subscription import Lost, Subscription
 from hub.client.wire import Disconnected, History, Message
 from protocol.errors import ErrorCode, HubError
@@ -59,6 +62,9 @@ __all__ = [
     "PresenceDiff",
     "Published",
     "Reports",
+    "Specialist",
     "State",
     "Subscription",
+    "Task",
+    "TaskLost",
 ]

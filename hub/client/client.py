@@ -21,6 +21,8 @@ from hub.client.wire import FORMATS, Disconnected, History, message_of
 from protocol.channels import split_channel
 from protocol.messages import (
     Call,
+    Explain,
+    ExplainResult,
     Filter,
     Kind,
     Limits,
@@ -43,9 +45,9 @@ class Client:
 
     url: `http(s)://host:port` or `ws(s)://host:port`, with or without `/ws`. token: a string, or a function (plain or
     async) that returns one; it is asked anew for each connection and before a token expires. prove: makes the proof
-    that goes with a token which is bound to a key (DPoP). name, kind: how others see this client. timeout_s bounds the
-    first connection and every command. backoff_s: the least and the most to wait before coming back, unless the hub
-    names a time. on_state, on_notice are called on the loop and must not block.
+    that goes with a token which is bound to a key (DPoP). name, kind: how others see this client. timeout_s bounds
+    every command and, unless connect_timeout_s does, the first connection. backoff_s: the least and the most to wait
+    before coming back, unless the hub names a time. on_state, on_notice are called on the loop and must not block.
 
     Entering waits until the hub has welcomed the client. It raises Disconnected when the hub refuses for good, and
     TimeoutError when it could not be reached in time. After that, losing the connection is the client's business.
@@ -61,6 +63,7 @@ class Client:
         kind: Kind | None = None,
         codec: Literal["json", "msgpack"] = "json",
         timeout_s: float = 30.0,
+        connect_timeout_s: float | None = None,
         backoff_s: tuple[float, float] = (backoff.LEAST_S, backoff.MOST_S),
         silence_s: float = 10.0,
         ssl: ssl.SSLContext | None = None,
@@ -70,7 +73,7 @@ class Client:
     ) -> None:
         """`silence_s`: how long after a ping is overdue the connection counts as dead."""
         self.url = websocket_url(url)
-        self._timeout_s = timeout_s
+        self._connect_timeout_s = timeout_s if connect_timeout_s is None else connect_timeout_s
         self._format = FORMATS[codec]
         self._link = Link(
             self.url,
@@ -88,7 +91,7 @@ class Client:
             rng=rng or random.Random(),
         )
         self._session = self._link.session
-        self.orders = Orders(self._insist, self.subscribe, user=lambda: self.user)
+        self.orders = Orders(self.insist, self.subscribe, user=lambda: self.user)
         self._group: asyncio.TaskGroup | None = None
         self._runner: asyncio.Task[None] | None = None
 
@@ -102,8 +105,20 @@ class Client:
         return self._session.connected.user if self._session.connected else None
 
     @property
+    def client(self) -> str | None:
+        """The name of the present connection."""
+        return self._session.connected.client if self._session.connected else None
+
+    @property
     def session(self) -> str | None:
         return self._session.connected.session if self._session.connected else None
+
+    @property
+    def now_ms(self) -> float | None:
+        """The hub's clock, to within half a round trip; less `message.timestamp`: how long a message took to get here.
+        None before the first connection."""
+        ahead_ms = self._session.hub_ahead_ms
+        return None if ahead_ms is None else asyncio.get_running_loop().time() * 1000 + ahead_ms
 
     @property
     def limits(self) -> Limits | None:
@@ -170,13 +185,16 @@ class Client:
         ttl_ms: int | None = None,
         coordination: dict[str, Any] | None = None,
         trace: str | None = None,
+        timing: bool = False,
         retry: bool = True,
     ) -> Published:
         """Publish, and wait until the hub has placed the message: in a durable channel, until it is committed.
 
-        `data` is anything JSON-like, or a struct of protocol.vocabulary. With `retry`, temporary errors and lost
-        connections are met by sending it again under one idempotency key: it is published exactly once, or, when an
-        error is raised after `timeout_s`, perhaps not. Several at once: `asyncio.gather(*(krin.publish(...) ...))`.
+        `data` is anything JSON-like, or a struct of protocol.vocabulary. `timing`: be told where its time went.
+
+        With `retry`, temporary errors and lost connections are met by sending it again under one idempotency key: it is
+        published exactly once, or, when an error is raised after `timeout_s`, perhaps not. Several at once:
+        `asyncio.gather(*(krin.publish(...) ...))`.
         """
         if retry and idempotency_key is None:
             idempotency_key = secrets.token_urlsafe(16)
@@ -189,7 +207,13 @@ class Client:
 
         def command(number: int) -> Publish:
             return Publish(
-                id=number, channel=channel, message=raw, key=key, idempotency_key=idempotency_key, ttl_ms=ttl_ms
+                id=number,
+                channel=channel,
+                message=raw,
+                key=key,
+                idempotency_key=idempotency_key,
+                ttl_ms=ttl_ms,
+                timing=timing,
             )
 
         result: Published = self._format.published(await self._session.ask(command, repeat=retry, insist=retry))
@@ -198,10 +222,13 @@ class Client:
     async def history(
         self, channel: str, since: Position | None = None, limit: int = 100, reverse: bool = False
     ) -> History:
-        """Messages after `since`, oldest first; reversed: before it, newest first."""
+        """Messages after `since`, oldest first; reversed: before it, newest first. Temporary errors are met by asking
+        again: whoever reads all of a long history meets the hub's limits.
+        """
         result = self._format.history(
             await self._session.ask(
-                lambda number: HistoryCommand(id=number, channel=channel, since=since, limit=limit, reverse=reverse)
+                lambda number: HistoryCommand(id=number, channel=channel, since=since, limit=limit, reverse=reverse),
+                insist=True,
             )
         )
         messages = [message_of(each, result.epoch) for each in result.messages]
@@ -213,6 +240,16 @@ class Client:
             await self._session.ask(lambda number: Presence(id=number, channel=channel))
         ).members
         return members
+
+    async def explain(self, channel: str, offset: int, *, client: str | None = None) -> ExplainResult:
+        """What became of a message for this user's connections, or for `client`: somebody else's needs the role admin.
+
+        Only connections of the node that this one is connected to.
+        """
+        result: ExplainResult = self._format.explained(
+            await self._session.ask(lambda number: Explain(id=number, channel=channel, offset=offset, client=client))
+        )
+        return result
 
     async def search(
         self,
@@ -237,8 +274,8 @@ class Client:
             await self._session.ask(lambda number: Call(id=number, method=method, params=params), repeat=False)
         )
 
-    async def _insist(self, method: str, params: Mapping[str, Any]) -> Any:
-        """An operation that may be sent again until it is answered."""
+    async def insist(self, method: str, params: Mapping[str, Any]) -> Any:
+        """As `call`, for an operation that may be sent again until it is answered."""
         return self._format.any(
             await self._session.ask(
                 lambda number: Call(id=number, method=method, params=dict(params)), repeat=True, insist=True
@@ -258,13 +295,14 @@ class Client:
         self._group = await asyncio.TaskGroup().__aenter__()
         self._runner = self._group.create_task(self._link.run(self._group), name="krin client")
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._connect_timeout_s):
                 await self._link.entered.wait()
             if (final := self._session.final) is not None:
                 raise final.again()
         except TimeoutError:
             await self._close(None)
-            raise TimeoutError(f"no connection to {self.url} in {self._timeout_s:g} s: {self._link.trouble}") from None
+            waited = f"{self._connect_timeout_s:g} s"
+            raise TimeoutError(f"no connection to {self.url} in {waited}: {self._link.trouble}") from self._link.trouble
         except BaseException as failure:
             await self._close(failure)
             raise

@@ -137,7 +137,7 @@ class Link:
             async with connect(
                 self.url,
                 subprotocols=[Subprotocol(self._format.codec.subprotocol)],
-                ssl=self._ssl if self.url.startswith("wss:") else None,
+                ssl=(self._ssl or True) if self.url.startswith("wss:") else None,
                 compression=None,
                 max_size=None,
                 open_timeout=DIAL_TIMEOUT_S,

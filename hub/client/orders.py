@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, Protocol, Self, TypedDict, Unpack
@@ -98,12 +98,8 @@ class Reports:
         """
         while True:
             report = await anext(self)
-            if report.order_id != order.order_id:
-                continue
-            if report.ord_status in statuses:
+            if leaves_in(report, order, statuses):
                 return report
-            if report.ord_status in CLOSED:
-                raise OrderEnded(report)
 
     async def aclose(self) -> None:
         await self._subscription.aclose()
@@ -238,6 +234,15 @@ class Orders:
         if name is None:
             raise RuntimeError("until the client is connected, an account must be named")
         return name
+
+
+def leaves_in(report: ExecutionReport, order: ExecutionReport, statuses: Collection[OrdStatus]) -> bool:
+    """Whether the report leaves the order, known by any report of it, in one of these. Raises OrderEnded."""
+    if report.order_id != order.order_id:
+        return False
+    if report.ord_status not in statuses and report.ord_status in CLOSED:
+        raise OrderEnded(report)
+    return report.ord_status in statuses
 
 
 def type_of(order: Mapping[str, Any]) -> OrderType:

@@ -86,7 +86,9 @@ class Session:
         self._ids = itertools.count(1)
         self._feeds: dict[str, Feed] = {}
         self._replies: dict[int, _Call | Feed] = {}
+        self.hub_ahead_ms: float | None = None  # add to the loop's time for the hub's clock
         self._hello = 0
+        self._hello_at = 0.0
         self._greeted: dict[str, Feed] = {}
 
     @property
@@ -246,6 +248,7 @@ class Session:
         """
         self.goodbye = None
         self._hello = next(self._ids)
+        self._hello_at = asyncio.get_running_loop().time()
         feeds = list(self._feeds.values())
         while True:
             payload = self.encode(
@@ -268,6 +271,9 @@ class Session:
         if reply.error is not None:
             raise Unwelcome(hub_error(reply.error))
         self.connected = connected = self._format.connected(reply.result)
+        # It looked at its clock half way between our question and its answer, more or less.
+        half_way_s = (self._hello_at + asyncio.get_running_loop().time()) / 2
+        self.hub_ahead_ms = connected.server_time - half_way_s * 1000
         self.open = self.name_session = True
         for channel, feed in self._greeted.items():
             result = connected.subscriptions.get(channel)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import builtins
+from typing import Any, TypeVar, overload
 
 import msgspec
 
 from protocol.codec import JSON, MSGPACK, Codec
 from protocol.errors import ErrorCode, HubError
-from protocol.messages import ErrorBody, Limits, Member, Promise, Published
+from protocol.messages import ErrorBody, ExplainResult, Limits, Member, Promise, Published
 from protocol.positions import Position
 from protocol.vocabulary import DATA_TYPES
+
+T = TypeVar("T")
 
 NOTHING = msgspec.Raw()
 
@@ -85,6 +88,7 @@ class Connected(msgspec.Struct, frozen=True, kw_only=True):
     node: str
     version: str
     ping_interval_ms: int
+    server_time: int
     limits: Limits
     expires_at: int | None = None
     subscriptions: dict[str, Joined] = {}
@@ -129,12 +133,19 @@ class Message(msgspec.Struct, frozen=True):
         """Store it together with the effect of the message, and subscribe with `recover` from there."""
         return Position(self.epoch, self.offset)
 
-    def typed(self) -> Any:
-        """`data` as the struct of `protocol.vocabulary` for this type; as it is for a custom type.
+    @overload
+    def typed(self) -> Any: ...
+
+    @overload
+    def typed(self, kind: builtins.type[T]) -> T: ...
+
+    def typed(self, kind: Any = None) -> Any:
+        """`data` as the struct of `protocol.vocabulary` for this type, or as it is for a custom type; or as a `kind` of
+        your own choice: a struct, dataclass or TypedDict.
 
         Raises msgspec.ValidationError when the data does not fit, as from a hub with a newer vocabulary.
         """
-        kind = DATA_TYPES.get(self.type)
+        kind = kind or DATA_TYPES.get(self.type)
         return self.data if kind is None else msgspec.convert(self.data, kind)
 
 
@@ -190,6 +201,7 @@ class Format:
         self.published = decoder(Published).decode
         self.history = decoder(HistoryPage).decode
         self.members = decoder(Members).decode
+        self.explained = decoder(ExplainResult).decode
         self.refreshed = decoder(Refreshed).decode
 
     def frame(self, payload: bytes) -> list[Incoming]:

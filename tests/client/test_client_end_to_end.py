@@ -62,6 +62,27 @@ async def test_what_is_published_arrives(hub: Hub, codec: Literal["json", "msgpa
 
 
 @pytest.mark.parametrize("codec", ["json", "msgpack"])
+@pytest.mark.parametrize("channel", ["team:timing", "custom:timing"])
+async def test_who_asks_is_told_where_the_time_of_a_publish_went(
+    hub: Hub, codec: Literal["json", "msgpack"], channel: str
+) -> None:
+    async with client(hub, codec=codec) as krin:
+        before_ms = krin.now_ms
+        timed = await krin.publish(channel, "ALERT", ALERT, timing=True, idempotency_key=f"{codec}-key")
+        again = await krin.publish(channel, "ALERT", ALERT, timing=True, idempotency_key=f"{codec}-key")
+        untimed = await krin.publish(channel, "ALERT", ALERT)
+        after_ms = krin.now_ms
+        assert before_ms is not None and after_ms is not None and timed.timing is not None
+        assert timed.timing.received <= timed.timing.checked <= timed.timing.placed
+        # Half of a round trip is what its idea of the hub's clock may be wrong by.
+        wrong_ms = (after_ms - before_ms) / 2 + 100
+        assert before_ms - wrong_ms <= timed.timing.received / 1000 <= after_ms + wrong_ms
+        assert again.duplicate and again.offset == timed.offset
+        assert again.timing is not None and again.timing.received > timed.timing.placed
+        assert untimed.timing is None
+
+
+@pytest.mark.parametrize("codec", ["json", "msgpack"])
 async def test_history_presence_and_calls(hub: Hub, codec: Literal["json", "msgpack"]) -> None:
     channel = f"custom:questions-{codec}"
     async with client(hub, codec=codec, name="desk") as krin:

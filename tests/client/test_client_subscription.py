@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 from fake_hub import FakeHub, Peer, joined, publication, refusal, soon
 
-from hub.client import Client, HubError, Lost, Position, Subscription
+from hub.client import Client, HubError, Lost, Message, Position, Subscription
 from protocol.messages import PresenceDiff
 from protocol.trading import PriceTick
 
@@ -67,6 +68,17 @@ async def test_options_go_to_the_hub_and_messages_come_back_whole(fake: FakeHub)
         assert (message.skipped, message.trace, message.coordination) == (2, "00-aa", {"next": "x"})
         assert message.typed() == PriceTick(symbol="BTC-USD", bid="100.1", ask="100.2")
         assert prices.position == message.position == Position("e1", 9)
+
+
+def test_data_is_a_struct_on_request() -> None:
+    class Greeting(msgspec.Struct):
+        text: str
+
+    note = Message("NOTE", "custom:a", 1, "e1", 17, {"text": "hi"})
+    assert note.typed() == {"text": "hi"}
+    assert note.typed(Greeting).text == "hi"
+    with pytest.raises(msgspec.ValidationError):
+        note.typed(PriceTick)
 
 
 async def test_leaving_the_loop_unsubscribes(fake: FakeHub) -> None:

@@ -189,3 +189,16 @@ def test_an_approved_decision_is_one_word() -> None:
     fault = RiskFault(check="collar", reason="PRICE_OUTSIDE_COLLAR", text="too far")
     refused = RiskDecision(account="a", client_order_id="b", symbol="S", result="REFUSED", faults=[fault])
     assert describe_decision(refused)[1:] == ["collar PRICE_OUTSIDE_COLLAR too far"]
+
+
+async def test_json_is_the_report_itself_and_a_refusal_is_still_exit_code_1(fake: FakeHub) -> None:
+    page = {"orders": [REPORT, REPORT | {"client_order_id": "b2"}]}
+    _, listed = await asked(fake, "order", "list", "--json", method="orders.list", answer=page)
+    assert [json.loads(line) for line in listed.output.splitlines()] == page["orders"]
+    denied = REPORT | {"exec_type": "DENIED", "ord_status": "DENIED", "reject_reason": "UNKNOWN_SYMBOL"}
+    order = ("order", "submit", "BTC-USD", "BUY", "0.10", "--json")
+    _, refused = await asked(fake, *order, method="orders.submit", answer=denied)
+    assert (refused.exit_code, json.loads(refused.output)) == (1, denied)
+    canceled = {"account": "ada", "count": 2}
+    _, ended = await asked(fake, "order", "cancel", "--all", "--json", method="orders.cancel_all", answer=canceled)
+    assert json.loads(ended.output) == {"canceled": 2}
