@@ -11,10 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import compare as comparing
+from benchmarks import dashboard as viewing
 from benchmarks import report as reporting
-from benchmarks import scenarios
+from benchmarks import scaling, scenarios
+from benchmarks import search as searching
+from benchmarks import tracing as traces
 from benchmarks.processes import Unavailable
-from benchmarks.results import store
+from benchmarks.results import load_all, store
 from benchmarks.runner import LoadFailed
 
 out = Console(highlight=False, soft_wrap=True)
@@ -108,6 +111,18 @@ def broadcast(keep: bool, **options: Any) -> None:
 
 
 @main.command()
+@click.option("--subscribers", type=click.IntRange(1, 100_000), default=2000, show_default=True)
+@click.option("--rate", type=click.FloatRange(1, 20_000), default=20, show_default=True, help="messages per second")
+@click.option("--node-rate", type=click.FloatRange(1, 20_000), default=500, show_default=True, help="between two nodes")
+@click.option("--seconds", type=click.FloatRange(0.5, 600), default=5, show_default=True)
+@SHARED["keep"]
+def scale(keep: bool, **options: Any) -> None:
+    """The model of scale.md against measurements; then its tables again, from stored results."""
+    scaling.write(load_all())
+    guarded(lambda: scenarios.scale(**options), keep=keep)
+
+
+@main.command()
 @click.option("--clients", type=click.IntRange(1, 100_000), default=1000, show_default=True)
 @click.option("--symbols", type=click.IntRange(1, 5), default=1, show_default=True, help="each client reads them all")
 @click.option(
@@ -167,9 +182,63 @@ def orders(keep: bool, **options: Any) -> None:
 
 
 @main.command()
+@click.option("--watchers", type=click.IntRange(1, 20_000), default=1000, show_default=True)
+@click.option("--tasks", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="of the project")
+@click.option("--rate", type=click.FloatRange(0.1, 1000), default=20, show_default=True, help="reports/s")
+@click.option("--seconds", type=click.FloatRange(0.5, 600), default=10, show_default=True)
+@SHARED["keep"]
+def team(keep: bool, **options: Any) -> None:
+    """Reports of a specialist: stored, next steps found, and told to all who watch."""
+    guarded(lambda: scenarios.team(**options), keep=keep)
+
+
+@main.command()
+@click.option("--rows", type=click.IntRange(1000, 1_000_000), default=50_000, show_default=True)
+@click.option("--queries", type=click.IntRange(10, 10_000), default=200, show_default=True)
+@SHARED["keep"]
+def search(keep: bool, **options: Any) -> None:
+    """Recall and speed of the vector index, with everything in reach and with one document in a hundred."""
+    guarded(lambda: searching.search(**options), keep=keep)
+
+
+@main.command()
+@click.option("--subscribers", type=click.IntRange(1, 20_000), default=1000, show_default=True)
+@click.option("--rate", type=click.FloatRange(1, 5000), default=100, show_default=True, help="prices/s")
+@click.option("--messages", type=click.FloatRange(1, 20_000), default=5000, show_default=True, help="durable ones/s")
+@click.option("--rounds", type=click.IntRange(1, 20), default=3, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0.5, 600), default=10, show_default=True)
+@SHARED["keep"]
+def ingest(keep: bool, **options: Any) -> None:
+    """What it costs a broadcast that documents are made of a flood of durable messages."""
+    guarded(lambda: searching.ingest(**options), keep=keep)
+
+
+@main.command()
+@click.option("--subscribers", type=click.IntRange(1, 20_000), default=1000, show_default=True)
+@click.option("--rate", type=click.FloatRange(1, 5000), default=100, show_default=True, help="messages per second")
+@click.option("--rounds", type=click.IntRange(1, 30), default=5, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0.5, 600), default=5, show_default=True)
+@SHARED["keep"]
+def tracing(keep: bool, **options: Any) -> None:
+    """What tracing costs a broadcast: off, against a hub without it, and with one message in a hundred."""
+    guarded(lambda: traces.tracing(**options), keep=keep)
+
+
+@main.command()
+@click.option("--symbols", type=click.IntRange(1, 900), default=500, show_default=True)
+@click.option("--rate", type=click.FloatRange(1, 100), default=20, show_default=True, help="updates/s per symbol")
+@click.option("--seconds", type=click.FloatRange(3, 600), default=60, show_default=True)
+@SHARED["keep"]
+def dashboard(keep: bool, **options: Any) -> None:
+    """The dashboard in Chromium while every symbol moves: frames a second, long tasks, memory."""
+    guarded(lambda: viewing.dashboard(**options), keep=keep)
+
+
+@main.command()
 @click.option("--rate", type=click.FloatRange(1, 20_000), default=500, show_default=True, help="requests per second")
 @click.option("--connections", type=click.IntRange(1, 1000), default=32, show_default=True)
 @click.option("--seconds", type=click.FloatRange(0.5, 600), default=4, show_default=True, help="per route")
+@click.option("--hanging", is_flag=True, help="with a language model that never answers")
 @SHARED["keep"]
 def rest(keep: bool, **options: Any) -> None:
     """Mean and p99 of each REST route."""
@@ -282,6 +351,7 @@ HEADLINE = (
     ("ticks",),
     ("durable",),
     ("orders",),
+    ("team",),
     ("rest",),
     ("connect-storm",),
     ("reconnect-storm",),

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from benchmarks.machine import ROOT
 from benchmarks.plans import Stream, Target
 from benchmarks.processes import ServerProcess, Unavailable, find, free_port
 from benchmarks.wire import NUMBER_SLOT, NUMBER_SLOT_BINARY, STAMP_SLOT
@@ -158,6 +159,19 @@ def market() -> list[bytes]:
     return [encode_publish(instrument), encode_publish(price).replace(b'"@TS@"', STAMP_SLOT.encode())]
 
 
+def sync(project_id: str, *, mark: str = "S") -> dict[str, Any]:
+    """What the specialist s1 reports of its task, by `team.sync`."""
+    update = {
+        "specialist_id": "s1",
+        "project_id": project_id,
+        "task_id": "t-0",
+        "progress": 0.5,
+        "message": "doing something of note",
+        "ext": {"s": f"T{mark}={STAMP_SLOT}"},
+    }
+    return {"type": "call", "method": "team.sync", "params": {"updates": [update]}}
+
+
 def update(team: str, *, mark: str = "S", key: str | None = None) -> dict[str, Any]:
     entry = {
         "specialist_id": "s1",
@@ -192,8 +206,9 @@ def hub(
     options: Sequence[str] = (),
     data_dir: Path | None = None,
     port: int | None = None,
+    root: Path = ROOT,
 ) -> Iterator[Node]:
-    """One hub with its embedded Postgres (shared by hubs of one data folder)."""
+    """One hub with its embedded Postgres (shared by hubs of one data folder). `root`: where its packages are."""
     data_dir = data_dir or folder / "data"
     data_dir.mkdir(mode=0o700, exist_ok=True)
     given = ["--redis-url", redis_url] if redis_url else []
@@ -209,6 +224,7 @@ def hub(
         on=on,
         ready="ready ",
         env={"PYTHONUNBUFFERED": "1"},
+        root=root,
     )
     with process:
         yield Node(process, data_dir)

@@ -112,7 +112,9 @@ HEADLINE: list[tuple[str, str, Callable[[dict[str, Any]], list[Any]]]] = [
     ("ticks-1000x20of100x100", "1,000 clients, each 20 of 100 symbols, 100 updates/s per symbol", _fanout),
     ("durable-64x4", "durable, fsync on, 64 publishers", _acks),
     ("orders-500", "orders, submit to committed, 500/s", _acks),
+    ("team-1000x20", "specialist updates with next steps, 1,000 watchers, 20/s", _fanout),
     ("rest-500", "REST, 500 requests/s per route", _rest),
+    ("rest-500-hanging", "the same with a language model that never answers", _rest),
     ("connect-storm-5000", "full connects: TCP, upgrade, own token, one subscription", _storm),
     ("reconnect-storm-10000", "10,000 clients cut at once", _return),
     ("idle-5000", "memory per connection, authenticated and subscribed", _memory),
@@ -191,9 +193,9 @@ def highest(results: Results) -> str:
 def everything(results: Results) -> str:
     rows = []
     for name, result in results.items():
-        if result["scenario"] in ("compare", "highest", "rest"):
-            continue
         figures = result["figures"]
+        if result["scenario"] == "rest" or "generator_cpu" not in figures:
+            continue
         latency: dict[str, Any] = next((figures[key] for key in LATENCIES if key in figures), {})
         each = figures.get("server_cpu_us_per_delivery") or figures.get("server_cpu_us_per_message") or ""
         rows.append(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import IO, Any
 
-from benchmarks import krin
+from benchmarks import krin, scaling
 from benchmarks.plans import (
     AckPlan,
     Audience,
@@ -21,9 +24,11 @@ from benchmarks.plans import (
     Route,
     StormPlan,
 )
-from benchmarks.results import record
+from benchmarks.results import load_all, record
 from benchmarks.runner import run_load, server_cores
 from benchmarks.wire import NUMBER_SLOT, STAMP_SLOT
+from hub.client import Client
+from hub.insight.calls.breaker import IN_A_ROW
 
 Result = dict[str, Any]
 MARGIN_S = 90.0
@@ -100,6 +105,38 @@ def market(*, clients: int = 1000, symbols: int = 1, rate: float = 10, seconds: 
             figures["hub_gaps"] = node.metrics().get("krin_feed_gaps_total", 0)
     parameters = {"clients": clients, "symbols": symbols, "rate_per_symbol": rate, "seconds": seconds}
     return record("market", f"market-{clients}x{symbols}x{rate:g}", parameters, figures)
+
+
+def team(*, watchers: int = 1000, tasks: int = 1000, rate: float = 20, seconds: float = 10) -> Result:
+    """What a specialist reports: stored, the next steps of its project found, and told to everybody who watches."""
+    with krin.workplace() as folder, krin.hub(folder, on=server_cores()) as node:
+        agent = node.token("agent", "agent")
+        asyncio.run(_found_project(node, agent, "bench", tasks))
+        plan = FanoutPlan(
+            audience=Audience(targets=[node.target(node.token("reader", "dashboard"), ["team:bench"])], count=watchers),
+            streams=[node.stream(agent, [krin.sync("bench")], rate)],
+            seconds=seconds,
+            pids=[node.pid],
+        )
+        figures = run_load(plan, title="team", limit_s=seconds + MARGIN_S)
+        figures["reports_stored"] = node.metrics().get("krin_coordination_commits_total", 0)
+    figures["filesystem"] = _filesystem()
+    parameters = {"watchers": watchers, "tasks": tasks, "rate": rate, "seconds": seconds}
+    return record("team", f"team-{watchers}x{rate:g}", parameters, figures)
+
+
+async def _found_project(node: krin.Node, token: str, name: str, tasks: int) -> None:
+    """A project whose tasks wait for each other in rows of ten, a specialist at work on the first."""
+    specs = [
+        {"task_id": f"t-{index}", **({"depends_on": [f"t-{index - 1}"]} if index % 10 else {})}
+        for index in range(tasks)
+    ]
+    async with Client(f"http://127.0.0.1:{node.port}", token=token) as client:
+        await client.call("projects.create", project={"project_id": name, "tasks": specs[:1000]})
+        for start in range(1000, tasks, 1000):
+            await client.call("tasks.create", project_id=name, tasks=specs[start : start + 1000])
+        await client.call("agents.register", specialist={"specialist_id": "s1", "team": name, "heartbeat_s": 300})
+        await client.call("tasks.claim", specialist_id="s1", project_id=name)
 
 
 def mixed(*, clients: int = 500, seconds: float = 5, tick_rate: float = 50) -> Result:
@@ -187,11 +224,30 @@ def orders(*, traders: int = 8, rate: float = 500, seconds: float = 10) -> Resul
     return record("orders", f"orders-{rate:g}", {"traders": traders, "rate": rate, "seconds": seconds}, figures)
 
 
-def rest(*, rate: float = 500, seconds: float = 4, connections: int = 32) -> Result:
-    """Each route by itself at a steady rate."""
-    with krin.workplace() as folder, krin.hub(folder, on=server_cores()) as node:
+def rest(*, rate: float = 500, seconds: float = 4, connections: int = 32, hanging: bool = False) -> Result:
+    """Each route by itself at a steady rate. hanging: with a language model that takes every call and never answers."""
+    with krin.workplace() as folder, socket.create_server(("127.0.0.1", 0)) as silence:
+        options = _with_model(folder, silence.getsockname()[1]) if hanging else ()
+        return _rest(folder, options, rate=rate, seconds=seconds, connections=connections, hanging=hanging)
+
+
+def _with_model(folder: Path, port: int) -> tuple[str, ...]:
+    """Options of a hub that shows every channel to a model on that port."""
+    config = folder / "model.toml"
+    config.write_text(
+        f'[openai]\nbase_url = "http://127.0.0.1:{port}/v1"\n[insights]\nmodel = "silent"\nconsent = false\n'
+    )
+    return ("--config", str(config))
+
+
+def _rest(
+    folder: Path, options: Sequence[str], *, rate: float, seconds: float, connections: int, hanging: bool
+) -> Result:
+    with krin.hub(folder, on=server_cores(), options=options) as node:
         token = node.token("all", "feed", "agent", "dashboard")
         _fill(node, token)
+        if hanging:
+            _interest_the_model(node, token)
         latest = {
             "channel": "prices:BTC-USD",
             "message": {"type": "PRICE_TICK", "data": {"symbol": "BTC-USD", "bid": "1"}},
@@ -212,8 +268,28 @@ def rest(*, rate: float = 500, seconds: float = 4, connections: int = 32) -> Res
             port=node.port, routes=routes, rate_per_s=rate, seconds=seconds, connections=connections, pids=[node.pid]
         )
         figures = run_load(plan, title="rest", limit_s=seconds * len(routes) + MARGIN_S)
+        if hanging:
+            figures["breaker_opened"] = _breaker_opened(node)
     parameters = {"rate": rate, "seconds_per_route": seconds, "connections": connections}
-    return record("rest", f"rest-{rate:g}", parameters, figures)
+    name = f"rest-{rate:g}" + ("-hanging" if hanging else "")
+    return record("rest", name, parameters | ({"model": "hanging"} if hanging else {}), figures)
+
+
+def _interest_the_model(node: krin.Node, token: str) -> None:
+    """Read channels that have something new, so that more calls begin than the breaker lets fail."""
+    for number in range(2 * IN_A_ROW):
+        channel = f"team:read-{number}"
+        _ask(node, token, "/v1/publish", {"channel": channel, "message": krin.update("rest")["message"]})
+        _ask(node, token, f"/v1/history/{channel}")
+
+
+def _breaker_opened(node: krin.Node) -> float:
+    """How often; raises RuntimeError if the breaker lets calls fail for ever."""
+    for _ in range(60):
+        if opened := node.metrics().get("krin_model_breaker_opened_total", 0):
+            return opened
+        time.sleep(1)
+    raise RuntimeError("the model never answered, and the breaker before it never opened")
 
 
 def connect_storm(*, clients: int = 5000, in_flight: int = 256) -> Result:
@@ -287,6 +363,24 @@ def nodes(*, rate: float = 1000, channels: int = 100, subscribers: int = 4, seco
         figures = run_load(plan, title="nodes", limit_s=seconds + MARGIN_S)
     parameters = {"nodes": 2, "rate": rate, "channels": channels, "subscribers": subscribers, "seconds": seconds}
     return record("nodes", f"nodes-{rate:g}", parameters, figures)
+
+
+def scale(*, subscribers: int = 2000, rate: float = 20, node_rate: float = 500, seconds: float = 5) -> Result:
+    """What the model of `benchmarks.scaling` predicts for loads it was not made from, beside what they cost."""
+    costs = scaling.costs_of(load_all())
+    one, one_off = scaling.checked(
+        scaling.one_node(costs, subscribers=subscribers, rate=rate),
+        broadcast(subscribers=subscribers, rate=rate, seconds=seconds)["figures"],
+    )
+    two, two_off = scaling.checked(
+        scaling.two_nodes(costs, rate=node_rate), nodes(rate=node_rate, seconds=seconds)["figures"]
+    )
+    figures = {f"one_node_{what}": value for what, value in one.items()}
+    figures |= {f"two_nodes_{what}": value for what, value in two.items()}
+    parameters = {"subscribers": subscribers, "rate": rate, "node_rate": node_rate, "seconds": seconds}
+    result = record("scale", "scale", parameters, figures)
+    problems = [*(f"one node: {each}" for each in one_off), *(f"two nodes: {each}" for each in two_off)]
+    return {**result, "ok": not problems, "problems": problems}
 
 
 def rolling_restart(*, clients: int = 5000, rate: float = 10, drain: float = 5) -> Result:
@@ -398,10 +492,14 @@ def _fill(node: krin.Node, token: str) -> None:
         ("team:rest", krin.update("rest")["message"]),
     ):
         for _ in range(100):
-            request = urllib.request.Request(
-                f"http://127.0.0.1:{node.port}/v1/publish",
-                data=json.dumps({"channel": channel, "message": message}).encode(),
-                headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-            )
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                answer.read()
+            _ask(node, token, "/v1/publish", {"channel": channel, "message": message})
+
+
+def _ask(node: krin.Node, token: str, path: str, body: Any = None) -> None:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{node.port}{path}",
+        data=json.dumps(body).encode() if body is not None else None,
+        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        answer.read()

@@ -247,8 +247,11 @@ async def _settle(publishing: list[asyncio.Future[None]], history: History, clie
 
 
 async def _read_truth(cluster: Cluster, history: History, sizes: Sizes) -> None:
-    """The log from Postgres, and the positions of the other channels from a node."""
-    history.stored += [Stored(*row) for row in await cluster.postgres.query(LOG)]
+    """The log from Postgres, and the positions of the other channels from a node. What the hub says of itself, such as
+    an alert that answers take long under these faults, is not the workload's.
+    """
+    rows = await cluster.postgres.query(LOG)
+    history.stored += [Stored(*row) for row in rows if row["name"] in history.promises]
     history.heads |= {row["name"]: (row["epoch"], row["top"]) for row in await cluster.postgres.query(HEADS)}
     others = [*sizes.channels["recoverable"], *sizes.channels["latest"]]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from starlette.requests import Request
 
 from benchmarks.micro.parts import TICK, NullSocket, Parts, listening, outbox, publication
 from protocol.codec import JSON, MSGPACK, encode_body
@@ -113,3 +114,26 @@ def test_publish_from_the_frame_to_a_hundred_readers(benchmark: Any, parts: Part
 
     benchmark(publish)
     assert socket.bytes
+
+
+@pytest.mark.parametrize("enveloped", [False, True], ids=["handler", "envelope"])
+def test_answer_a_request_from_the_handler_alone_and_in_the_envelope(
+    benchmark: Any, parts: Parts, enveloped: bool
+) -> None:
+    """Fifty messages. The difference is what the envelope costs: token, limits, threats, rules, the envelope itself."""
+    messages = [msgspec.Raw(msgspec.json.encode({"type": "NOTE", "offset": offset})) for offset in range(1, 51)]
+
+    async def handler(request: Request, caller: Any) -> Any:
+        return {"offset": 90, "messages": messages}
+
+    endpoint = parts.api.create_revolutionary_endpoint(handler)
+    authorization = f"Bearer {parts.token}".encode()
+    scope = {"type": "http", "method": "GET", "path": "/v1/x", "client": ("127.0.0.1", 1)}
+
+    def answer() -> Any:
+        request = Request({**scope, "headers": [(b"authorization", authorization)]})
+        if enveloped:
+            return parts.loop.run_until_complete(endpoint(request)).status_code
+        return bool(msgspec.json.encode(parts.loop.run_until_complete(handler(request, None)))) and 200
+
+    assert benchmark(answer) == 200

@@ -25,11 +25,17 @@ from hub.config import LOOPBACK, LimitSettings
 from hub.connections.connection import Connection, ConnectionLimits
 from hub.connections.outbox import Outbox
 from hub.connections.registry import Registry
+from hub.connections.verdicts import Notes
 from hub.dispatch import Dispatcher
+from hub.edge.credentials import Credentials
+from hub.edge.envelope import KrinAPIService
+from hub.edge.security import RevolutionarySecurityService
 from hub.edge.sessions import Sessions
 from hub.guard.addresses import networks
+from hub.guard.concurrency import Concurrency
 from hub.guard.limits import Limits, table_of
 from hub.guard.threats import Threats
+from hub.insight.insights.coordinator import InsightCoordinator
 from hub.namespaces import Namespaces
 from hub.permissions import Permissions
 from hub.presence.service import PresenceService
@@ -118,6 +124,7 @@ class Parts:
             loop=self.loop,
             max_subscriptions=1024,
         )
+        threats = Threats(unblockable=(), announce=broker.announce, report=lambda event: None, clock=self.clock)
         sessions = Sessions(
             authentication,
             self.subscriptions,
@@ -125,7 +132,7 @@ class Parts:
             node="micro",
             limits=self.limits,
             user_limits=user_limits,
-            threats=Threats(unblockable=(), announce=broker.announce, report=lambda event: None, clock=self.clock),
+            threats=threats,
             max_message_bytes=65_536,
             max_subscriptions=1024,
             clock=self.clock,
@@ -133,6 +140,22 @@ class Parts:
         permissions = Permissions(report=lambda event: None, signal=lambda event: None, clock=self.clock)
         self.dispatcher = Dispatcher(permissions=permissions)
         self.dispatcher.add({Connect: sessions.connect, Publish: publisher.publish}, {})
+        self.token = self.tokens.issue("ann", roles=["admin"], ttl_s=3600)
+        self.api = KrinAPIService(
+            RevolutionarySecurityService(
+                authentication,
+                user_limits,
+                credentials=Credentials("krin"),
+                threats=threats,
+                report=lambda event: None,
+                clock=self.clock,
+            ),
+            self.dispatcher,
+            permissions=permissions,
+            insights=InsightCoordinator(clock=self.clock),
+            concurrency=Concurrency(),
+            clock=self.clock,
+        )
 
     def flush(self) -> None:
         """Every slice of a round, without the pauses."""
@@ -149,6 +172,7 @@ class Parts:
             touch=self.fanout.touch,
             on_end=self._leave,
             limits=self.limits,
+            notes=Notes(),
             report=lambda event: None,
             clock=self.clock,
         )
@@ -171,6 +195,7 @@ def outbox(fanout: Fanout, codec: Codec = JSON, limit_bytes: int = 1 << 20) -> O
         touch=fanout.touch,
         on_overflow=lambda: None,
         on_pressure=lambda code, channel: None,
+        notes=Notes(),
     )
 
 
