@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib import resources
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from hub.bootstrap import Hub
+from hub.edge import asyncapi, openapi
 from hub.edge.envelope import OrjsonResponse
-from hub.edge.openapi import describe
 from hub.edge.perimeter import API, Perimeter
 from hub.edge.websocket import UnknownPath
 from hub.guard.addresses import networks
@@ -32,10 +33,15 @@ def create_app(hub: Hub, *, demo_token: Callable[[], str] | None = None) -> Star
     Raises Ungoverned for a route that the permission table does not mention.
     """
     dashboard = resources.files("hub") / "dashboard"
-    page = (dashboard / "index.html").read_bytes()
 
-    async def index(request: Request) -> Response:
-        return Response(page, media_type="text/html", headers={"content-security-policy": CONTENT_SECURITY_POLICY})
+    def page(name: str) -> Callable[[Request], Awaitable[Response]]:
+        content = (dashboard / name).read_bytes()
+
+        async def show(request: Request) -> Response:
+            policy = {"content-security-policy": CONTENT_SECURITY_POLICY}
+            return Response(content, media_type="text/html", headers=policy)
+
+        return show
 
     async def health(request: Request) -> Response:
         return OrjsonResponse(hub.health())
@@ -45,10 +51,14 @@ def create_app(hub: Hub, *, demo_token: Callable[[], str] | None = None) -> Star
         return OrjsonResponse(state, 503 if hub.draining else 200)
 
     async def metrics(request: Request) -> Response:
-        return Response(hub.metrics.exposition(), media_type="text/plain; version=0.0.4")
+        body, media_type = await hub.exposition(request.headers.get("accept", ""))
+        return Response(body, headers={"content-type": media_type})
 
-    async def openapi(request: Request) -> Response:
-        return OrjsonResponse(describe())
+    async def describe_rest(request: Request) -> Response:
+        return OrjsonResponse(openapi.describe())
+
+    async def describe_socket(request: Request) -> Response:
+        return OrjsonResponse(asyncapi.describe())
 
     async def demo(request: Request) -> Response:
         assert demo_token is not None
@@ -63,15 +73,20 @@ def create_app(hub: Hub, *, demo_token: Callable[[], str] | None = None) -> Star
         sockets_from=hub.registry.sockets_from,
         threats=hub.threats,
     )
-    routes = [
+    public: list[BaseRoute] = [
         *([Route("/demo/token", demo)] if demo_token else []),
-        Route("/", index),
+        Route("/", page("index.html")),
+        Route("/docs", page("docs.html")),
+        Route("/openapi.json", describe_rest),
+        Route("/asyncapi.json", describe_socket),
+        *hub.routes,
+        Mount("/static", GZipMiddleware(StaticFiles(directory=str(dashboard)), compresslevel=5)),  # it holds no secret
+    ]
+    routes = [
         Route("/health", health),
         Route("/ready", ready),
         Route("/metrics", metrics),
-        Route("/openapi.json", openapi),
-        *hub.routes,
-        Mount("/static", StaticFiles(directory=str(dashboard))),
+        *(public if hub.settings.role != "worker" else ()),
         WebSocketRoute("/{path:path}", UnknownPath()),
     ]
     hub.permissions.govern_routes(name for route in routes for name in names_of(route))

@@ -97,12 +97,31 @@ class SecuritySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """tls_required: do not start without a certificate. allowed_origins: whose pages may connect (empty: only the
     hub's own). trusted_proxies: networks whose X-Forwarded-For and -Proto are believed (empty: nobody's).
     unblockable_networks: what is done from there is watched and told, and never blocks: an operator must be able to
-    get in."""
+    get in. allowed_hosts: what the `Host` of an MCP request may say beside loopback and the hub's own public address,
+    with its port or `:*`."""
 
     tls_required: bool = False
     allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     unblockable_networks: tuple[str, ...] = LOOPBACK
+
+
+class DoorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """socketio: speak Socket.IO at /socket.io; None: where the extra `socketio` is installed."""
+
+    socketio: bool | None = None
+
+
+class WebhookSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """allow_private: receivers may be on this machine and on private networks. timeout_s: for one attempt. The next
+    comes after first_wait_s, then after twice as long each time, up to five minutes; after max_failures in a row the
+    webhook is disabled."""
+
+    allow_private: bool = False
+    timeout_s: Annotated[float, Meta(gt=0, le=60)] = 10.0
+    first_wait_s: Annotated[float, Meta(gt=0, le=300)] = 1.0
+    max_failures: Annotated[int, Meta(ge=1, le=10_000)] = 30
 
 
 class AuditSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -112,8 +131,8 @@ class AuditSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class RetentionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Days. None: for ever. Counted from when a sign-in, key or session has ended, a row was written, a request was
-    answered. stranger_days: how long the names and addresses of strangers in the audit log can be told apart.
+    """Days. None: for ever. Counted from when a sign-in, key, session or job has ended, a row was written, or a request
+    was answered. stranger_days: how long the names and addresses of strangers in the audit log can be told apart.
     message_days: by namespace. legal_hold_days: by namespace, how long its records must outlive an erasure."""
 
     sign_in_days: Positive | None = 30
@@ -122,6 +141,8 @@ class RetentionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     coordination_days: Positive | None = None
     stranger_days: Positive | None = 30
     request_days: Positive | None = 731
+    job_days: Positive | None = 30
+    insight_days: Positive | None = 30
     message_days: dict[str, Positive] = {}
     legal_hold_days: dict[str, Positive] = msgspec.field(default_factory=lambda: {"orders": 1827, "fills": 1827})
 
@@ -134,6 +155,9 @@ class RetentionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
             "specialist_coordination": self.coordination_days,
             "day_keys": self.stranger_days,
             "privacy_requests": self.request_days,
+            "jobs": self.job_days,
+            "insights": self.insight_days,
+            "error_groups": self.insight_days,
             "legal_holds": 0,
         }
         return {table: each for table, each in days.items() if each is not None}
@@ -145,6 +169,15 @@ class RedisSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     allow_insecure: bool = False
     bell_key_file: str | None = None
+
+
+class TracingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """endpoint: where spans go, OTLP over HTTP (`http://127.0.0.1:4318`); none: nothing is traced. Needs the extra
+    `otel`. sample_ratio: how many of the messages that bring no trace get one. max_per_s: spans, at most."""
+
+    endpoint: str | None = None
+    sample_ratio: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    max_per_s: Annotated[int, Meta(ge=1, le=10_000)] = 100
 
 
 class TradingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -171,7 +204,56 @@ class MarketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     book_depth: Annotated[int, Meta(ge=1, le=1000)] = 10
 
 
+class OpenAISettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """OpenAI, or whatever speaks its API at base_url. A key alone sends nothing anywhere: see who uses it."""
+
+    base_url: str | None = None
+    api_key: str | None = None
+
+
+class SearchSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """namespaces: durable ones whose messages can be found (None: all of them). embedder: `hashing` compares words and
+    needs nobody; `openai` asks `model` over [openai]. consent: show the model only what people say who have agreed to
+    ai_processing; false for a model of your own. index: of the vectors, once there are five thousand. The budget is a
+    day's, in US dollars and tokens; usd_per_mtok: US dollars a million tokens, 0 for a model of your own."""
+
+    namespaces: tuple[str, ...] | None = None
+    embedder: Literal["hashing", "openai"] = "hashing"
+    model: Name = "text-embedding-3-small"
+    consent: bool = True
+    index: Literal["hnsw", "ivfflat"] = "hnsw"
+    usd_per_day: Annotated[float, Meta(gt=0, le=1_000_000)] = 5.0
+    tokens_per_day: Annotated[int, Meta(ge=1, le=10**12)] = 250_000_000
+    usd_per_mtok: Annotated[float, Meta(ge=0, le=10_000)] = 0.02
+
+
+class CacheSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Of vectors of queries. memory_bytes: at most, of a hub without Redis. longest_s: that one is taken for true.
+    similar: also for what the same person asks in about the same words."""
+
+    memory_bytes: Annotated[int, Meta(ge=65_536, le=2**40)] = 32 * 1024 * 1024
+    longest_s: Annotated[float, Meta(ge=1, le=86_400)] = 3600.0
+    similar: bool = False
+
+
+class InsightSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """model: asked over [openai] for insights; None: rules and statistics alone. namespaces: of the channels that it
+    may be shown. consent: as in [search]. The budget is each tenant's a day, in US dollars and tokens; prices are US
+    dollars a million tokens, 0 for a model of your own."""
+
+    model: Name | None = None
+    namespaces: tuple[str, ...] = ("team", "tasks", "alerts")
+    consent: bool = True
+    usd_per_day: Annotated[float, Meta(gt=0, le=1_000_000)] = 5.0
+    tokens_per_day: Annotated[int, Meta(ge=1, le=10**12)] = 2_000_000
+    usd_per_mtok_in: Annotated[float, Meta(ge=0, le=10_000)] = 0.0
+    usd_per_mtok_out: Annotated[float, Meta(ge=0, le=10_000)] = 0.0
+
+
 Role = Literal["PRIMARY", "SECONDARY"]
+
+NodeRole = Literal["all", "gateway", "worker"]
+"""A gateway has the clients, and leaves to workers what can be done without any; or a node does all."""
 
 
 class _Feed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"):
@@ -215,6 +297,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     redis_url: str | None = None
     log_level: LogLevel = "info"
     node: Name
+    role: NodeRole = "all"
     ping_interval_s: Annotated[float, Meta(gt=0, le=3600)] = 25.0
     drain_timeout_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
     io_uring: bool = True
@@ -222,11 +305,18 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     auth: AuthSettings = AuthSettings()
     tls: TlsSettings = TlsSettings()
     security: SecuritySettings = SecuritySettings()
+    doors: DoorSettings = DoorSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     audit: AuditSettings = AuditSettings()
     retention: RetentionSettings = RetentionSettings()
     redis: RedisSettings = RedisSettings()
+    tracing: TracingSettings = TracingSettings()
     trading: TradingSettings = TradingSettings()
     market: MarketSettings = MarketSettings()
+    openai: OpenAISettings = OpenAISettings()
+    search: SearchSettings = SearchSettings()
+    cache: CacheSettings = CacheSettings()
+    insights: InsightSettings = InsightSettings()
     feeds: dict[Name, Feed] = {}
     namespaces: dict[str, Namespace] = msgspec.field(default_factory=lambda: dict(DEFAULTS))
 
@@ -265,6 +355,11 @@ def load(config_file: Path | None = None, **given: Any) -> Settings:
     tls = {name: given.pop(f"tls_{name}", None) for name in ("cert", "key")}
     if any(tls.values()):
         table["tls"] = tls  # together: a key of one place must not meet a certificate of another
+    for name in ("base_url", "api_key"):
+        if (value := given.pop(f"openai_{name}", None)) is not None:
+            table["openai"] = {**table.get("openai", {}), name: value}
+    if (origins := given.pop("allow_origin", None)) is not None:
+        table["security"] = {**table.get("security", {}), "allowed_origins": origins.split(",")}
     namespaces = table.pop("namespaces", {})
     if not isinstance(namespaces, dict):
         raise ConfigError("[namespaces] must hold one table per namespace")
@@ -280,7 +375,19 @@ def load(config_file: Path | None = None, **given: Any) -> Settings:
         raise ConfigError(f"the configuration is wrong: {failure}") from None
     _check_security(settings)
     _check_redis(settings)
+    _check_models(settings)
     return settings
+
+
+def _check_models(settings: Settings) -> None:
+    search, openai = settings.search, settings.openai
+    if search.embedder == "openai" and openai.api_key is None and openai.base_url is None:
+        raise ConfigError('[search] embedder = "openai" needs OPENAI_API_KEY, or [openai] base_url for another server')
+    if settings.insights.model is not None and openai.api_key is None and openai.base_url is None:
+        raise ConfigError("[insights] model needs OPENAI_API_KEY, or [openai] base_url for another server")
+    for name in search.namespaces or ():
+        if name not in settings.namespaces or not settings.namespaces[name].durable:
+            raise ConfigError(f"[search] namespaces: {name!r} is no durable namespace")
 
 
 def _check_redis(settings: Settings) -> None:

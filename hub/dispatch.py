@@ -24,10 +24,19 @@ Method = Callable[[Mapping[str, Any], Caller], Any | Awaitable[Any]]
 """(params, caller) -> a JSON-like result, or an awaitable of it: an operation behind `call`."""
 
 
+Finished = Callable[[str, float, ErrorCode | None], None]
+"""Told of an operation that a user waited for: which, since when (monotonic seconds), and how it failed."""
+
+
+def unobserved(operation: str, began: float, error: ErrorCode | None) -> None:
+    """Nobody observes."""
+
+
 class Dispatcher:
     """Finds the handler of a command. Handlers and methods are added once, at start."""
 
-    def __init__(self, *, permissions: Permissions) -> None:
+    def __init__(self, *, permissions: Permissions, observe: Finished = unobserved) -> None:
+        self._observe = observe
         self._handlers: dict[type, Handler] = {Call: self._call}
         self._methods: dict[str, Method] = {}
         self._permissions = permissions
@@ -51,10 +60,12 @@ class Dispatcher:
         caller: Caller = SYSTEM,
         key: str | None = None,
         coordination: dict[str, Any] | None = None,
+        idempotency_key: str | None = None,
     ) -> Published:
         """Publish from inside the hub, through the same door, checks and promises as everybody else."""
         message = {"type": type, "data": data} | ({"coordination": coordination} if coordination else {})
-        command = Publish(id=1, channel=channel, message=msgspec.Raw(msgspec.json.encode(message)), key=key)
+        raw = msgspec.Raw(msgspec.json.encode(message))
+        command = Publish(id=1, channel=channel, message=raw, key=key, idempotency_key=idempotency_key)
         published = self.handle(command, caller)
         result: Published = published if isinstance(published, Published) else await published
         return result
@@ -75,6 +86,18 @@ class Dispatcher:
             raise  # not from itself: a circle keeps the frames, and with them the message, until the collector comes
         except Exception as failure:
             raise self.as_hub_error(failure) from failure
+
+    def finished(self, command: Any, began: float, error: HubError | None = None) -> None:
+        """A command that came over a socket is answered. Its name is one of few, whatever the peer has written."""
+        name = type(command).__name__.lower()
+        if type(command) is Call:
+            name = command.method if command.method in self._methods else "call"
+        self._observe(name, began, error.code if error is not None else None)
+
+    async def answer(self, command: Any, caller: Caller) -> Any:
+        """What `handle` answers, for a door that has nothing else to do meanwhile."""
+        result = self.handle(command, caller)
+        return await result if isinstance(result, Awaitable) else result
 
     def as_hub_error(self, failure: BaseException) -> HubError:
         """What the peer may know of a failure, counted. Unexpected ones are logged under the id the peer is told."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Mapping
+from collections.abc import ItemsView, Iterator, Mapping
 from typing import Annotated
 
 import msgspec
@@ -30,7 +30,8 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     channel keeps; a durable one keeps everything. rate_per_s bounds what one connection publishes here,
     channel_rate_per_s what all publishers together send into one channel. tenant_scoped: channels are named
     `tenant/rest`, and a caller of a tenant reaches those of its own tenant only. mfa: whoever signed in with a password
-    alone may read here but not publish. audit_reads: who reads here is written down.
+    alone may read here but not publish. audit_reads: who reads here is written down. about: a channel is named after
+    another one (`insights:team:alpha`), and read by whoever may read that.
     """
 
     promise: Promise = "recoverable"
@@ -47,6 +48,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     tenant_scoped: bool = False
     mfa: bool = False
     audit_reads: bool = False
+    about: bool = False
 
     @property
     def durable(self) -> bool:
@@ -61,6 +63,10 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 TEAM_TYPES = (
+    "PLAN_PROPOSED",
+    "PLAN_COMMITTED",
+    "SECURITY_REPORT",
+    "KNOWLEDGE_DIGEST",
     "SPECIALIST_UPDATE",
     "AGENT_STATUS",
     "TASK_CREATED",
@@ -68,6 +74,10 @@ TEAM_TYPES = (
     "HANDOFF",
     "APPROVAL_REQUESTED",
     "APPROVAL_RESOLVED",
+    "GATE_RESULT",
+    "BUDGET_ALERT",
+    "SCHEMA_CHANGE_ANNOUNCED",
+    "CONTRACT_CHANGED",
     "ALERT",
 )
 
@@ -125,7 +135,10 @@ DEFAULTS: dict[str, Namespace] = {
         mfa=True,
         audit_reads=True,
     ),
-    "system": Namespace(types=("AUDIT_HEAD",), subscribe=EVERYONE),
+    "semantic": Namespace(promise="latest", types=("SEARCH_HIT",), subscribe=EVERYONE),  # each gets what they may read
+    "sessions": Namespace(subscribe=("*:own",)),  # nothing is published there: who may find what sessions were about
+    "insights": Namespace(promise="durable", types=("INSIGHT", "INSIGHT_RETRACTED"), about=True),
+    "system": Namespace(types=("AUDIT_HEAD", "STATUS"), subscribe=EVERYONE),
     "security": Namespace(types=("THREAT_DETECTED",), subscribe=("security",), history_ttl_s=86_400),
 }
 
@@ -138,17 +151,47 @@ class Namespaces:
         self._known: dict[str, tuple[Namespace, str]] = {}
 
     def of(self, channel: str) -> tuple[Namespace, str]:
-        """(policy, the channel's name after the colon). Raises HubError(bad_request, unknown_channel)."""
+        """(policy, the channel's name after the colon). Raises HubError(bad_request, unknown_channel).
+
+        Of a channel about another one: the name and the readers of that other.
+        """
         if (found := self._known.get(channel)) is not None:
             return found
         prefix, name = split_channel(channel)
         namespace = self._table.get(prefix)
         if namespace is None:
             raise HubError(ErrorCode.UNKNOWN_CHANNEL, "no such namespace", path="$.channel")
+        if namespace.about:
+            namespace, name = self._about(namespace, name)
         if len(self._known) >= 65_536:  # a cache, not a registry: forget rather than grow
             self._known.clear()
         self._known[channel] = found = (namespace, name)
         return found
 
+    def _about(self, namespace: Namespace, name: str) -> tuple[Namespace, str]:
+        try:
+            subject, rest = self.of(name)
+        except HubError:  # it is about no channel: for administrators
+            return namespace, name
+        return (namespace, name) if subject.about else (_read_as(namespace, subject), rest)
+
     def items(self) -> ItemsView[str, Namespace]:
         return self._table.items()
+
+    def by_prefix(self) -> Iterator[tuple[str, Namespace]]:
+        """Every beginning of a channel's name that decides who reads there, and its policy."""
+        for prefix, namespace in self._table.items():
+            yield prefix, namespace
+            if namespace.about:
+                for other, subject in self._table.items():
+                    if not subject.about:
+                        yield f"{prefix}:{other}", _read_as(namespace, subject)
+
+
+def _read_as(namespace: Namespace, subject: Namespace) -> Namespace:
+    return msgspec.structs.replace(
+        namespace,
+        subscribe=subject.subscribe,
+        tenant_scoped=subject.tenant_scoped,
+        audit_reads=subject.audit_reads,
+    )

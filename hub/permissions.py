@@ -17,6 +17,7 @@ from protocol.errors import ErrorCode, HubError
 from protocol.messages import (
     Call,
     Connect,
+    Explain,
     History,
     Presence,
     Publish,
@@ -45,6 +46,7 @@ COMMANDS: Mapping[type, Need] = {
     Publish: Need.CHANNEL,
     History: Need.CHANNEL,
     Replay: Need.CHANNEL,
+    Explain: Need.SIGN_IN,  # of others' connections: ADMIN
     Presence: Need.CHANNEL,
     Search: Need.CHANNEL,
     Call: Need.SIGN_IN,  # and what METHODS says
@@ -53,6 +55,7 @@ COMMANDS: Mapping[type, Need] = {
 METHODS: Mapping[str, Need] = {
     "channels.list": Need.SIGN_IN,
     "hub.time": Need.SIGN_IN,
+    "hub.clients": Need.ADMIN,
     "auth.explain": Need.ADMIN,
     "audit.verify": Need.ADMIN,
     "audit.seen": Need.ADMIN,
@@ -68,24 +71,82 @@ METHODS: Mapping[str, Need] = {
     "strategies.list": Need.SIGN_IN,  # likewise
     "strategies.start": Need.SIGN_IN,
     "strategies.stop": Need.SIGN_IN,
+    "knowledge.add": Need.SIGN_IN,  # and for these: the leave of the project's team channel
+    "knowledge.get": Need.SIGN_IN,
+    "knowledge.search": Need.SIGN_IN,
+    "contracts.validate": Need.SIGN_IN,
+    "insights.list": Need.SIGN_IN,  # and for these: the leave of the channel of the insights
+    "insights.feedback": Need.SIGN_IN,
+    "insights.scores": Need.SIGN_IN,
+    "insights.retract": Need.SIGN_IN,
+    "insights.errors": Need.ADMIN,
     "risk.limits": Need.SIGN_IN,  # and for these: hub.trading.risk.officers
     "risk.set_limits": Need.SIGN_IN,
     "risk.state": Need.SIGN_IN,
     "risk.halt": Need.SIGN_IN,
     "risk.resume": Need.SIGN_IN,
+    "risk.waiting": Need.SIGN_IN,
     "risk.approve": Need.SIGN_IN,
     "risk.decline": Need.SIGN_IN,
+    "agents.register": Need.SIGN_IN,  # and for these: the leave of the channel of the team, hub.coordination.service
+    "agents.heartbeat": Need.SIGN_IN,
+    "agents.list": Need.SIGN_IN,
+    "agents.status": Need.SIGN_IN,
+    "agents.leave": Need.SIGN_IN,
+    "agents.pause": Need.SIGN_IN,
+    "agents.resume": Need.SIGN_IN,
+    "projects.create": Need.SIGN_IN,
+    "projects.get": Need.SIGN_IN,
+    "projects.list": Need.SIGN_IN,
+    "tasks.create": Need.SIGN_IN,
+    "tasks.list": Need.SIGN_IN,
+    "tasks.get": Need.SIGN_IN,
+    "tasks.assign": Need.SIGN_IN,
+    "tasks.claim": Need.SIGN_IN,
+    "tasks.progress": Need.SIGN_IN,
+    "tasks.block": Need.SIGN_IN,
+    "tasks.unblock": Need.SIGN_IN,
+    "tasks.submit": Need.SIGN_IN,
+    "tasks.pause": Need.SIGN_IN,
+    "tasks.resume": Need.SIGN_IN,
+    "tasks.cancel": Need.SIGN_IN,
+    "tasks.fail": Need.SIGN_IN,
+    "tasks.decline": Need.SIGN_IN,
+    "tasks.gate": Need.SIGN_IN,
+    "tasks.request_input": Need.SIGN_IN,
+    "approvals.request": Need.SIGN_IN,
+    "approvals.resolve": Need.SIGN_IN,
+    "approvals.list": Need.SIGN_IN,
+    "approvals.get": Need.SIGN_IN,
+    "handoffs.offer": Need.SIGN_IN,
+    "handoffs.accept": Need.SIGN_IN,
+    "handoffs.decline": Need.SIGN_IN,
+    "handoffs.withdraw": Need.SIGN_IN,
+    "handoffs.list": Need.SIGN_IN,
+    "budgets.reserve": Need.SIGN_IN,
+    "budgets.settle": Need.SIGN_IN,
+    "budgets.list": Need.SIGN_IN,
+    "contracts.announce": Need.SIGN_IN,
+    "team.plan": Need.SIGN_IN,
+    "team.what_if": Need.SIGN_IN,
+    "team.commit": Need.SIGN_IN,
+    "team.current": Need.SIGN_IN,
+    "team.sync": Need.SIGN_IN,
+    "team.next_steps": Need.SIGN_IN,
 }
 
 ROUTES: Mapping[str, Need] = {
     "GET /": Need.NOTHING,
     "GET /static": Need.NOTHING,
+    "GET /docs": Need.NOTHING,
     "GET /health": Need.NOTHING,
     "GET /ready": Need.NOTHING,
     "GET /metrics": Need.NOTHING,
     "GET /openapi.json": Need.NOTHING,
+    "GET /asyncapi.json": Need.NOTHING,
     "GET /demo/token": Need.NOTHING,  # exists in `krin demo` only
     "GET /ws": Need.NOTHING,  # then COMMANDS
+    "GET /socket.io": Need.NOTHING,  # likewise
     "GET /{path:path}": Need.NOTHING,  # answers every other WebSocket with 404
     "GET /.well-known/jwks.json": Need.NOTHING,
     "GET /.well-known/oauth-authorization-server": Need.NOTHING,
@@ -113,6 +174,10 @@ ROUTES: Mapping[str, Need] = {
     "GET /v1/channels": Need.SIGN_IN,
     "GET /v1/history/{channel:path}": Need.CHANNEL,
     "GET /v1/presence/{channel:path}": Need.CHANNEL,
+    "GET /v1/poll/{channel:path}": Need.CHANNEL,
+    "GET /sse": Need.CHANNEL,
+    "GET /v1/explain": Need.SIGN_IN,  # of others' connections: ADMIN
+    "GET /v1/search": Need.CHANNEL,
     "POST /v1/orders": Need.CHANNEL,
     "GET /v1/orders": Need.CHANNEL,
     "DELETE /v1/orders": Need.CHANNEL,
@@ -121,6 +186,12 @@ ROUTES: Mapping[str, Need] = {
     "GET /v1/orders/{client_order_id}": Need.CHANNEL,
     "PATCH /v1/orders/{client_order_id}": Need.CHANNEL,
     "DELETE /v1/orders/{client_order_id}": Need.CHANNEL,
+    "POST /mcp": Need.SIGN_IN,  # and for these: what COMMANDS and METHODS say
+    "POST /a2a": Need.SIGN_IN,
+    "GET /ag-ui/{project_id:path}": Need.CHANNEL,
+    "POST /ag-ui/{project_id:path}": Need.CHANNEL,
+    "GET /.well-known/agent-card.json": Need.NOTHING,
+    "GET /.well-known/oauth-protected-resource/mcp": Need.NOTHING,
     "GET /v1/audit": Need.ADMIN,
     "GET /v1/risk/limits": Need.SIGN_IN,  # and what the method of that name needs
     "PUT /v1/risk/limits": Need.SIGN_IN,
@@ -129,6 +200,34 @@ ROUTES: Mapping[str, Need] = {
     "POST /v1/risk/resume": Need.SIGN_IN,
     "POST /v1/risk/approve": Need.SIGN_IN,
     "POST /v1/risk/decline": Need.SIGN_IN,
+    "GET /v1/knowledge": Need.SIGN_IN,  # and what the method of that name needs
+    "POST /v1/knowledge": Need.SIGN_IN,
+    "GET /v1/knowledge/{entry_id}": Need.SIGN_IN,
+    "POST /v1/contracts/validate": Need.SIGN_IN,
+    "GET /v1/insights": Need.SIGN_IN,  # likewise
+    "GET /v1/insights/scores": Need.SIGN_IN,
+    "POST /v1/insights/{insight_id}/feedback": Need.SIGN_IN,
+    "POST /v1/insights/{insight_id}/retraction": Need.SIGN_IN,
+    "GET /v1/projects": Need.SIGN_IN,
+    "POST /v1/projects": Need.SIGN_IN,
+    "GET /v1/projects/{project_id}": Need.SIGN_IN,
+    "GET /v1/projects/{project_id}/tasks": Need.SIGN_IN,
+    "POST /v1/projects/{project_id}/tasks": Need.SIGN_IN,
+    "GET /v1/projects/{project_id}/tasks/{task_id}": Need.SIGN_IN,
+    "GET /v1/projects/{project_id}/plan": Need.SIGN_IN,
+    "POST /v1/projects/{project_id}/plan": Need.SIGN_IN,
+    "GET /v1/agents": Need.SIGN_IN,
+    "GET /v1/screens/{screen}": Need.SIGN_IN,  # and what the method of each part needs
+    "GET /v1/approvals": Need.SIGN_IN,
+    "POST /v1/approvals/{approval_id}": Need.SIGN_IN,
+    "GET /v1/webhooks": Need.SIGN_IN,  # the caller's own, for these; others': admin
+    "POST /v1/webhooks": Need.SIGN_IN,
+    "GET /v1/webhooks/{id}": Need.SIGN_IN,
+    "PATCH /v1/webhooks/{id}": Need.SIGN_IN,
+    "DELETE /v1/webhooks/{id}": Need.SIGN_IN,
+    "POST /v1/webhooks/{id}/secret": Need.SIGN_IN,
+    "POST /v1/webhooks/{id}/test": Need.SIGN_IN,
+    "GET /v1/webhooks/{id}/deliveries": Need.SIGN_IN,
     "GET /v1/privacy/export": Need.SIGN_IN,  # of others: ADMIN
     "POST /v1/privacy/erase": Need.SIGN_IN,  # others: ADMIN
     "POST /v1/privacy/restrict": Need.SIGN_IN,  # the same for these

@@ -20,7 +20,8 @@ import uvicorn
 from hub.app import create_app
 from hub.bootstrap import Hub
 from hub.config import ConfigError, Settings
-from hub.edge.raw import HttpProtocol, RawWebSocketProtocol
+from hub.edge.http import StreamingHttpProtocol
+from hub.edge.raw import RawWebSocketProtocol
 
 logger = logging.getLogger("krin.serve")
 
@@ -111,7 +112,8 @@ def bind(settings: Settings) -> socket.socket:
         listener.bind((settings.host, settings.port))
     except OSError as failure:
         listener.close()
-        raise ConfigError(f"cannot listen on {settings.host}:{settings.port}: {failure.strerror}") from None
+        where = f"{settings.host}:{settings.port}"
+        raise ConfigError(f"cannot listen on {where}: {failure.strerror}; --port 0 takes any free port") from None
     listener.setblocking(False)
     return listener
 
@@ -157,7 +159,7 @@ async def serve(
     """Serve the hub until told to stop. The caller prints what a user should know in `on_ready`."""
     config = uvicorn.Config(
         create_app(hub, demo_token=demo_token),
-        http=HttpProtocol,
+        http=StreamingHttpProtocol,
         ws=RawWebSocketProtocol,
         loop="none",
         lifespan="off",

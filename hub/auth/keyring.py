@@ -135,7 +135,8 @@ class KeyRing:
         try:
             yield
         except OSError as failure:
-            raise KeyUnusable(f"the keys in {self._folder} cannot be used: {failure.strerror}") from None
+            reason = f"{failure.strerror}; --data-dir or KRIN_DATA_DIR names another data folder"
+            raise KeyUnusable(f"the keys in {self._folder} cannot be used: {reason}") from None
         except (ValueError, KeyError, TypeError, msgspec.MsgspecError):  # their texts could quote a key
             raise KeyUnusable(f"the keys in {self._folder} cannot be used: a file there is damaged") from None
 

@@ -29,7 +29,7 @@ from storage.users import Consumed, RefreshTokens, SignIn, User, Users
 ACCESS_TTL_S = 15 * 60
 ACCESS_LIFETIME = timedelta(seconds=ACCESS_TTL_S + LEEWAY_S)  # for so long one may be accepted
 REFRESH_TTL_S = 14 * 24 * 3600
-BUILT_IN_ROLES = ("admin", "feed", "trader", "agent", "dashboard", "security")
+BUILT_IN_ROLES = ("admin", "feed", "trader", "agent", "dashboard", "security", "lead")
 
 
 class TokenPair(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -9,15 +9,22 @@
     guard        how much anybody may ask for, and who misbehaves
     channels     what is published and read
     market       prices, and what the trading side knows of them
+    insights     what is worth saying of what somebody reads
     rest         the doors under /v1
     venue        where orders trade
+    knowledge    what teams have learned, and what front ends expect
     trading      orders, and what they must pass
     risk         the doors of risk control
     strategies   programs that trade
+    coordination teams of specialists
     sockets      the WebSocket
     watch        what is true no more
     accounts     people, and those who administer them
     privacy      the rights of people
+    operations   how the hub is doing
+    doors        protocols of other people's agents
+    search       what was said, found again
+    engine       what is done later
     audit        what is written down, and proven
     hub          all of it together
 

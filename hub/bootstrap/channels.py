@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from hub.bootstrap.audit import Audit
 from hub.bootstrap.connections import Connections
@@ -12,16 +11,16 @@ from hub.bootstrap.ground import Ground
 from hub.bootstrap.guard import Guard
 from hub.bootstrap.room import Room
 from hub.channels.access import Access
+from hub.channels.explaining import Explainer
 from hub.channels.history import ChannelReader
 from hub.channels.publishing import Amplification, Publisher
 from hub.channels.replaying import Replays, replay_cost
 from hub.channels.stored import StoredMessages
 from hub.channels.subscriptions import Subscriptions
-from hub.guard.limits import SEARCH_COST, history_cost
+from hub.guard.limits import history_cost
 from hub.namespaces import Namespaces
 from hub.observe.metrics import counters
-from protocol.errors import ErrorCode, HubError
-from protocol.messages import History, Presence, Publish, Replay, Search
+from protocol.messages import Explain, History, Presence, Publish, Replay
 
 
 class Channels(Room, frozen=True, kw_only=True):
@@ -46,6 +45,7 @@ def open_channels(ground: Ground, audit: Audit, delivery: Delivery, connections:
             if settings.limits.deliveries_per_s is not None
             else None
         ),
+        tracing=delivery.tracing,
     )
     subscriptions = Subscriptions(
         delivery.fanout,
@@ -58,9 +58,19 @@ def open_channels(ground: Ground, audit: Audit, delivery: Delivery, connections:
         loop=asyncio.get_running_loop(),
         max_subscriptions=settings.limits.subscriptions,
     )
-    replays = Replays(subscriptions, StoredMessages(delivery.broker, delivery.durable), reads=audit.reads, clock=clock)
+    stored = StoredMessages(delivery.broker, delivery.durable)
+    replays = Replays(subscriptions, stored, reads=audit.reads, clock=clock)
     reader = ChannelReader(
         delivery.broker, delivery.durable, presence, access=access, reads=audit.reads, signal=ground.signals.report
+    )
+    explainer = Explainer(
+        connections.registry,
+        delivery.fanout,
+        stored,
+        notes=connections.notes,
+        namespaces=namespaces,
+        access=access,
+        permissions=ground.permissions,
     )
     return Channels(
         namespaces=namespaces,
@@ -70,15 +80,11 @@ def open_channels(ground: Ground, audit: Audit, delivery: Delivery, connections:
             Publish: publisher.publish,
             History: limits.guarded("read", reader.history, cost=history_cost),
             Replay: limits.guarded("read", replays.replay, cost=replay_cost),
+            Explain: limits.guarded("read", explainer.explain),
             Presence: limits.guarded("read", reader.presence),
-            Search: limits.guarded("read", _search, cost=lambda _: SEARCH_COST),
         },
         methods={"channels.list": lambda params, caller: reader.channels(caller)},
         metrics=lambda: [
             counters("krin_recoveries", "Subscriptions by recovery outcome.", "outcome", subscriptions.recoveries)
         ],
     )
-
-
-def _search(command: Any, caller: Any, codec: Any) -> Any:
-    raise HubError(ErrorCode.BAD_REQUEST, "this hub has no search index")

@@ -14,7 +14,9 @@ from hub.connections.connection import ConnectionLimits
 from hub.connections.directory import TOPIC as SOCKETS
 from hub.connections.directory import Directory
 from hub.connections.registry import Registry
-from hub.observe.metrics import counter, gauge
+from hub.connections.slowest import Slowest
+from hub.connections.verdicts import Notes
+from hub.observe.metrics import counter, counters, gauge
 from hub.presence.service import TOPIC as PRESENCE
 from hub.presence.service import PresenceService
 
@@ -24,6 +26,7 @@ class Connections(Room, frozen=True, kw_only=True):
     limits: ConnectionLimits
     presence: PresenceService
     directory: Directory
+    notes: Notes
 
 
 def open_connections(ground: Ground, delivery: Delivery) -> Connections:
@@ -35,16 +38,19 @@ def open_connections(ground: Ground, delivery: Delivery) -> Connections:
     )
     broker.listen(PRESENCE, presence.hear)
     broker.listen(SOCKETS, directory.hear)
+    limits = ConnectionLimits(
+        bytes_per_s=settings.limits.bytes_per_s,
+        outbox_bytes=settings.limits.outbox_bytes,
+        ping_interval_s=settings.ping_interval_s,
+        publishes_per_s=settings.limits.publishes_per_s,
+    )
     return Connections(
         registry=registry,
-        limits=ConnectionLimits(
-            bytes_per_s=settings.limits.bytes_per_s,
-            outbox_bytes=settings.limits.outbox_bytes,
-            ping_interval_s=settings.ping_interval_s,
-            publishes_per_s=settings.limits.publishes_per_s,
-        ),
+        limits=limits,
         presence=presence,
         directory=directory,
+        notes=Notes(),
+        methods={"hub.clients": Slowest(registry, node=settings.node, limits=limits).call},
         metrics=lambda: _measure(registry),
         tasks={"connections": registry.run, "presence": presence.run},
     )
@@ -56,4 +62,5 @@ def _measure(registry: Registry) -> Iterable[Metric]:
     yield gauge("krin_subscriptions", "Subscriptions on this node.", sum(len(c.subscriptions) for c in connections))
     yield gauge("krin_outbox_bytes", "Bytes that wait for clients.", sum(c.outbox.waiting_bytes for c in connections))
     yield counter("krin_connections_accepted", "Connections since start.", registry.accepted)
-    yield counter("krin_conflated", "Values merged for slow readers.", sum(c.outbox.conflated for c in connections))
+    yield counters("krin_connections_ended", "Connections that have ended, by how.", "how", registry.ended.counts)
+    yield counter("krin_conflated", "Values merged for slow readers.", registry.conflated)

@@ -15,6 +15,7 @@ from hub.config import Settings
 from hub.dispatch import Dispatcher
 from hub.guard.events import SecurityEvents
 from hub.observe.metrics import counters, gauge
+from hub.observe.monitors import KrinObservabilityService
 from hub.permissions import Permissions
 from storage.database import Database
 from storage.embedded import EmbeddedPostgres
@@ -34,6 +35,7 @@ class Ground(Room, frozen=True, kw_only=True):
     signals: SecurityEvents
     permissions: Permissions
     dispatcher: Dispatcher
+    observability: KrinObservabilityService
 
 
 @asynccontextmanager
@@ -46,8 +48,8 @@ async def open_database(settings: Settings) -> AsyncIterator[tuple[Database, Emb
             embedded = EmbeddedPostgres(settings.data_dir)
             dsn = await inner.enter_async_context(embedded)
         database = await inner.enter_async_context(Database.open(dsn))
-        for name in await migrate(database):
-            logger.info("migrated: %s", name)
+        if ran := await migrate(database):
+            logger.info("the database was migrated: %d steps, to %s", len(ran), ran[-1])
         await database.durability_settings()
         if (restored := await verify_lineage(database)) is not None:
             logger.warning("the database was restored (%s, now %s): every channel has a new epoch", *restored)
@@ -60,7 +62,9 @@ async def open_ground(settings: Settings, clock: Clock) -> AsyncIterator[Ground]
         events = SecurityEvents()
         signals = SecurityEvents()
         permissions = Permissions(report=events.report, signal=signals.report, clock=clock)
-        dispatcher = Dispatcher(permissions=permissions)
+        observability = KrinObservabilityService(report=events.report, clock=clock)
+        events.listen(observability.security.hear)
+        dispatcher = Dispatcher(permissions=permissions, observe=observability.finished)
         yield Ground(
             settings=settings,
             clock=clock,
@@ -69,6 +73,7 @@ async def open_ground(settings: Settings, clock: Clock) -> AsyncIterator[Ground]
             signals=signals,
             permissions=permissions,
             dispatcher=dispatcher,
+            observability=observability,
             methods={"hub.time": lambda params, caller: {"time": clock.now_ms()}},
             metrics=lambda: _measure(dispatcher),
             tasks={"embedded postgres": embedded.run} if embedded is not None else {},

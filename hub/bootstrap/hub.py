@@ -18,28 +18,38 @@ from hub import __version__
 from hub.bootstrap.accounts import open_accounts
 from hub.bootstrap.audit import open_audit
 from hub.bootstrap.auth import open_auth
+from hub.bootstrap.caching import open_caching
+from hub.bootstrap.calls import open_calls
 from hub.bootstrap.channels import open_channels
 from hub.bootstrap.connections import open_connections
-from hub.bootstrap.delivery import open_delivery
+from hub.bootstrap.coordination import open_coordination
+from hub.bootstrap.delivery import Delivery, open_delivery
+from hub.bootstrap.doors import open_doors
+from hub.bootstrap.engine import open_engine
 from hub.bootstrap.ground import open_ground
 from hub.bootstrap.guard import open_guard
+from hub.bootstrap.insights import open_insights
 from hub.bootstrap.keys import load_audit_key, make_sealer, open_keys
+from hub.bootstrap.knowledge import open_knowledge
+from hub.bootstrap.learning import open_learning
 from hub.bootstrap.market import open_market
+from hub.bootstrap.operations import Exposition, open_exposition, open_operations
 from hub.bootstrap.privacy import make_privacy, open_privacy
 from hub.bootstrap.rest import open_rest
+from hub.bootstrap.search import open_search
 from hub.bootstrap.sockets import open_sockets
 from hub.bootstrap.trading import open_trading
 from hub.bootstrap.watch import open_watch
-from hub.brokers.base import Broker
-from hub.channels.durable import DurableChannels
+from hub.bootstrap.webhooks import open_webhooks
 from hub.clock import Clock, SystemClock
 from hub.config import Settings
 from hub.connections.registry import Registry
 from hub.dispatch import Dispatcher
+from hub.edge.envelope import KrinAPIService
 from hub.edge.websocket import WebSocketEndpoint
 from hub.guard.limits import Limits
 from hub.guard.threats import Threats
-from hub.observe.metrics import Metrics
+from hub.insight.calls.service import Calls
 from hub.permissions import Permissions
 from protocol.close_codes import CloseCode
 
@@ -50,35 +60,34 @@ DRAIN_STEP_S = 0.05
 
 
 class Hub(msgspec.Struct, frozen=True, kw_only=True):
-    """What an edge or a command may use."""
+    """What an edge or a command may use. `api` makes endpoints for a program that embeds the hub."""
 
     settings: Settings
     clock: Clock
     dispatcher: Dispatcher
-    durable: DurableChannels
-    broker: Broker
+    delivery: Delivery
     registry: Registry
     limits: Limits
     threats: Threats
     permissions: Permissions
     websocket: WebSocketEndpoint
+    api: KrinAPIService
     routes: Sequence[BaseRoute]
     answer_unrouted: Callable[[Request, HTTPException], Awaitable[Response]]
-    metrics: Metrics
+    exposition: Exposition
+    calls: Calls
 
     def health(self) -> dict[str, Any]:
-        """What works and what does not: OK, or DEGRADED with reasons."""
-        reasons = []
-        if not self.durable.available:
-            reasons.append("postgres: durable publishing is refused")
-        if not self.broker.available:
-            reasons.append("redis: recoverable and latest publishing is refused; durable messages arrive late")
+        """What works and what does not: OK, or DEGRADED with reasons. `insights`: from where they come now."""
+        reasons = self.delivery.reasons()
         return {
             "status": "DEGRADED" if reasons else "OK",
             "reasons": reasons,
             "node": self.settings.node,
+            "role": self.settings.role,
             "version": __version__,
             "connections": len(self.registry),
+            "insights": "model" if self.calls.available else "rules",
         }
 
     @property
@@ -99,8 +108,10 @@ class Hub(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Hub]:
+async def open_hub(settings: Settings, *, clock: Clock | None = None, family: str | None = None) -> AsyncIterator[Hub]:
     """Build the hub, run its background tasks, and close everything in reverse.
+
+    `family`: the name that all processes behind this one's port share.
 
     A background task that fails ends the hub with its error: a node that no longer hears must not keep its clients.
     """
@@ -119,15 +130,47 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
         guard = await stack.enter_async_context(open_guard(ground, delivery, connections))
         channels = open_channels(ground, audit, delivery, connections, guard)
         market = open_market(ground, delivery, channels)
-        rest = open_rest(ground, auth, guard)
+        calls = open_calls(ground)
+        insights = open_insights(ground, channels, calls)
+        rest = open_rest(ground, auth, guard, insights)
         trading = await stack.enter_async_context(open_trading(ground, delivery, auth, channels, market, rest))
-        sockets = open_sockets(ground, delivery, auth, connections, guard, channels, trading)
+        knowledge = open_knowledge(ground, channels, rest)
+        team = await stack.enter_async_context(open_coordination(ground, delivery, guard, channels, rest))
+        sockets = open_sockets(ground, delivery, auth, connections, guard, channels, trading, team)
         watch = await open_watch(ground, delivery, auth, sockets)
         accounts = open_accounts(ground, auth, connections, channels, watch, rest, sealer)
         privacy = open_privacy(ground, guard, watch, rest)
+        learning = open_learning(ground, delivery, connections)
+        operations = open_operations(
+            ground, delivery, connections, health=delivery.reasons, scale_hint=lambda: learning.load.scale_hint
+        )
+        doors = open_doors(ground, auth, guard, rest, sockets)
+        webhooks = await stack.enter_async_context(open_webhooks(ground, audit, delivery, auth, channels, rest, sealer))
+        caching = await stack.enter_async_context(open_caching(ground))
+        search = open_search(ground, audit, delivery, connections, guard, channels, rest, caching)
+        engine = open_engine(ground, handlers=insights.jobs)
         rooms = (
             *(ground, audit, auth, delivery, connections, guard, channels),
-            *(market, rest, trading, sockets, watch, accounts, privacy),
+            *(
+                market,
+                insights,
+                rest,
+                trading,
+                team,
+                knowledge,
+                sockets,
+                watch,
+                accounts,
+                privacy,
+                learning,
+                operations,
+                doors,
+                webhooks,
+                calls,
+                caching,
+                search,
+                engine,
+            ),
         )
 
         for room in rooms:
@@ -136,24 +179,32 @@ async def open_hub(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
             settings=settings,
             clock=clock,
             dispatcher=ground.dispatcher,
-            durable=delivery.durable,
-            broker=delivery.broker,
+            delivery=delivery,
             registry=connections.registry,
             limits=guard.limits,
             threats=guard.threats,
             permissions=ground.permissions,
             websocket=sockets.endpoint,
+            api=rest.service,
             routes=[route for room in rooms for route in room.routes],
             answer_unrouted=rest.service.answer_unrouted,
-            metrics=Metrics(room.metrics for room in rooms),
+            exposition=open_exposition(ground, delivery, connections, rooms, family=family),
+            calls=calls.calls,
         )
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(run(), name=name) for room in rooms for name, run in room.tasks.items()]
+            leads = settings.role != "gateway"
+            tasks = [
+                group.create_task(run(), name=name)
+                for room in rooms
+                for name, run in (*room.tasks.items(), *(room.work.items() if leads else ()))
+            ]
             try:
                 with contextlib.suppress(TimeoutError):  # without Redis the node is degraded, not dead
                     async with asyncio.timeout(BROKER_START_S):
                         await delivery.broker.connected()
-                        await trading.leadership.decided.wait()
+                        if leads:
+                            await trading.leadership.decided.wait()
+                            await team.coordination.decided.wait()
                 yield hub
             finally:
                 for task in tasks:

@@ -72,7 +72,8 @@ def open_market(ground: Ground, delivery: Delivery, channels: Channels) -> Marke
     return Market(
         follower=follower,
         metrics=lambda: _measure(turn.feed),
-        tasks={**tasks, "market feed": turn.run},
+        tasks=tasks,
+        work={"market feed": turn.run},
     )
 
 

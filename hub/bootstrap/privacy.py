@@ -41,7 +41,7 @@ def open_privacy(ground: Ground, guard: Guard, watch: Watch, rest: Rest) -> Room
         max_body_bytes=settings.limits.message_bytes,
         clock=clock,
     )
-    return Room(routes=rights.routes, metrics=lambda: _measure(retention), tasks={"retention": retention.run})
+    return Room(routes=rights.routes, metrics=lambda: _measure(retention), work={"retention": retention.run})
 
 
 def _measure(retention: RetentionJob) -> Iterable[Metric]:

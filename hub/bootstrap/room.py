@@ -22,7 +22,8 @@ def nothing_measured() -> Iterable[Metric]:
 class Room(msgspec.Struct, frozen=True, kw_only=True):
     """Parts that the rooms opened later may use are fields of a subclass.
 
-    `tasks`: what runs as long as the hub does, by name. One that fails ends the hub.
+    `tasks`: what runs as long as the hub does, by name; one that fails ends the hub. `work`: likewise, but not on a
+    gateway, which leaves it to other nodes.
     """
 
     handlers: Mapping[type, Handler] = {}
@@ -30,3 +31,4 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
     routes: Sequence[BaseRoute] = ()
     metrics: Reader = nothing_measured
     tasks: Mapping[str, Task] = {}
+    work: Mapping[str, Task] = {}

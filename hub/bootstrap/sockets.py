@@ -7,6 +7,7 @@ from starlette.routing import WebSocketRoute
 from hub.bootstrap.auth import Auth
 from hub.bootstrap.channels import Channels
 from hub.bootstrap.connections import Connections
+from hub.bootstrap.coordination import Team
 from hub.bootstrap.delivery import Delivery
 from hub.bootstrap.ground import Ground
 from hub.bootstrap.guard import Guard
@@ -14,12 +15,16 @@ from hub.bootstrap.room import Room
 from hub.bootstrap.trading import Trading
 from hub.connections.connection import Connection
 from hub.edge.sessions import Sessions
+from hub.edge.streams import Streams
 from hub.edge.websocket import WebSocketEndpoint
 from protocol.messages import Connect, Refresh, Subscribe, Unsubscribe
 
 
 class Sockets(Room, frozen=True, kw_only=True):
+    """`streams` are connections, too."""
+
     sessions: Sessions
+    streams: Streams
     endpoint: WebSocketEndpoint
 
 
@@ -31,6 +36,7 @@ def open_sockets(
     guard: Guard,
     channels: Channels,
     trading: Trading,
+    team: Team,
 ) -> Sockets:
     settings, clock, registry = ground.settings, ground.clock, connections.registry
     sessions = Sessions(
@@ -50,6 +56,7 @@ def open_sockets(
         channels.subscriptions.unsubscribe_all(connection)
         registry.remove(connection)
         trading.disconnects.leave(connection)
+        team.departures.leave(connection)
 
     endpoint = WebSocketEndpoint(
         ground.dispatcher,
@@ -59,11 +66,26 @@ def open_sockets(
         credentials=auth.credentials,
         on_end=leave,
         limits=connections.limits,
+        notes=connections.notes,
+        report=ground.events.report,
+        clock=clock,
+    )
+    streams = Streams(
+        sessions,
+        registry,
+        ground.dispatcher,
+        touch=delivery.fanout.touch,
+        on_end=leave,
+        draining=lambda: endpoint.draining,
+        limits=connections.limits,
+        notes=connections.notes,
+        user_limits=guard.limits,
         report=ground.events.report,
         clock=clock,
     )
     return Sockets(
         sessions=sessions,
+        streams=streams,
         endpoint=endpoint,
         routes=[WebSocketRoute("/ws", endpoint)],
         handlers={

@@ -16,7 +16,7 @@ from hub.trading.accounts import Account
 from hub.trading.market.view import MarketMessage, MarketView
 from hub.trading.orders.engine import Engine
 from hub.trading.orders.event import Event
-from hub.trading.orders.leadership import Leadership
+from hub.trading.orders.leadership import OrderLeadership
 from hub.trading.orders.order import Order
 from hub.trading.orders.reporting import report_of
 from hub.trading.risk.service import CHANNEL as TRADING_STATES
@@ -31,7 +31,7 @@ def open_strategies(
     delivery: Delivery,
     auth: Auth,
     channels: Channels,
-    leadership: Leadership,
+    leadership: OrderLeadership,
     view: MarketView,
     *,
     paper: bool,

@@ -21,11 +21,14 @@ from hub.bootstrap.room import Room
 from hub.bootstrap.strategies import open_strategies
 from hub.bootstrap.venue import make_paper_venue
 from hub.edge.orders import OrderRoutes
+from hub.forwarding import Forwarding
 from hub.observe.metrics import counter, gauge
+from hub.observe.monitors import BusinessMetricsMonitor
 from hub.trading.accounts import Account
 from hub.trading.orders.disconnects import Disconnects
-from hub.trading.orders.forwarding import TOPIC, Forwarding
-from hub.trading.orders.leadership import Leadership
+from hub.trading.orders.event import Event
+from hub.trading.orders.leadership import TOPIC, OrderLeadership
+from hub.trading.orders.order import CLOSED, Order
 from hub.trading.orders.service import OrderService
 from hub.trading.positions import PositionFeed
 from hub.trading.risk.checks import RiskChecks
@@ -34,7 +37,7 @@ from storage.orders import OrderLog
 
 
 class Trading(Room, frozen=True, kw_only=True):
-    leadership: Leadership
+    leadership: OrderLeadership
     disconnects: Disconnects
 
 
@@ -63,7 +66,7 @@ async def open_trading(
             position=lambda account, symbol: leadership.position(account, symbol),
             clock=clock,
         )
-        leadership = Leadership(
+        leadership = OrderLeadership(
             log,
             delivery.durable,
             venue,
@@ -79,10 +82,14 @@ async def open_trading(
         strategies = open_strategies(ground, delivery, auth, channels, leadership, view, paper=venue.paper)
         positions = PositionFeed(view, publish, paper=venue.paper, clock=clock)
         leadership.listen(lambda order, event, account: positions.touch(account.name))
+        leadership.listen(lambda order, event, account: _watch(order, event, ground.observability.business))
         leadership.accompany("positions", positions.run)
         orders = OrderService(leadership, log, access=channels.access)
         forwarding = Forwarding(
             {**orders.methods, **risk.service.methods, **strategies.methods},
+            of="the order engine",
+            topic=TOPIC,
+            repeat="retry with the same client_order_id",
             node=settings.node,
             leads=lambda: leadership.leads,
             announce=delivery.broker.announce,
@@ -100,18 +107,23 @@ async def open_trading(
             metrics=lambda: [*risk.metrics(), *_measure(leadership)],
             tasks={
                 **risk.tasks,
-                "order engine": leadership.run,
                 "forwarded orders": forwarding.run,
                 "cancel on disconnect": disconnects.run,
-                "paper venue": venue.run,
             },
+            work={"order engine": leadership.run, "paper venue": venue.run},
         )
 
 
-def _measure(leadership: Leadership) -> Iterable[Metric]:
+def _watch(order: Order, event: Event, business: BusinessMetricsMonitor) -> None:
+    """An order ends once: what is said of it afterwards corrects it."""
+    if order.status in CLOSED and event.exec_type not in ("TRADE_CANCEL", "TRADE_CORRECT"):
+        business.order_ended(order.status)
+
+
+def _measure(leadership: OrderLeadership) -> Iterable[Metric]:
     yield gauge("krin_orders_leading", "1 on the node that has the order engine.", float(leadership.leads))
     yield counter("krin_orders_terms", "How often this node has begun to lead.", leadership.terms)
-    if (term := leadership.term) is not None:
+    if (term := leadership.begun) is not None:
         engine = term.engine
         yield counter("krin_orders_commits", "Group commits of orders in this term.", term.journal.commits)
         yield gauge("krin_orders_known", "Orders in memory.", len(engine.blotter))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
@@ -27,8 +28,8 @@ SWEEP_INTERVAL_S = 5.0
 class _Channel(Kept):
     __slots__ = ("keys", "touched")
 
-    def __init__(self, policy: Namespace, now: float) -> None:
-        super().__init__(policy, epoch=secrets.token_urlsafe(6))
+    def __init__(self, policy: Namespace, now: float, *, epoch: str) -> None:
+        super().__init__(policy, epoch=epoch)
         self.keys: OrderedDict[tuple[str | None, str], tuple[Published, bytes, float]] | None = None
         self.touched = now
 
@@ -47,6 +48,7 @@ class LocalBroker:
         self._max_bytes = max_bytes
         self._bytes = 0  # of all channels; what expires is taken off at the next sweep
         self._full_until = 0.0
+        self._era = secrets.token_bytes(16)  # in which nothing that somebody may have a position in was forgotten
 
     def publish(self, publication: Publication, policy: Namespace, *, idempotency_key: str | None = None) -> Published:
         channel = self._channel(publication.channel, policy)
@@ -99,7 +101,7 @@ class LocalBroker:
     def unsubscribe(self, channel: str) -> None:
         self._listened.discard(channel)
         if (kept := self._channels.get(channel)) is not None and not kept.offset:
-            del self._channels[channel]  # nothing was ever promised there
+            del self._channels[channel]  # it comes back with the same epoch, for whoever left at its beginning
 
     def recover(self, channel: str, policy: Namespace, *, epoch: str | None, offset: int, limit: int) -> Recovered:
         kept = self._channel(channel, policy)
@@ -144,6 +146,8 @@ class LocalBroker:
                 idle = now - kept.touched > max(kept.policy.history_ttl_s, IDEMPOTENCY_WINDOW_S)
                 if idle and kept.empty and name not in self._listened:
                     del self._channels[name]
+                    if kept.offset:
+                        self._era = secrets.token_bytes(16)
             self._bytes = sum(kept.bytes for kept in self._channels.values())
 
     def _channel(self, name: str, policy: Namespace) -> _Channel:
@@ -152,9 +156,12 @@ class LocalBroker:
         if kept is None:
             if len(self._channels) >= MAX_CHANNELS:
                 raise HubError(ErrorCode.LIMIT_EXCEEDED, f"this hub keeps at most {MAX_CHANNELS} channels")
-            kept = self._channels[name] = _Channel(policy, now)
+            kept = self._channels[name] = _Channel(policy, now, epoch=self._epoch(name))
         kept.touched = now
         return kept
+
+    def _epoch(self, name: str) -> str:
+        return hashlib.blake2b(name.encode(), key=self._era, digest_size=6).hexdigest()
 
     def _expire_keys(self, kept: _Channel) -> None:
         forget = self._clock.monotonic() - IDEMPOTENCY_WINDOW_S

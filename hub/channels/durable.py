@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from hub.brokers.base import Broker, Deliver, Recovered
 from hub.clock import Clock
+from hub.observe.metrics import SIZES, Histogram
 from hub.publication import Publication
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import Published
@@ -77,6 +78,12 @@ class DurableChannels:
         self.committed = 0
         self.mended = 0
         self.available = True
+        self.commit_ms = Histogram()
+        self.batch_size = Histogram(SIZES)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue) + self._committing
 
     def ring_with(self, broker: Broker) -> None:
         """The broker delivers to `receive`, so it is built after this object and introduced here."""
@@ -89,7 +96,7 @@ class DurableChannels:
 
         not_available: definitely not stored. timeout: the outcome is unknown; retry with the same idempotency key.
         """
-        if len(self._queue) + self._committing >= MAX_QUEUE:
+        if self.waiting >= MAX_QUEUE:
             raise HubError(ErrorCode.OVERLOADED, "too many durable publishes are waiting", retry_after_ms=100)
         future: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
         self._queue.append(_Waiting(publication, idempotency_key, future))
@@ -130,7 +137,10 @@ class DurableChannels:
 
     async def _commit_batch(self, batch: list[_Waiting]) -> None:
         messages = [_row(waiting) for waiting in batch]
+        began = self._clock.monotonic()
         outcomes = await self._log.append(messages)
+        self.commit_ms.observe((self._clock.monotonic() - began) * 1000)
+        self.batch_size.observe(len(batch))
         # Keys make a repeat harmless; without one a repeat could store the message twice.
         unknown = [
             index

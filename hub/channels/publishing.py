@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import msgspec
+from msgspec.structs import replace
 
 from hub.brokers.base import Broker, Eventually
 from hub.caller import Caller
@@ -12,10 +14,11 @@ from hub.channels.access import Access
 from hub.channels.durable import DurableChannels
 from hub.clock import Clock
 from hub.guard.limits import Limits
+from hub.observe.tracing import Tracing
 from hub.publication import Publication
 from protocol.codec import JSON, Codec, decode_error, encode_body
 from protocol.errors import ErrorCode, HubError
-from protocol.messages import Publish, Published
+from protocol.messages import Publish, Published, Timing
 from protocol.vocabulary import DEFAULT_KEYS, Message
 
 
@@ -37,6 +40,7 @@ class Publisher:
         rate_per_s: int,
         limits: Limits,
         amplification: Amplification | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._broker = broker
         self._durable = durable
@@ -45,10 +49,12 @@ class Publisher:
         self._rate_per_s = rate_per_s
         self._limits = limits
         self._amplification = amplification
+        self._tracing = tracing
 
     def publish(self, command: Publish, caller: Caller, codec: Codec = JSON) -> Eventually[Published]:
         """Check, validate, place and hand out. `codec` is the format in which `command.message` is still raw."""
         channel = command.channel
+        received_us = self._clock.now_us() if command.timing else 0
         if (connection := caller.connection) is not None:
             connection.spend("publish", self._rate_per_s)
             if (shared := connection.user_publishes) is not None:
@@ -73,6 +79,12 @@ class Publisher:
             message: Message = codec.message_decoder(type_name)(command.message)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as failure:
             raise decode_error(failure, "$.message") from None
+        traced = None
+        if self._tracing is not None:
+            where = "commit" if namespace.durable else "broker"
+            traced = self._tracing.publish(channel, type_name, message.trace, where=where)
+            if traced is not None:
+                message = replace(message, trace=traced.traceparent)
         key = command.key
         if key is None and (field := DEFAULT_KEYS.get(type_name)) is not None:
             key = getattr(message.data, field)
@@ -96,6 +108,34 @@ class Publisher:
             conflatable=namespace.latest,
             expires_at=expires_at,
         )
+        checked_us = self._clock.now_us() if command.timing else 0
+        placed: Eventually[Published]
         if namespace.durable:
-            return self._durable.publish(publication, idempotency_key=command.idempotency_key)
-        return self._broker.publish(publication, namespace, idempotency_key=command.idempotency_key)
+            placed = self._durable.publish(publication, idempotency_key=command.idempotency_key)
+        else:
+            placed = self._broker.publish(publication, namespace, idempotency_key=command.idempotency_key)
+        if traced is not None:
+            placed = traced.followed(placed)
+        return self._timed(placed, received_us, checked_us) if command.timing else placed
+
+    def _timed(self, placed: Eventually[Published], received_us: int, checked_us: int) -> Eventually[Published]:
+        def stamped(published: Published) -> Published:
+            now_us = self._clock.now_us()
+            return replace(published, timing=Timing(received=received_us, checked=checked_us, placed=now_us))
+
+        if isinstance(placed, Published):
+            return stamped(placed)
+        timed: asyncio.Future[Published] = placed.get_loop().create_future()
+
+        def settle(done: asyncio.Future[Published]) -> None:
+            if timed.done():  # nobody waits any more
+                return
+            if done.cancelled():
+                timed.cancel()
+            elif failure := done.exception():
+                timed.set_exception(failure)
+            else:
+                timed.set_result(stamped(done.result()))
+
+        placed.add_done_callback(settle)
+        return timed

@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 from hub.channels.quality import Demand
 from hub.clock import Clock
+from hub.connections.verdicts import Outcome
 from hub.publication import Publication
 from protocol.messages import Filter
 
 Emit = Callable[[Publication, int], None]
+Tell = Callable[[Publication, Outcome, int | None], None]
+"""Told what is left out, and what took its place."""
 
 
-def passes(wanted: Filter, publication: Publication) -> bool:
+def _untold(publication: Publication, outcome: Outcome, by: int | None) -> None:
+    """Nobody wants to know."""
+
+
+class Labelled(Protocol):
+    """What a filter looks at."""
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def key(self) -> str | None: ...
+
+
+def passes(wanted: Filter, publication: Labelled) -> bool:
     return (wanted.keys is None or publication.key in wanted.keys) and (
         wanted.types is None or publication.type in wanted.types
     )
@@ -25,7 +43,7 @@ class Shaper:
     `demand` needs the `clock`.
     """
 
-    __slots__ = ("_clock", "_demand", "_due", "_emit", "_filter", "_held", "_interval", "_loop", "_timer")
+    __slots__ = ("_clock", "_demand", "_due", "_emit", "_filter", "_held", "_interval", "_loop", "_tell", "_timer")
 
     def __init__(
         self,
@@ -36,8 +54,10 @@ class Shaper:
         max_rate: float | None = None,
         demand: Demand | None = None,
         clock: Clock | None = None,
+        tell: Tell = _untold,
     ) -> None:
         self._emit = emit
+        self._tell = tell
         self._filter = wanted
         self._demand = demand
         self._clock = clock
@@ -51,6 +71,7 @@ class Shaper:
         if self._filter is not None and not passes(self._filter, publication):
             return
         if self._demand is not None and not self._demand.admits(publication, self._now_us()):
+            self._tell(publication, "filtered", None)
             return
         if not self._interval:
             self._emit(publication, 0)
@@ -58,6 +79,7 @@ class Shaper:
         key = publication.key or ""
         held = self._held.get(key)
         if held is not None:
+            self._tell(held[0], "conflated", publication.offset)
             self._held[key] = (publication, held[1] + 1)
             return
         now = self._loop.time()
@@ -67,6 +89,10 @@ class Shaper:
         else:
             self._held[key] = (publication, 0)
             self._arm()
+
+    def holds(self, offset: int) -> bool:
+        """Whether this one waits for its key's turn."""
+        return any(held.offset == offset for held, _ in self._held.values())
 
     def close(self) -> None:
         self._held.clear()
@@ -89,8 +115,10 @@ class Shaper:
             if self._due[key] <= now:
                 del self._held[key]
                 if publication.expires_at is not None and publication.expires_at <= now:
+                    self._tell(publication, "expired", None)
                     continue
                 if self._demand is not None and not self._demand.fresh(publication, self._now_us()):
+                    self._tell(publication, "filtered", None)
                     continue
                 self._due[key] = now + self._interval
                 self._emit(publication, skipped)

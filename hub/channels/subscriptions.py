@@ -31,7 +31,7 @@ from hub.publication import Publication
 from protocol.close_codes import CloseCode
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import ErrorBody, Member, SubscribeOptions, SubscribeResult
-from protocol.positions import Gap, merge_recovered
+from protocol.positions import Gap, Position, merge_recovered
 
 logger = logging.getLogger("krin.subscriptions")
 
@@ -56,13 +56,15 @@ class Subscriber(Protocol):
 class Subscription:
     """One connection in one channel. Owned by the connection, made and ended here."""
 
-    __slots__ = ("listener", "options", "present", "reading")
+    __slots__ = ("covered", "listener", "options", "present", "reading", "start")
 
     def __init__(self, listener: Listener, options: SubscribeOptions) -> None:
         self.listener = listener
         self.options = options
         self.present = False
         self.reading: Reading | None = None  # where reads are audited
+        self.start: Position | None = None  # after this everything is live; None: not answered yet
+        self.covered = 0  # the first offset that recovery or live messages cover
 
 
 class Joining:
@@ -346,6 +348,9 @@ class Subscriptions:
         if namespace.audit_reads:
             first = messages[0].offset if messages else offset + 1
             subscription.reading = self._reads.subscribed(caller, channel, socket=subscriber.id, first=first)
+        subscription.start = Position(recovered.epoch, offset)
+        # Of latest values the snapshot holds a few, by key.
+        subscription.covered = messages[0].offset if messages and not namespace.latest else offset + 1
         members = None
         if namespace.presence:
             subscription.present = True
@@ -423,6 +428,7 @@ class Subscriptions:
             max_rate=options.max_rate,
             demand=demand,
             clock=self._clock,
+            tell=subscriber.outbox.note,
         )
 
 

@@ -18,6 +18,7 @@ import msgspec
 from hub.caller import Caller
 from hub.clock import Clock
 from hub.connections.outbox import Outbox, Socket
+from hub.connections.verdicts import Notes
 from hub.guard.buckets import TokenBucket
 from hub.guard.events import Report, denied
 from hub.guard.limits import too_fast
@@ -60,6 +61,8 @@ class Dispatcher(Protocol):
     def handle(self, command: Any, caller: Caller, codec: Codec) -> Any: ...
 
     def as_hub_error(self, failure: BaseException) -> HubError: ...
+
+    def finished(self, command: Any, began: float, error: HubError | None = None) -> None: ...
 
 
 class ConnectionLimits:
@@ -109,6 +112,7 @@ class Connection:
         "caller",
         "claims",
         "codec",
+        "goodbye",
         "id",
         "outbox",
         "rtt_ms",
@@ -129,6 +133,7 @@ class Connection:
         touch: Callable[[Outbox], None],
         on_end: Callable[[Connection], None],
         limits: ConnectionLimits,
+        notes: Notes,
         report: Report,
         clock: Clock,
     ) -> None:
@@ -142,6 +147,7 @@ class Connection:
         self.url = url
         self.subscriptions: dict[str, Any] = {}
         self.rtt_ms: int | None = None
+        self.goodbye: CloseCode | None = None  # why the hub ended it
         self.outbox = Outbox(
             socket,
             codec,
@@ -149,6 +155,7 @@ class Connection:
             touch=touch,
             on_overflow=self._overflow,
             on_pressure=self._pressure,
+            notes=notes,
         )
         self._socket = socket
         self._dispatcher = dispatcher
@@ -220,40 +227,45 @@ class Connection:
         if not self.session and type(command) is not Connect:
             self._refuse(number, HubError(ErrorCode.UNAUTHORIZED, "the first command must be connect"))
             return
+        began = self._clock.monotonic()
         try:
             result = self._dispatcher.handle(command, self.caller, self.codec)
         except HubError as error:
-            self._failed(number, error)
+            self._failed(command, began, error)
             return
         if isinstance(result, asyncio.Future):
             self._track(number, result)
-            result.add_done_callback(lambda done: self._settle(number, done))
+            result.add_done_callback(lambda done: self._settle(command, began, done))
         elif isinstance(result, CoroutineType):
-            task = asyncio.ensure_future(self._finish(number, result))
+            task = asyncio.ensure_future(self._finish(command, began, result))
             task.add_done_callback(lambda _: result.close())  # cancelled before it began, it would complain
             self._track(number, task)
         else:
-            self.outbox.push(self.codec.encode(Reply(id=number, result=result)))
+            self._succeeded(command, began, result)
 
-    async def _finish(self, number: int, result: CoroutineType[Any, Any, Any]) -> None:
+    async def _finish(self, command: Any, began: float, result: CoroutineType[Any, Any, Any]) -> None:
         """Await a handler and reply in the very step in which it finished: what goes live then follows the reply."""
         try:
             value = await result
         except Exception as failure:
-            self._failed(number, self._dispatcher.as_hub_error(failure))
+            self._failed(command, began, self._dispatcher.as_hub_error(failure))
         else:
-            self.outbox.push(self.codec.encode(Reply(id=number, result=value)))
+            self._succeeded(command, began, value)
         finally:
-            self._untrack(number)
+            self._untrack(command.id)
 
-    def _settle(self, number: int, done: asyncio.Future[Any]) -> None:
-        self._untrack(number)
+    def _settle(self, command: Any, began: float, done: asyncio.Future[Any]) -> None:
+        self._untrack(command.id)
         if done.cancelled():
             return
         if (failure := done.exception()) is not None:
-            self._reply_error(number, self._dispatcher.as_hub_error(failure))
+            self._failed(command, began, self._dispatcher.as_hub_error(failure))
         else:
-            self.outbox.push(self.codec.encode(Reply(id=number, result=done.result())))
+            self._succeeded(command, began, done.result())
+
+    def _succeeded(self, command: Any, began: float, result: Any) -> None:
+        self.outbox.push(self.codec.encode(Reply(id=command.id, result=result)))
+        self._dispatcher.finished(command, began)
 
     def _track(self, number: int, work: asyncio.Future[Any]) -> None:
         if self._in_flight is None:
@@ -289,8 +301,9 @@ class Connection:
         if len(self._errors) == MAX_ERRORS and now - self._errors[0] < ERROR_WINDOW_S:
             self.close(CloseCode.TOO_MANY_ERRORS)
 
-    def _failed(self, number: int, error: HubError) -> None:
-        self._reply_error(number, error)
+    def _failed(self, command: Any, began: float, error: HubError) -> None:
+        self._reply_error(command.id, error)
+        self._dispatcher.finished(command, began, error)
         if not self.session and (goodbye := REFUSALS.get(error.code)) is not None:
             self.close(goodbye)
 
@@ -444,6 +457,7 @@ class Connection:
         if self._closing_at is not None or self._ended:
             return
         self._closing_at = self._clock.monotonic()
+        self.goodbye = code
         self._on_end(self)
         goodbye = self.codec.encode(Disconnect.of(code, retry_after_ms, reason))
         outbox = self.outbox

@@ -12,9 +12,10 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from hub.connections.verdicts import Notes, Outcome
 from hub.publication import Publication
 from protocol import frames
-from protocol.codec import Codec
+from protocol.codec import Codec, place_mark
 
 # One frame carries at most about this much when a queue drains: a client need not buffer more to read a message.
 DRAIN_BYTES = 64 * 1024
@@ -81,6 +82,7 @@ class Outbox:
         "_bytes",
         "_closed",
         "_latest",
+        "_note",
         "_queue",
         "_socket",
         "_touch",
@@ -91,9 +93,11 @@ class Outbox:
         "fd",
         "limit_bytes",
         "mixed",
+        "noted",
         "on_overflow",
         "on_pressure",
         "pending",
+        "reader",
         "ready",
         "release",
         "touched",
@@ -109,6 +113,7 @@ class Outbox:
         touch: Callable[[Outbox], None],
         on_overflow: Callable[[], None],
         on_pressure: Callable[[str, str | None], None],
+        notes: Notes,
     ) -> None:
         """`touch` schedules `flush` for the end of the loop turn.
 
@@ -128,6 +133,9 @@ class Outbox:
         self.on_overflow = on_overflow
         self.on_pressure = on_pressure
         self.touched = False
+        self.reader = notes.reader()
+        self.noted = 0
+        self._note = notes.add
         self._socket = socket
         self._blocked = False
         self._closed = False
@@ -145,6 +153,27 @@ class Outbox:
     @property
     def blocked(self) -> bool:
         return self._blocked
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def note(self, publication: Publication, outcome: Outcome, by: int | None = None) -> None:
+        """This reader does not get a publication. Not for what is delivered, or still waits."""
+        self.noted += 1
+        self._note((self.reader, publication.channel, publication.epoch, publication.offset, outcome, by))
+
+    def holds(self, channel: str, offset: int) -> bool:
+        """Whether a publication still waits here. Looks at everything that does: not for the hot path."""
+        mark = place_mark(self.codec, channel, offset)
+        for each in [*self.pending, *(self._queue or ())]:
+            if isinstance(each, bytes):
+                if mark in each:
+                    return True
+            elif any(waiting.channel == channel and waiting.offset == offset for waiting in each.publications):
+                return True
+        latest = () if self._latest is None else self._latest.values()
+        return any(waiting.channel == channel and waiting.offset == offset for waiting, _ in latest)
 
     def push(self, part: bytes) -> None:
         """Send one encoded message (a reply, a ping, a notice) at the end of this turn."""
@@ -283,6 +312,7 @@ class Outbox:
             _, (publication, skipped) = latest.popitem(last=False)
             self._bytes -= len(publication.body)
             if publication.expires_at is not None and publication.expires_at < now:
+                self.note(publication, "expired")
                 continue
             parts.append(publication.encoded_with(self.codec, skipped=skipped))
             size += len(parts[-1])
@@ -302,6 +332,9 @@ class Outbox:
         waiting = latest.get(key)
         if waiting is not None:
             self.conflated += 1
+            old = waiting[0]
+            self.noted += 1
+            self._note((self.reader, key[0], old.epoch, old.offset, "conflated", publication.offset))
             skipped += waiting[1] + 1
             self._bytes -= len(waiting[0].body)
         # Re-inserting would let a busy key starve behind quiet ones' turns; keeping its place keeps it fair.

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from hub.clock import Clock
 from hub.connections.connection import Connection
 from hub.guard.addresses import party
+from hub.observe.metrics import Tally
 
 CHECK_INTERVAL_S = 1.0
 
@@ -22,6 +23,13 @@ class Registry:
         self._of_party: dict[str, int] = {}  # sockets by the party their address belongs to
         self._of_user: dict[str, int] = {}
         self.accepted = 0
+        self.ended = Tally()  # by how they ended
+        self._conflated = 0  # for those that have ended
+
+    @property
+    def conflated(self) -> int:
+        """Values merged for slow readers since the start."""
+        return self._conflated + sum(connection.outbox.conflated for connection in self._connections)
 
     @property
     def full(self) -> bool:
@@ -36,6 +44,8 @@ class Registry:
         if connection not in self._connections:
             return
         del self._connections[connection]
+        self.ended.add(connection.goodbye.name.lower() if connection.goodbye is not None else "lost")
+        self._conflated += connection.outbox.conflated
         _count(self._of_party, party(connection.address), -1)
         if connection.session:
             _count(self._of_user, connection.caller.user, -1)

@@ -1,479 +1,448 @@
-"""A simulated team of specialists at work on one project. Every message says `ext: {"simulated": true}`.
+"""A simulated team at work, spoken for by the methods of everybody.
 
-Pure and deterministic for a seed and the times of its steps. What is simulated is who does what and how long it takes;
-what follows from it is computed: a task changes state only by `TRANSITIONS`, and the next steps (`coordination`) are
-derived from the tasks as they stand, as a coordinator would derive them.
+What is simulated is who does what, how long it takes and what it costs. What follows from it is the coordinator's:
+states, leases, reviews, budgets, next steps. People have a say at any time: what they answer, accept, pause or cancel
+counts, and what nobody answers is answered here after a while. Projects, tasks, specialists and reports say
+`ext: {"simulated": true}`.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
-from decimal import Decimal
-from typing import Any, Literal, NamedTuple
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
-from protocol.coordination import (
-    Activity,
-    Alert,
-    Blocker,
-    Health,
-    SpecialistUpdate,
-    TaskState,
-    TaskSubstate,
-    TaskUpdate,
-    Usage,
-)
+from hub.clock import Clock
+from protocol.approvals import ApprovalsFound
+from protocol.coordination import Alert, SpecialistStatus, SpecialistUpdate
+from protocol.errors import ErrorCode, HubError
+from protocol.handoffs import HandOffResult
+from protocol.team import AgentPage, ProjectAnswer, ProjectPage, TaskClaimed, TaskDetail, TaskPage
 
+CREW, LEAD, GUEST = "crew", "lead", "demo"
+"""Users: who speaks for the specialists, who answers what nobody else answers, and whoever looks at the demo."""
+
+CallAs = Callable[[str, str, dict[str, Any]], Awaitable[Any]]
+"""Runs a method of the hub for a user: (user, method, params). Raises HubError."""
+Tell = Callable[[Alert], Awaitable[Any]]
+
+TEAM = "order-desk"
 SIMULATED = {"simulated": True}
 SECOND_US = 1_000_000
-MAX_ATTEMPTS = 3
-UNREVIEWED = 0.9  # the progress of a task whose work is done but not yet accepted
+HEARTBEAT_S = 10
+BUDGET_USD = "60"
+ANSWER_S = 75  # after which LEAD answers what nobody has answered
+QUESTION_S = 120
+OFFER_S = 60
+ACCEPTED_S = 40  # after which the guest's specialist accepts what was offered to it
+SCENE_AT = 0.3  # of the work: then a question is asked, something is missing, or the task is offered
+UNREVIEWED = 0.95
+STATES = ("SUBMITTED", "WORKING", "INPUT_REQUIRED", "AUTH_REQUIRED")
+APPROVERS = [LEAD, "dashboard"]
+OVERTAKEN = (ErrorCode.ILLEGAL_TRANSITION, ErrorCode.VERSION_CONFLICT, ErrorCode.NOT_FOUND)
+"""What somebody is told who acts upon what somebody else has changed meanwhile."""
 
-Event = Literal[
-    "ASSIGN",
-    "CLAIM",
-    "BLOCK",
-    "UNBLOCK",
-    "REQUEST_INPUT",
-    "RESOLVE",
-    "SUBMIT_RESULT",
-    "GATES_PASS",
-    "GATE_FAIL",
-    "GATE_FAIL_FINAL",
-]
-Standing = tuple[TaskState, TaskSubstate | None]
-
-TRANSITIONS: dict[tuple[Standing, Event], Standing] = {
-    (("SUBMITTED", "QUEUED"), "ASSIGN"): ("SUBMITTED", "ASSIGNED"),
-    (("SUBMITTED", "ASSIGNED"), "CLAIM"): ("WORKING", "RUNNING"),
-    (("WORKING", "RUNNING"), "BLOCK"): ("WORKING", "BLOCKED"),
-    (("WORKING", "BLOCKED"), "UNBLOCK"): ("WORKING", "RUNNING"),
-    (("WORKING", "RUNNING"), "REQUEST_INPUT"): ("INPUT_REQUIRED", "CONFIRMATION"),
-    (("INPUT_REQUIRED", "CONFIRMATION"), "RESOLVE"): ("WORKING", "RUNNING"),
-    (("WORKING", "RUNNING"), "SUBMIT_RESULT"): ("WORKING", "IN_REVIEW"),
-    (("WORKING", "IN_REVIEW"), "GATES_PASS"): ("COMPLETED", None),
-    (("WORKING", "IN_REVIEW"), "GATE_FAIL"): ("WORKING", "RUNNING"),
-    (("WORKING", "IN_REVIEW"), "GATE_FAIL_FINAL"): ("FAILED", None),
-}
-TERMINAL: frozenset[TaskState] = frozenset({"COMPLETED", "FAILED", "CANCELED", "REJECTED"})
-
-
-class TeamMessage(NamedTuple):
-    """A publication to be, with the next steps beside it where it has some."""
-
-    channel: str
-    type: str
-    data: Any
-    key: str | None = None
-    coordination: dict[str, Any] | None = None
+T = TypeVar("T")
 
 
 class _Plan(NamedTuple):
+    """`asks`, `lacks`, `hands_to`: what happens on the way, if anything."""
+
     name: str
     title: str
-    by: str  # specialist type
+    skill: str
     effort_s: int
     after: tuple[str, ...] = ()
+    asks: str = ""
+    lacks: str = ""
+    hands_to: str = ""
+    usd: str = "0.3"
 
 
+ASSISTANT = "assistant-1"  # the guest's
 PLAN = (
-    _Plan("contract", "Agree on the message contract", "architect", 14),
-    _Plan("schema", "Write the database migration", "backend", 12, ("contract",)),
-    _Plan("gateway", "Serve order events over WebSocket", "backend", 24, ("contract", "schema")),
-    _Plan("book", "Show the order book", "frontend", 20, ("contract",)),
-    _Plan("blotter", "Show orders and fills", "frontend", 18, ("gateway", "book")),
-    _Plan("signals", "Estimate the spread per venue", "quant", 26, ("schema",)),
-    _Plan("backtest", "Backtest the estimate", "quant", 22, ("signals",)),
-    _Plan("load", "Prove the latency under load", "tester", 20, ("gateway",)),
-    _Plan("threats", "Review the threat model", "security", 16, ("contract",)),
-    _Plan("pentest", "Try to break the gateway", "security", 20, ("gateway", "threats")),
-    _Plan("acceptance", "Accept the iteration", "tester", 14, ("blotter", "backtest", "load", "pentest")),
+    _Plan("contract", "Agree on the message contract", "architect", 20, usd="4"),  # it reads all that there is
+    _Plan("threats", "Review the threat model", "security", 30, asks="Scan staging now? It will be slow for a while."),
+    _Plan("book", "Show the order book", "frontend", 40, lacks="market-data licence"),
+    _Plan("recording", "Record an hour of market data", "quant", 26, hands_to=ASSISTANT),
+    _Plan("schema", "Write the database migration", "backend", 24, ("contract",)),
+    _Plan("gateway", "Serve order events over WebSocket", "backend", 30, ("schema",)),
+    _Plan("signals", "Estimate the spread per venue", "quant", 34, ("recording", "contract"), lacks="review slot"),
+    _Plan("blotter", "Show orders and fills", "frontend", 26, ("gateway", "book")),
+    _Plan("load", "Prove the latency under load", "tester", 28, ("gateway",), lacks="staging environment"),
+    _Plan("pentest", "Try to break the gateway", "security", 28, ("gateway", "threats")),
+    _Plan("backtest", "Backtest the estimate", "quant", 30, ("signals",)),
+    _Plan(
+        "acceptance",
+        "Accept the iteration",
+        "tester",
+        20,
+        ("blotter", "load", "pentest", "backtest"),
+        asks="Release it to everybody?",
+    ),
 )
-SPECIALISTS = ("architect", "backend", "frontend", "quant", "tester", "security")
-RESOURCES = ("staging-environment", "market-data-licence", "review-slot", "ci-runner")
+BY_TITLE = {plan.title: plan for plan in PLAN}
+SKILLS = ("architect", "backend", "frontend", "quant", "security", "tester")
 
 
 @dataclass
-class _Task:
-    id: str
+class _Work:
+    """A task that a specialist has. `due_us`: when what it waits for comes, if nobody brings it before."""
+
+    task_id: str
     plan: _Plan
-    after: list[str]  # task ids
-    created_us: int
-    standing: Standing = ("SUBMITTED", "QUEUED")
-    specialist: str | None = None
+    fence: int
     done: float = 0.0
-    attempt: int = 1
-    blockers: list[Blocker] = field(default_factory=list)
-    until_us: int = 0  # when the present obstacle or review is over
-    retry_of: str | None = None
-
-    @property
-    def state(self) -> TaskState:
-        return self.standing[0]
-
-    @property
-    def substate(self) -> TaskSubstate | None:
-        return self.standing[1]
-
-    @property
-    def remaining_s(self) -> float:
-        return self.plan.effort_s * (1 - self.done)
+    due_us: int = 0
+    played: bool = False
+    reviews: int = 0
 
 
 @dataclass
 class _Specialist:
     id: str
-    type: str
-    task: _Task | None = None
-    activity: Activity = "IDLE"
-    health: Health = "HEALTHY"
-    because: str | None = None
-    hold_us: int = 0  # rate-limited or stuck until then
-    usage: Usage = field(default_factory=Usage)
-    cost: Decimal = Decimal(0)
-    action: str | None = None
-    said: SpecialistUpdate | None = None  # as last published, without its time
+    skills: tuple[str, ...]
+    owner: str = CREW
+    work: _Work | None = None
+    slow_us: int = 0  # its provider lets it go on then
+    unwell_us: int = 0  # some of its calls fail until then
+    alert: Alert | None = None
+    said: SpecialistUpdate | None = None
+
+
+@dataclass
+class _Offer:
+    """What the guest's specialist may accept."""
+
+    handoff_id: str
+    task_id: str
+    plan: _Plan
+    due_us: int
 
 
 class SimulatedTeam:
-    """Call `step` about once a second. When an iteration is finished, the next one begins with new tasks."""
+    """Call `step` every few seconds. When nothing can go on, the next iteration begins; when the budget of a project is
+    used up, the next project.
+    """
 
-    def __init__(self, seed: int, *, start_us: int, project: str = "alpha", alerts: str = "ops") -> None:
-        self._project = project
-        self._alerts = alerts
-        self._run = f"{start_us:x}"  # in every id: two runs must not share them
-        self._random = random.Random(f"{seed}:{project}")
-        self._now_us = start_us
-        self._iteration = 0
-        self._tasks: dict[str, _Task] = {}
-        self._deadline_us = 0
-        self._specialists = [_Specialist(f"{each}-1", each) for each in SPECIALISTS]
-        self._firing: dict[str, Alert] = {}  # by subject
-        self._alert_count = 0
-        self._out: list[TeamMessage] = []
+    def __init__(self, call: CallAs, tell: Tell, clock: Clock, *, seed: int = 1) -> None:
+        self._call = call
+        self._tell = tell
+        self._clock = clock
+        self._random = random.Random(seed)
+        self._project = ""
+        self._begun = True  # somebody has begun with something of this iteration
+        self._offer: _Offer | None = None
+        self._before_us = clock.now_us()
+        self._specialists = [
+            *(_Specialist(f"{skill}-1", (skill,)) for skill in SKILLS),
+            _Specialist(ASSISTANT, SKILLS, owner=GUEST),
+        ]
 
-    def step(self, now_us: int) -> list[TeamMessage]:
-        """What the team did since the last step. Time that goes back counts as no time."""
-        seconds = min(max(0, now_us - self._now_us) / SECOND_US, 5.0)  # after a suspension nobody has worked
-        self._now_us = max(now_us, self._now_us)
-        self._out = []
-        if all(task.state in TERMINAL for task in self._tasks.values()):
-            self._begin_iteration()
+    async def step(self) -> None:
+        """What the team does now. Raises HubError for a refusal; a `temporary` one may be tried again."""
+        now_us = self._clock.now_us()
+        seconds = min((now_us - self._before_us) / SECOND_US, 5.0)  # after a suspension nobody has worked
+        self._before_us = now_us
+        if not self._project:
+            await self._enter()
+        try:
+            busy = [await self._turn(each, now_us, seconds) for each in self._specialists]
+            if not any(busy) and self._begun:
+                await self._begin_iteration()
+        except HubError as refused:
+            if refused.code is not ErrorCode.LIMIT_EXCEEDED:
+                raise
+            await self._clear("the budget is used up")
+            await self._create(_number(self._project) + 1)
+        await self._report(now_us)
+
+    # --- projects ---
+
+    async def _enter(self) -> None:
+        """Go on with the last project, after a restart as well: what it left behind is cleared away."""
+        for each in self._specialists:
+            entry = {
+                "specialist_id": each.id,
+                "specialist_type": each.id.partition("-")[0],
+                "team": TEAM,
+                "skills": [{"id": skill} for skill in each.skills],
+                "heartbeat_s": HEARTBEAT_S,
+                "ext": SIMULATED,
+            }
+            await self._call(each.owner, "agents.register", {"specialist": entry})
+        projects = (await self._ask("projects.list", ProjectPage)).projects
+        known = [each.project.project_id for each in projects if each.project.ext == SIMULATED]
+        if known:
+            self._project = max(known, key=_number)
+            await self._clear("the demo has started anew")
         else:
-            self._assign()  # what was ready when the team last reported
-        for task in list(self._tasks.values()):
-            self._clear_obstacles(task)
-        for specialist in self._specialists:
-            self._work(specialist, seconds)
-        self._report()
-        self._raise_alerts()
-        return self._out
+            await self._create(1)
 
-    # Tasks
+    async def _create(self, number: int) -> None:
+        self._project = TEAM if number == 1 else f"{TEAM}-{number}"
+        project = {"project_id": self._project, "team": TEAM, "title": f"Order desk {number}", "budget_usd": BUDGET_USD}
+        await self._call(CREW, "projects.create", {"project": {**project, "ext": SIMULATED}})
 
-    def _begin_iteration(self) -> None:
-        self._iteration += 1
-        self._tasks = {}
-        for plan in PLAN:
-            after = [self._task_id(name) for name in plan.after]
-            task = _Task(self._task_id(plan.name), plan, after, self._now_us)
-            self._tasks[task.id] = task
-        longest_s = max(self._path_s(task) for task in self._tasks.values())
-        self._deadline_us = self._now_us + round(longest_s * 1.4 * SECOND_US)
-        for task in self._tasks.values():
-            self._publish_task(task, "TASK_CREATED")
+    async def _clear(self, reason: str) -> None:
+        """Nobody goes on with what is not finished."""
+        for state in STATES:
+            asked = {"project_id": self._project, "state": state, "limit": 500}
+            for task in (await self._ask("tasks.list", TaskPage, **asked)).tasks:
+                await self._act("tasks.cancel", task.task_id, reason=reason)
+        for each in self._specialists:
+            each.work = None
+        self._offer = None
+        self._begun = True
 
-    def _task_id(self, name: str) -> str:
-        return f"{self._project}-{self._run}-{self._iteration}-{name}"
+    async def _begin_iteration(self) -> None:
+        await self._clear("what it waits for was not done")
+        count = sum((await self._ask("projects.get", ProjectAnswer, project_id=self._project)).tasks.values())
+        number = count // len(PLAN) + 1
+        longest_s = sum(plan.effort_s for plan in PLAN if plan.skill in ("backend", "architect", "security"))
+        deadline = self._clock.now_us() + round(longest_s * 1.5) * SECOND_US
+        tasks = [
+            {
+                "task_id": f"{number}-{plan.name}",
+                "title": plan.title,
+                "effort_h": plan.effort_s / 3600,
+                "required_skills": [plan.skill],
+                "depends_on": [f"{number}-{name}" for name in plan.after],
+                "gates": [{"gate_id": "review", "kind": "AGENT_REVIEW"}],
+                "deadline": deadline,
+                "ext": SIMULATED,
+            }
+            for plan in PLAN
+        ]
+        await self._call(CREW, "tasks.create", {"project_id": self._project, "tasks": tasks})
+        self._begun = False
 
-    def _move(self, task: _Task, event: Event, message: str | None = None) -> None:
-        """Raises ValueError for an event that is not legal in the task's state."""
-        following = TRANSITIONS.get((task.standing, event))
-        if following is None:
-            raise ValueError(f"no transition {task.standing} -{event}->")
-        task.standing = following
-        if following[0] == "COMPLETED":
-            task.done = 1.0
-        self._publish_task(task, "TASK_STATUS_UPDATE", message)
+    # --- specialists ---
 
-    def _publish_task(self, task: _Task, kind: str, message: str | None = None) -> None:
-        ext: dict[str, Any] = dict(SIMULATED)
-        if task.retry_of is not None:
-            ext["reference_task_ids"] = [task.retry_of]
-        update = TaskUpdate(
-            task_id=task.id,
-            project_id=self._project,
-            title=task.plan.title,
-            state=task.state,
-            substate=task.substate,
-            specialist_id=task.specialist,
-            progress=round(task.done, 3),
-            attempt=task.attempt,
-            depends_on=task.after,
-            blockers=list(task.blockers),
-            message=message,
-            deadline=self._deadline_us,
-            ts_event=self._now_us,
-            ext=ext,
-        )
-        self._out.append(TeamMessage(f"tasks:{self._project}", kind, update))
+    async def _turn(self, specialist: _Specialist, now_us: int, seconds: float) -> bool:
+        """Whether it is busy, or was until now."""
+        was_busy = specialist.work is not None
+        try:
+            await self._beat(specialist, now_us)
+            if specialist.work is None and not await self._begin(specialist, now_us):
+                return False
+            await self._go_on(specialist, now_us, seconds)
+        except HubError as refused:
+            if refused.code not in OVERTAKEN:
+                raise
+        return was_busy or specialist.work is not None
 
-    def _clear_obstacles(self, task: _Task) -> None:
-        if self._now_us < task.until_us:
+    async def _go_on(self, specialist: _Specialist, now_us: int, seconds: float) -> None:
+        work = specialist.work
+        assert work is not None
+        task = (await self._ask("tasks.get", TaskDetail, project_id=self._project, task_id=work.task_id)).task
+        if task.specialist_id != specialist.id or task.state not in STATES:
+            specialist.work = None
+            await self._settle(specialist, work)
             return
-        match task.standing:
-            case ("WORKING", "BLOCKED"):
-                task.blockers = []
-                self._move(task, "UNBLOCK")
-            case ("INPUT_REQUIRED", _):
-                self._move(task, "RESOLVE", "confirmed by the (simulated) operator")
-            case ("WORKING", "IN_REVIEW"):
-                self._review(task)
+        due = now_us >= work.due_us
+        match task.state, task.substate:
+            case ("INPUT_REQUIRED", _) if due:
+                await self._answer(work.task_id)
+            case (_, "BLOCKED") if due:
+                for blocker in task.blockers:
+                    await self._act("tasks.unblock", work.task_id, ref=blocker.ref)
+            case (_, "IN_REVIEW") if due:
+                await self._review(work)
+            case (_, "RUNNING") if now_us >= specialist.slow_us:
+                await self._work(specialist, work, now_us, seconds)
 
-    def _review(self, task: _Task) -> None:
-        if self._random.random() < 0.8:
-            self._move(task, "GATES_PASS")
-        elif task.attempt < MAX_ATTEMPTS:
-            task.attempt += 1
-            self._move(task, "GATE_FAIL", "a quality gate failed")
-        else:
-            self._move(task, "GATE_FAIL_FINAL", "a quality gate failed for the last time")
-            self._retry(task)
-        if task.state in TERMINAL:
-            for specialist in self._specialists:
-                if specialist.task is task:
-                    specialist.task = None
+    async def _beat(self, specialist: _Specialist, now_us: int) -> None:
+        claims = [specialist.work] if specialist.work is not None else []
+        unwell = now_us < specialist.unwell_us
+        sign: dict[str, Any] = {
+            "specialist_id": specialist.id,
+            "claims": [{"project_id": self._project, "task_id": each.task_id, "fence": each.fence} for each in claims],
+            **({"calls": 12, "errors": 4} if unwell else {}),
+            **({"limited_until": specialist.slow_us} if now_us < specialist.slow_us else {}),
+        }
+        await self._call(specialist.owner, "agents.heartbeat", sign)
+        if unwell != (specialist.alert is not None):
+            title = f"4 of 12 calls of {specialist.id} failed"
+            alert = Alert(
+                alert_id=f"{self._project}:{specialist.id}:{specialist.unwell_us}",
+                severity="WARNING",
+                title=title,
+                state="FIRING" if unwell else "RESOLVED",
+                source=f"team:{self._project}",
+                ts_event=now_us,
+                ext=SIMULATED,
+            )
+            await self._tell(alert)
+            specialist.alert = alert if unwell else None
 
-    def _retry(self, failed: _Task) -> None:
-        """A finished task never starts again: a new one takes its place, and whoever waited waits for that one."""
-        again = _Task(f"{failed.id}-retry", failed.plan, failed.after, self._now_us, retry_of=failed.id)
-        self._tasks[again.id] = again
-        self._publish_task(again, "TASK_CREATED")
-        for task in self._tasks.values():
-            if failed.id in task.after and task.state not in TERMINAL:
-                task.after = [again.id if each == failed.id else each for each in task.after]
-                self._publish_task(task, "TASK_STATUS_UPDATE", "waits for the retry")
+    async def _begin(self, specialist: _Specialist, now_us: int) -> bool:
+        """Whether there was something to do."""
+        if specialist.owner == GUEST:
+            return await self._accept(specialist, now_us)
+        asked = {"specialist_id": specialist.id, "project_id": self._project}
+        claimed = await self._ask("tasks.claim", TaskClaimed, **asked)
+        if claimed.task is None or claimed.fence is None:
+            return False
+        task_id, title = claimed.task.task_id, claimed.task.title or claimed.task.task_id
+        plan = BY_TITLE.get(title) or _Plan(task_id, title, "", 20)  # somebody may add a task of their own
+        specialist.work = _Work(task_id, plan, claimed.fence)
+        self._begun = True
+        await self._reserve(specialist, specialist.work)
+        return True
 
-    def _assign(self) -> None:
-        for specialist in self._specialists:
-            if specialist.task is not None:
-                continue
-            for task in self._tasks.values():
-                if task.plan.by == specialist.type and self._ready(task):
-                    specialist.task = task
-                    task.specialist = specialist.id
-                    self._move(task, "ASSIGN")
-                    break
+    async def _accept(self, specialist: _Specialist, now_us: int) -> bool:
+        """Go on with what the guest has accepted; when nobody has answered for a while, it is accepted here."""
+        offer = self._offer
+        if offer is None:
+            return False
+        task = (await self._ask("tasks.get", TaskDetail, project_id=self._project, task_id=offer.task_id)).task
+        if task.specialist_id != specialist.id and now_us < offer.due_us:
+            return False
+        self._offer = None
+        asked = {"handoff_id": offer.handoff_id, "specialist_id": specialist.id}
+        try:  # once more, where the guest has: it is the same claim
+            accepted = msgspec.convert(await self._call(GUEST, "handoffs.accept", asked), HandOffResult)
+        except HubError as refused:
+            if refused.code not in (*OVERTAKEN, ErrorCode.PERMISSION_DENIED):
+                raise
+            return False  # the guest has declined it, or it was finished before
+        specialist.work = _Work(offer.task_id, offer.plan, accepted.fence or 0, task.progress or 0.0, played=True)
+        await self._reserve(specialist, specialist.work)
+        return True
 
-    def _ready(self, task: _Task) -> bool:
-        return task.standing == ("SUBMITTED", "QUEUED") and not self._waiting_for(task)
-
-    def _waiting_for(self, task: _Task) -> list[str]:
-        return [each for each in task.after if self._tasks[each].state != "COMPLETED"]
-
-    # Specialists
-
-    def _work(self, specialist: _Specialist, seconds: float) -> None:
-        if specialist.hold_us > self._now_us:
-            return
-        specialist.health, specialist.because = "HEALTHY", None
-        task = specialist.task
-        if task is None:
-            specialist.activity, specialist.action = "IDLE", None
-            return
-        match task.standing:
-            case ("SUBMITTED", "ASSIGNED"):
-                self._move(task, "CLAIM")
-                specialist.activity, specialist.action = "WORKING", "started"
-            case ("WORKING", "RUNNING"):
-                self._progress(specialist, task, seconds)
-            case ("WORKING", "BLOCKED"):
-                specialist.activity, specialist.action = "BLOCKED", "blocked"
-            case ("INPUT_REQUIRED", _):
-                specialist.activity, specialist.action = "WAITING_HUMAN", "asked"
-            case _:
-                specialist.activity, specialist.action = "IDLE", "handed in"
-
-    def _progress(self, specialist: _Specialist, task: _Task, seconds: float) -> None:
+    async def _work(self, specialist: _Specialist, work: _Work, now_us: int, seconds: float) -> None:
         dice = self._random
-        specialist.activity, specialist.action = "WORKING", "progressed"
         trouble = dice.random()
         if trouble < 0.02:
-            specialist.activity, specialist.because = "RATE_LIMITED", "the (simulated) model asks for a pause"
-            specialist.hold_us = self._now_us + round(dice.uniform(2, 5) * SECOND_US)
-        elif trouble < 0.028:
-            specialist.health, specialist.because = "STUCK", "no progress although alive"
-            specialist.hold_us = self._now_us + round(dice.uniform(6, 12) * SECOND_US)
-        elif trouble < 0.05:
-            self._block(task)
-        elif trouble < 0.065:
-            task.until_us = self._now_us + round(dice.uniform(4, 9) * SECOND_US)
-            self._move(task, "REQUEST_INPUT", "may this go ahead?")
-        else:
-            self._advance(specialist, task, seconds)
+            specialist.slow_us = now_us + round(dice.uniform(6, 12)) * SECOND_US
+        elif trouble < 0.03:
+            specialist.unwell_us = now_us + round(dice.uniform(10, 20)) * SECOND_US
+        if work.done >= SCENE_AT and not work.played:
+            work.played = True
+            if await self._play(specialist, work, now_us):
+                return
+        work.done = min(1.0, work.done + seconds / work.plan.effort_s * dice.uniform(0.7, 1.2))
+        if work.done < 1:
+            await self._hold("tasks.progress", specialist, work, progress=round(min(work.done, UNREVIEWED), 3))
+            return
+        work.due_us = now_us + round(dice.uniform(4, 9)) * SECOND_US
+        artifact = {"name": work.plan.name, "ref": f"{dice.getrandbits(28):07x}", **SIMULATED}
+        await self._hold("tasks.submit", specialist, work, artifacts=[artifact])
 
-    def _block(self, task: _Task) -> None:
-        task.until_us = self._now_us + round(self._random.uniform(3, 8) * SECOND_US)
-        task.blockers = [Blocker(kind="resource", ref=self._random.choice(RESOURCES), since=self._now_us)]
-        self._move(task, "BLOCK")
+    async def _play(self, specialist: _Specialist, work: _Work, now_us: int) -> bool:
+        """What happens on the way. Returns whether the task waits now."""
+        plan = work.plan
+        if plan.asks:
+            work.due_us = now_us + ANSWER_S * SECOND_US
+            question = {"reason": "CONFIRMATION", "message": f"{plan.asks} (simulated)", "approver_roles": APPROVERS}
+            expires_at = now_us + QUESTION_S * SECOND_US
+            await self._hold("tasks.request_input", specialist, work, **question, expires_at=expires_at)
+            return True
+        if plan.lacks:
+            work.due_us = now_us + round(self._random.uniform(25, 45)) * SECOND_US
+            await self._hold("tasks.block", specialist, work, blockers=[{"kind": "resource", "ref": plan.lacks}])
+            return True
+        if plan.hands_to:
+            offer = self._offer = _Offer(
+                f"{self._project}:{work.task_id}", work.task_id, plan, now_us + ACCEPTED_S * SECOND_US
+            )
+            await self._hold(
+                "handoffs.offer",
+                specialist,
+                work,
+                handoff_id=offer.handoff_id,
+                to_specialist=plan.hands_to,
+                reason="the market closes, and there is more to do (simulated)",
+                expires_at=now_us + OFFER_S * SECOND_US,
+            )
+        return False
 
-    def _advance(self, specialist: _Specialist, task: _Task, seconds: float) -> None:
-        dice = self._random
-        task.done = max(task.done, min(UNREVIEWED, task.done + seconds / task.plan.effort_s * dice.uniform(0.6, 1.2)))
-        self._spend(specialist, round(dice.uniform(300, 2500) * seconds), round(dice.uniform(50, 400) * seconds))
-        rework_done = task.attempt == 1 or dice.random() < 0.3  # rework takes a while, though the progress stands still
-        if task.done >= UNREVIEWED and rework_done:
-            task.until_us = self._now_us + round(dice.uniform(2, 6) * SECOND_US)
-            self._move(task, "SUBMIT_RESULT")
-            specialist.action = "handed in"
+    # --- what others do, when nobody does ---
 
-    def _spend(self, specialist: _Specialist, read: int, written: int) -> None:
-        used = specialist.usage
-        specialist.usage = Usage(
-            provider="simulated",
-            model="simulated",
-            input_tokens=used.input_tokens + read,
-            output_tokens=used.output_tokens + written,
-            total_tokens=used.total_tokens + read + written,
-        )
-        specialist.cost += (read * Decimal("0.000003") + written * Decimal("0.000015")).quantize(Decimal("0.000001"))
+    async def _answer(self, task_id: str) -> None:
+        asked = {"state": "REQUESTED"}
+        found = msgspec.convert(await self._call(LEAD, "approvals.list", asked), ApprovalsFound)
+        for each in found.approvals:
+            if (each.project_id, each.task_id) == (self._project, task_id):
+                answer = {"approval_id": each.approval_id, "decision": "APPROVED"}
+                await self._call(LEAD, "approvals.resolve", answer)
 
-    def _report(self) -> None:
-        """One message with every specialist that has something new to say."""
-        changed = []
-        for specialist in self._specialists:
-            update = self._update(specialist)
-            if update != specialist.said:
-                specialist.said = update
-                changed.append(update)
-        if changed:
-            stamped = [_stamped(update, self._now_us) for update in changed]
-            channel = f"team:{self._project}"
-            self._out.append(TeamMessage(channel, "SPECIALIST_UPDATE", stamped, None, self.next_steps()))
+    async def _review(self, work: _Work) -> None:
+        work.reviews += 1
+        again = work.reviews == 1 and self._random.random() < 0.15
+        verdict = {"gate_id": "review", "result": "FAIL" if again else "PASS"}
+        evidence = [{"kind": "review", "ref": "simulated"}]
+        because = "an error is not handled" if again else "it does what was asked for"
+        asked = {"project_id": self._project, "task_id": work.task_id, **verdict}
+        await self._call(LEAD, "tasks.gate", {**asked, "evidence": evidence, "because": because})
+        work.done = 0.8  # where it goes on if it did not pass
 
-    def _update(self, specialist: _Specialist) -> SpecialistUpdate:
-        task = specialist.task
+    # --- money ---
+
+    async def _reserve(self, specialist: _Specialist, work: _Work) -> None:
+        """Raises HubError(limit_exceeded): the budget is used up."""
+        await self._spend("budgets.reserve", specialist, work, work.plan.usd)
+
+    async def _settle(self, specialist: _Specialist, work: _Work) -> None:
+        usd = float(work.plan.usd) * self._random.uniform(0.6, 1.1)
+        await self._spend("budgets.settle", specialist, work, f"{usd:.4f}")
+
+    async def _spend(self, method: str, specialist: _Specialist, work: _Work, usd: str) -> None:
+        asked = {"project_id": self._project, "specialist_id": specialist.id}
+        asked |= {"reservation_id": f"{work.task_id}:{work.fence}", "usd": usd}
+        await self._call(specialist.owner, method, asked)
+
+    # --- reports ---
+
+    async def _report(self, now_us: int) -> None:
+        """Of every specialist that has something new to say."""
+        page = await self._ask("agents.list", AgentPage, team=TEAM)
+        statuses = {each.status.specialist_id: each.status for each in page.specialists}
+        for owner in (CREW, GUEST):
+            changed = []
+            for each in self._specialists:
+                if each.owner != owner or (status := statuses.get(each.id)) is None:
+                    continue
+                update = self._update(each, status)
+                if update != each.said:
+                    each.said = update
+                    changed.append(msgspec.to_builtins(replace(update, ts_event=now_us)))
+            if changed:
+                await self._call(owner, "team.sync", {"updates": changed})
+
+    def _update(self, specialist: _Specialist, status: SpecialistStatus) -> SpecialistUpdate:
+        work = specialist.work
         return SpecialistUpdate(
             specialist_id=specialist.id,
-            specialist_type=specialist.type,
+            specialist_type=specialist.id.partition("-")[0],
             project_id=self._project,
-            action_type=specialist.action,
-            presence="ONLINE",
-            activity=specialist.activity,
-            health=specialist.health,
-            because=specialist.because,
-            task_id=task.id if task else None,
-            task_state=task.state if task else None,
-            progress=round(task.done, 3) if task else None,
-            message=task.plan.title if task else None,
-            blockers=list(task.blockers) if task else [],
-            usage=specialist.usage,
-            cost_usd=format(specialist.cost, "f"),
+            presence=status.presence,
+            activity=status.activity,
+            health=status.health,
+            because=status.health_because if status.health != "HEALTHY" else status.activity_because,
+            task_id=work.task_id if work else None,
+            progress=round(min(work.done, UNREVIEWED), 2) if work else None,
+            message=work.plan.title if work else None,
             ext=SIMULATED,
         )
 
-    # Next steps
+    # ---
 
-    def next_steps(self) -> dict[str, Any]:
-        """What can start, what cannot and why, and what will be late. Slack is in seconds before the deadline."""
-        unfinished = [task for task in self._tasks.values() if task.state not in TERMINAL]
-        slack_s = {task.id: self._slack_s(task) for task in unfinished}
-        return {
-            "iteration": self._iteration,
-            "ready": [task.id for task in unfinished if self._ready(task)],
-            "blocked": [self._blocked(task) for task in unfinished if self._waiting_for(task) or task.blockers],
-            "waiting_human": [task.id for task in unfinished if task.state == "INPUT_REQUIRED"],
-            "at_risk": [
-                {
-                    "task": task,
-                    "slack_s": slack,
-                    "reason": "the remaining work takes longer than the time left",
-                }
-                for task, slack in slack_s.items()
-                if slack < 0
-            ],
-            "critical_path": self._critical_path(unfinished),
-            "stuck_agents": [each.id for each in self._specialists if each.health == "STUCK"],
-            "simulated": True,
-        }
+    async def _ask(self, method: str, result: type[T], **params: Any) -> T:
+        return msgspec.convert(await self._call(CREW, method, params), result)
 
-    def _blocked(self, task: _Task) -> dict[str, Any]:
-        waiting = self._waiting_for(task)
-        blockers = [{"kind": "task", "ref": each} for each in waiting]
-        blockers += [{"kind": each.kind, "ref": each.ref} for each in task.blockers]
-        agent = next((self._tasks[each].specialist for each in waiting if self._tasks[each].specialist), None)
-        return {"task": task.id, "blockers": blockers, "blocking_agent": agent}
+    async def _act(self, method: str, task_id: str, **fields: Any) -> None:
+        await self._call(CREW, method, {"project_id": self._project, "task_id": task_id, **fields})
 
-    def _path_s(self, task: _Task) -> float:
-        """The work from this task to the end of the longest chain behind it."""
-        behind = (self._path_s(each) for each in self._tasks.values() if task.id in each.after)
-        return task.remaining_s + max(behind, default=0.0)
-
-    def _slack_s(self, task: _Task) -> float:
-        left_s = (self._deadline_us - self._now_us) / SECOND_US
-        return round(left_s - self._ahead_s(task) - self._path_s(task), 1)
-
-    def _ahead_s(self, task: _Task) -> float:
-        """The work that must be done before this task can start."""
-        ahead = (self._tasks[each] for each in task.after)
-        return max((each.remaining_s + self._ahead_s(each) for each in ahead), default=0.0)
-
-    def _critical_path(self, unfinished: list[_Task]) -> list[str]:
-        """From the start of the longest chain of unfinished work to its end."""
-        path: list[str] = []
-        candidates = [task for task in unfinished if not self._waiting_for(task)]
-        while candidates:
-            longest = max(candidates, key=self._path_s)
-            path.append(longest.id)
-            candidates = [task for task in unfinished if longest.id in task.after]
-        return path
-
-    # Alerts
-
-    def _raise_alerts(self) -> None:
-        """One alert per specialist that is stuck and one for a late iteration, resolved when the reason is gone."""
-        now: dict[str, tuple[Literal["WARNING", "CRITICAL"], str, str]] = {}
-        for each in self._specialists:
-            if each.health == "STUCK":
-                now[each.id] = ("CRITICAL", f"{each.id} is stuck", each.because or "")
-        late = [
-            task.plan.title for task in self._tasks.values() if task.state not in TERMINAL and self._slack_s(task) < 0
-        ]
-        if late:
-            now["deadline"] = ("WARNING", f"iteration {self._iteration} will be late", ", ".join(late))
-        for subject, alert in list(self._firing.items()):
-            if subject not in now:
-                del self._firing[subject]
-                self._publish_alert(alert.alert_id, alert.severity, alert.title, "RESOLVED", alert.detail)
-        for subject, (severity, title, detail) in now.items():
-            if subject not in self._firing:
-                self._alert_count += 1
-                alert_id = f"sim-{self._run}-{self._alert_count}"
-                self._firing[subject] = self._publish_alert(alert_id, severity, title, "FIRING", detail)
-
-    def _publish_alert(
-        self,
-        alert_id: str,
-        severity: Literal["INFO", "WARNING", "CRITICAL"],
-        title: str,
-        state: Literal["FIRING", "RESOLVED"],
-        detail: str | None,
-    ) -> Alert:
-        alert = Alert(
-            alert_id=alert_id,
-            severity=severity,
-            title=title,
-            state=state,
-            source=f"team:{self._project}",
-            detail=detail,
-            ts_event=self._now_us,
-            ext=SIMULATED,
-        )
-        self._out.append(TeamMessage(f"alerts:{self._alerts}", "ALERT", alert))
-        return alert
+    async def _hold(self, method: str, specialist: _Specialist, work: _Work, **fields: Any) -> None:
+        claim = {"task_id": work.task_id, "specialist_id": specialist.id, "fence": work.fence}
+        await self._call(specialist.owner, method, {"project_id": self._project, **claim, **fields})
 
 
-def _stamped(update: SpecialistUpdate, now_us: int) -> SpecialistUpdate:
-    return replace(update, ts_event=now_us)
+def _number(project_id: str) -> int:
+    return int(project_id.removeprefix(TEAM).removeprefix("-") or 1)

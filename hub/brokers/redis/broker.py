@@ -19,6 +19,7 @@ from hub.brokers.redis.slots import Cluster, OneServer, Topology
 from hub.clock import Clock
 from hub.guard.events import Report, SecurityEvent
 from hub.namespaces import Namespace
+from hub.observe.metrics import Histogram
 from hub.publication import Publication
 from hub.redis_url import is_cluster
 from protocol.messages import Published
@@ -40,6 +41,7 @@ class RedisBroker:
         self._mirror = Mirror(deliver, payloads=self._payloads, ask_reading=self._ask_reading, clock=clock)
         self._handlers: dict[str, Callable[[bytes], None]] = {}
         self._seen = Seen()
+        self.round_trip_ms = Histogram()
         self._sharded = is_cluster(url)
         self._topology: Topology = (
             Cluster(url, self._make, on_change=self._settle, clock=clock)
@@ -215,7 +217,14 @@ class RedisBroker:
     # ---
 
     def _make(self, url: str) -> Server:
-        return Server(url, self, sharded=self._sharded, payloads=self._payloads, clock=self._clock)
+        return Server(
+            url,
+            self,
+            sharded=self._sharded,
+            payloads=self._payloads,
+            round_trip_ms=self.round_trip_ms,
+            clock=self._clock,
+        )
 
     def _server_of(self, channel: str) -> Server | None:
         """Only if it answers."""

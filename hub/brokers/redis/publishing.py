@@ -22,7 +22,9 @@ from redis.exceptions import (
 from hub.brokers.redis.mirror import mode
 from hub.brokers.redis.payloads import Payloads, base
 from hub.brokers.redis.refusals import away, moving, refuse, unknown
+from hub.clock import Clock
 from hub.namespaces import Namespace
+from hub.observe.metrics import Histogram
 from hub.publication import Publication
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import Published
@@ -56,8 +58,18 @@ class Pending:
 class Pipeline:
     """Owner of what waits to be published. `moved` is called when the server says that a slot is not its own."""
 
-    def __init__(self, payloads: Payloads, *, sharded: bool, moved: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        payloads: Payloads,
+        *,
+        sharded: bool,
+        moved: Callable[[], None],
+        round_trip_ms: Histogram,
+        clock: Clock,
+    ) -> None:
         self._payloads = payloads
+        self._round_trip_ms = round_trip_ms
+        self._clock = clock
         self._sharded = sharded
         self._moved = moved
         self._command = "SPUBLISH" if sharded else "PUBLISH"
@@ -102,7 +114,9 @@ class Pipeline:
                         for call in calls:
                             script = ("EVALSHA", sha, 1, base(next(iter(call))), self._command, run_id)
                             commands.append((*script, *self._arguments(call)))
+                        began = self._clock.monotonic()
                         await self._round_trip(connection, commands, calls)
+                        self._round_trip_ms.observe((self._clock.monotonic() - began) * 1000)
                 finally:
                     refuse((waiting.future for waiting in batch), unknown())
 

@@ -29,6 +29,7 @@ from hub.brokers.redis.payloads import Payloads, base
 from hub.brokers.redis.publishing import COMMAND_TIMEOUT_S, MOVED, Pending, Pipeline
 from hub.clock import Clock
 from hub.namespaces import Namespace
+from hub.observe.metrics import Histogram
 from hub.redis_url import is_local
 
 logger = logging.getLogger("krin.redis")
@@ -69,7 +70,9 @@ class Owner(Protocol):
 class Server:
     """`sharded`: it is part of a cluster, where every channel and every key belongs to the server of its slot."""
 
-    def __init__(self, url: str, owner: Owner, *, sharded: bool, payloads: Payloads, clock: Clock) -> None:
+    def __init__(
+        self, url: str, owner: Owner, *, sharded: bool, payloads: Payloads, round_trip_ms: Histogram, clock: Clock
+    ) -> None:
         self._owner = owner
         self._payloads = payloads
         self._clock = clock
@@ -93,7 +96,9 @@ class Server:
         self._publish_script = _script("publish.lua")
         self._read_script = _script("read.lua")
         self._publish_sha = self._read_sha = self._run_id = ""
-        self._pipeline = Pipeline(payloads, sharded=sharded, moved=owner.moved)
+        self._pipeline = Pipeline(
+            payloads, sharded=sharded, moved=owner.moved, round_trip_ms=round_trip_ms, clock=clock
+        )
         self._changes: deque[tuple[str, str]] = deque()
         self._changed = asyncio.Event()
         self._to_read: asyncio.Queue[str] = asyncio.Queue()

@@ -1,7 +1,8 @@
 """Runs the sources: connects and reconnects them, gives the desk what they say, and publishes what it makes of it.
 
-What the hub refuses is dropped and counted: market data does not wait, the next is newer. Only that we may not publish
-at all ends the service. Whatever a source does ends its connection at most, and it is connected again.
+What the hub refuses is dropped and counted: market data does not wait, the next is newer. What has no next (an
+instrument, the state of a source) is said again while the hub cannot take it. Only that we may not publish at all ends
+the service. Whatever a source does ends its connection at most, and it is connected again.
 Publishing happens in one place and in order; while it takes long, prices that came meanwhile are put together once
 instead of each by itself.
 """
@@ -29,6 +30,7 @@ NOT_ALLOWED = frozenset(
     {ErrorCode.UNAUTHORIZED, ErrorCode.TOKEN_INVALID, ErrorCode.TOKEN_EXPIRED, ErrorCode.PERMISSION_DENIED}
 )
 MAX_AT_ONCE = 256  # publications under way
+SAID_ONCE = frozenset({"INSTRUMENT", "SOURCE_STATUS"})  # when it changes, which may be never
 
 logger = logging.getLogger("krin.market")
 
@@ -48,6 +50,7 @@ class MarketFeed:
         self._clock = clock
         self._random = random.Random(seed)
         self._changed = asyncio.Event()
+        self._untold: dict[tuple[str, str | None], Outgoing] = {}  # by channel and key: at most one of each
         self._now_us = 0
         self.published = 0
         self.refused = 0
@@ -118,7 +121,10 @@ class MarketFeed:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            waiting = self.desk.drain(self.now_us())
+            fresh = self.desk.drain(self.now_us())
+            newer = {(each.channel, each.key) for each in fresh}
+            waiting = [each for place, each in self._untold.items() if place not in newer] + fresh
+            self._untold.clear()
             for start in range(0, len(waiting), MAX_AT_ONCE):
                 # Begun in order, so published in order; where the answer must travel they travel together.
                 await asyncio.gather(*(self._offer(each) for each in waiting[start : start + MAX_AT_ONCE]))
@@ -130,6 +136,8 @@ class MarketFeed:
             if refused.code in NOT_ALLOWED:
                 raise
             self.refused += 1
+            if refused.code.temporary and message.type in SAID_ONCE:
+                self._untold[message.channel, message.key] = message
             level = logging.DEBUG if refused.code.temporary else logging.WARNING
             logger.log(level, "dropped a %s of %s: %s", message.type, message.channel, refused)
         else:

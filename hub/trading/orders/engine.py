@@ -39,6 +39,7 @@ from hub.trading.orders.reporting import (
     HUB,
     TRADES,
     alert,
+    approval_of,
     channels_of,
     decode_event,
     encoded,
@@ -462,6 +463,8 @@ class Engine:
         )
         for channel in channels_of(event, order.account):
             change.messages.append(publication(channel, "EXECUTION_REPORT", report, now_us))
+        if (order.status == "PENDING_APPROVAL") != (before is not None and before.status == "PENDING_APPROVAL"):
+            self._tell_approval(change, order, event)
         was_closed = before is not None and before.status in CLOSED
         if order.status in CLOSED and not was_closed:
             change.ended.append(order.order_id)
@@ -499,6 +502,15 @@ class Engine:
     def _tell_decision(self, change: Change, decision: RiskDecision) -> None:
         channel = f"risk:{decision.account}"
         change.messages.append(publication(channel, "RISK_DECISION", decision, self._clock.now_us()))
+
+    def _tell_approval(self, change: Change, order: Order, event: Event) -> None:
+        """That others have to approve it, or need not any more."""
+        limits = self._desk.limits_for(order)
+        if limits.approver_role is not None:
+            approval = approval_of(order, event, ttl_ms=limits.approval_ttl_ms)
+            type_name = "APPROVAL_REQUESTED" if approval.state == "REQUESTED" else "APPROVAL_RESOLVED"
+            channel = f"approvals:{limits.approver_role}"
+            change.messages.append(publication(channel, type_name, approval, self._clock.now_us()))
 
     # --- what is known ---
 

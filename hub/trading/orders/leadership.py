@@ -1,8 +1,4 @@
-"""Which node has the engine. Whoever holds the lock in Postgres leads, and every commit checks that it still does.
-
-A term begins with the log and ends when a commit fails, the lock is lost, or another node has written. Then everything
-in memory is forgotten, because it may differ from the log.
-"""
+"""Which node has the order engine, and what its term is made of."""
 
 from __future__ import annotations
 
@@ -10,12 +6,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from decimal import Decimal
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
 from hub.channels.durable import DurableChannels
 from hub.clock import Clock
+from hub.leadership import Leadership
 from hub.trading.accounts import Account, UnknownExecution, apply_execution
 from hub.trading.orders.blotter import Blotter
 from hub.trading.orders.engine import Engine, Funds, Hear, restore
@@ -26,14 +23,11 @@ from hub.trading.orders.watch import Watch
 from hub.trading.risk.desk import RiskDesk
 from hub.trading.risk.facts import Market
 from hub.trading.venues.base import Venue, VenueUnreachable
-from protocol.errors import ErrorCode, HubError
-from storage.errors import StorageError
-from storage.orders import ERASED, Lock, LogEnd, OrderLog, StoredExecution
+from storage.orders import ERASED, LogEnd, OrderLog, StoredExecution
 
 logger = logging.getLogger("krin.orders")
 
-RETRY_S = 0.5  # before the lock is asked for again
-CHECK_S = 1.0
+TOPIC = "trading"
 BEFORE_A_VENUE = ("INITIALIZED", "PENDING_APPROVAL")
 
 
@@ -47,10 +41,8 @@ Companion = Callable[[Engine], Coroutine[Any, Any, None]]
 """Runs beside the engine and ends with it."""
 
 
-class Leadership:
-    """`term` is there while this node leads, and `began` is set; `decided` is set once it is known who leads.
-    `prepare` runs before each term, with its epoch.
-    """
+class OrderLeadership(Leadership[Term]):
+    """`prepare` runs before each term, with its epoch."""
 
     def __init__(
         self,
@@ -65,6 +57,7 @@ class Leadership:
         prepare: Callable[[int], Awaitable[None]],
         clock: Clock,
     ) -> None:
+        super().__init__("the order engine", acquire=log.leadership, clock=clock)
         self._log = log
         self._durable = durable
         self._venue = venue
@@ -77,10 +70,6 @@ class Leadership:
         self._listeners: list[Hear] = []
         self._companions: dict[str, Companion] = {}
         self._accounts: dict[str, Account] = {}
-        self.term: Term | None = None
-        self.began = asyncio.Event()
-        self.decided = asyncio.Event()
-        self.terms = 0
 
     def listen(self, hear: Hear) -> None:
         """`hear` is told of everything that happens to orders, while this node leads."""
@@ -89,10 +78,6 @@ class Leadership:
     def accompany(self, name: str, run: Companion) -> None:
         """`run` is started with every engine, once that takes orders."""
         self._companions[name] = run
-
-    @property
-    def leads(self) -> bool:
-        return self.term is not None
 
     def position(self, account: str, symbol: str) -> Decimal:
         """What an account holds, by the log and everything since. For the venue of this node."""
@@ -103,54 +88,26 @@ class Leadership:
     @property
     def engine(self) -> Engine:
         """Raises HubError(not_available) while this node does not lead."""
-        return self._here().engine
+        return self.term.engine
 
     @property
     def watch(self) -> Watch:
         """As `engine`."""
-        return self._here().watch
+        return self.term.watch
 
-    def _here(self) -> Term:
-        if self.term is None:
-            raise HubError(ErrorCode.NOT_AVAILABLE, "the order engine is not here now", retry_after_ms=1000)
-        return self.term
-
-    async def run(self) -> NoReturn:
-        while True:
-            try:
-                async with self._log.leadership() as lock:
-                    if lock is not None:
-                        await self._lead(lock)
-                    self.decided.set()
-            except (StorageError, HubError) as failure:
-                logger.warning("orders: %s", failure)
-            await self._clock.sleep(RETRY_S)
-
-    async def _lead(self, lock: Lock) -> None:
-        """One term. Raises StorageError, HubError when it has ended."""
+    async def begin(self) -> Term:
         end = await self._log.take_over(self._node)
         await self._prepare(end.epoch)
-        term = await self._begin(end)
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(term.journal.run(), name="orders commit")
-                group.create_task(self._hold(lock), name="orders lock")
-                await self._catch_up(term)
-                group.create_task(term.engine.listen(), name="venue reports")
-                group.create_task(term.engine.send(), name="venue commands")
-                group.create_task(term.watch.run(), name="orders watch")
-                self.terms += 1
-                self.term = term
-                for name, run in self._companions.items():
-                    group.create_task(run(term.engine), name=name)
-                self.began.set()
-                self.decided.set()
-                logger.info("orders: this node leads, epoch %d, %d open orders", end.epoch, len(term.engine.blotter))
-        except* (StorageError, HubError) as ended:
-            logger.error("orders: the term is over: %s", _first(ended))
-        finally:
-            self.term = None
-            self.began.clear()
+        return await self._begin(end)
+
+    async def serve(self, term: Term, group: asyncio.TaskGroup) -> None:
+        group.create_task(term.journal.run(), name="orders commit")
+        await self._catch_up(term)
+        group.create_task(term.engine.listen(), name="venue reports")
+        group.create_task(term.engine.send(), name="venue commands")
+        group.create_task(term.watch.run(), name="orders watch")
+        for name, run in self._companions.items():
+            group.create_task(run(term.engine), name=name)
 
     async def _begin(self, end: LogEnd) -> Term:
         """Everything from the log. Raises StorageError."""
@@ -188,11 +145,6 @@ class Leadership:
         for order in there:
             await term.watch.ask(order)
 
-    async def _hold(self, lock: Lock) -> NoReturn:
-        while True:
-            await self._clock.sleep(CHECK_S)
-            await lock.check()
-
 
 def _count(accounts: dict[str, Account], execution: StoredExecution, funds: Funds) -> None:
     event = decode_event(execution.event.body)
@@ -211,10 +163,3 @@ def _count(accounts: dict[str, Account], execution: StoredExecution, funds: Fund
         accounts[name] = apply_execution(accounts.get(name) or funds(name), order, event)
     except UnknownExecution as failure:
         logger.error("the position of %s in %s is in doubt: %s", name, order.symbol, failure)
-
-
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    failure: BaseException = failures
-    while isinstance(failure, BaseExceptionGroup):
-        failure = failure.exceptions[0]
-    return failure

@@ -11,14 +11,16 @@ from hub.publication import Publication
 from hub.trading.decimals import ratio, text
 from hub.trading.orders.event import Event
 from hub.trading.orders.order import Order
+from protocol.approvals import ApprovalState
 from protocol.codec import encode_body
-from protocol.coordination import Alert
+from protocol.coordination import Alert, Approval
 from protocol.trading import ExecutionReport, RiskDecision
 from protocol.vocabulary import MESSAGE_TYPES
 
 HUB = "krin"  # who publishes, and the actor of what the hub does by itself
 AVERAGE_PLACES = 10
 ALERTS = "alerts:trading"
+DECLINED = "APPROVAL_DECLINED"  # the reason of who does not approve
 TRADES = frozenset({"TRADE", "TRADE_CANCEL", "TRADE_CORRECT"})
 
 
@@ -94,7 +96,9 @@ def _text(number: Decimal | None) -> str | None:
     return text(number) if number is not None else None
 
 
-def publication(channel: str, type_name: str, data: ExecutionReport | RiskDecision | Alert, now_us: int) -> Publication:
+def publication(
+    channel: str, type_name: str, data: ExecutionReport | RiskDecision | Alert | Approval, now_us: int
+) -> Publication:
     message = MESSAGE_TYPES[type_name](type=type_name, data=data)
     body = encode_body(message, key=None, publisher=HUB)
     return Publication(channel, type_name, body=body, timestamp=now_us // 1000, publisher=HUB)
@@ -111,6 +115,42 @@ def alert(order: Order, title: str, detail: str, *, now_us: int, **ext: Any) -> 
         ext={"account": order.account, "client_order_id": order.client_order_id, **ext},
     )
     return publication(ALERTS, "ALERT", data, now_us)
+
+
+def approval_of(order: Order, event: Event, *, ttl_ms: int) -> Approval:
+    """What an event says that lets an order wait for approval, or ends that; `order` is as it is after it."""
+    state = _approval_state(event)
+    return Approval(
+        approval_id=approval_id(order),
+        state=state,
+        subject=approval_subject(order),
+        requested_by=order.user,
+        resolved_by=event.actor if state in ("APPROVED", "DECLINED") else None,
+        expires_at=event.ts_event + ttl_ms * 1000 if state == "REQUESTED" else None,
+        ts_event=event.ts_event,
+        ext={"account": order.account, "client_order_id": order.client_order_id, "because": event.text or ""},
+    )
+
+
+def approval_id(order: Order) -> str:
+    return f"order:{order.order_id}"
+
+
+def approval_subject(order: Order) -> str:
+    at = f" at {text(order.price)}" if order.price is not None else ""
+    return f"{order.side} {text(order.qty)} {order.symbol}{at} for {order.account}"
+
+
+def _approval_state(event: Event) -> ApprovalState:
+    match event.exec_type:
+        case "APPROVAL_REQUESTED":
+            return "REQUESTED"
+        case "APPROVAL_GRANTED":
+            return "APPROVED"
+        case "APPROVAL_DECLINED" if event.reason == DECLINED:
+            return "DECLINED"
+        case _:  # its time has run out, or the order was given up
+            return "EXPIRED"
 
 
 def channels_of(event: Event, account: str) -> tuple[str, ...]:

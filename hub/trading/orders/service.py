@@ -8,7 +8,7 @@ from typing import Any
 from hub.caller import Caller
 from hub.channels.access import Access, Action
 from hub.dispatch import Method, convert
-from hub.trading.orders.leadership import Leadership
+from hub.trading.orders.leadership import OrderLeadership
 from hub.trading.permission import require_account
 from hub.trading.risk.ports import stored
 from protocol.trading import (
@@ -28,7 +28,7 @@ from storage.orders import OrderLog
 
 
 class OrderService:
-    def __init__(self, leadership: Leadership, log: OrderLog, *, access: Access) -> None:
+    def __init__(self, leadership: OrderLeadership, log: OrderLog, *, access: Access) -> None:
         self._leadership = leadership
         self._log = log
         self._access = access

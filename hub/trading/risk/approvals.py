@@ -7,19 +7,22 @@ are asked again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from hub.caller import Caller
 from hub.clock import Clock
 from hub.dispatch import convert
 from hub.trading.orders.order import Order
+from hub.trading.orders.reporting import approval_id, approval_subject
 from hub.trading.risk.desk import HUB, RiskDesk
-from hub.trading.risk.officers import Officers
+from hub.trading.risk.officers import Officers, may
 from hub.trading.risk.ports import Engine, stored
 from hub.trading.risk.view import Override
+from protocol.approvals import ApprovalAnswered, ApprovalDetail
 from protocol.errors import ErrorCode, HubError
-from protocol.risk import ApprovalAnswer, ApprovalState
+from protocol.operations import NoParams
+from protocol.risk import ApprovalAnswer, ApprovalState, WaitingOrder, WaitingOrders
 from storage.audit import AuditEntry
 from storage.errors import StorageError
 from storage.risk import RiskTable
@@ -34,7 +37,7 @@ class Approvals:
         self._engine = engine
         self._officers = officers
         self._clock = clock
-        self._approvers: dict[str, set[str]] = {}  # order_id -> who has approved it
+        self._approvers: dict[str, dict[str, int]] = {}  # order_id -> who has approved it, and when
 
     async def approve(self, params: Mapping[str, Any], caller: Caller) -> ApprovalState:
         """Raises HubError(permission_denied, not_found, illegal_transition, not_available)."""
@@ -45,8 +48,8 @@ class Approvals:
             raise HubError(ErrorCode.ILLEGAL_TRANSITION, "the time to approve this order has run out")
         with stored():
             await self._table.note(_answered("order_approved", order, caller, asked))
-        approvers = self._approvers.setdefault(order.order_id, set())
-        approvers.add(caller.user)
+        approvers = self._approvers.setdefault(order.order_id, {})
+        approvers.setdefault(caller.user, self._clock.now_us())
         required = self._desk.limits_for(order).approvals_required
         if len(approvers) >= required:
             override = Override(order_id=order.order_id, approvers=frozenset(approvers), expires_us=expires_us)
@@ -60,8 +63,35 @@ class Approvals:
         with stored():
             await self._table.note(_answered("order_declined", order, caller, asked))
         await self._engine().deny(order, "APPROVAL_DECLINED", text=asked.reason or "declined", by=caller.user)
-        approvers = self._approvers.get(order.order_id, set())
+        approvers = self._approvers.get(order.order_id, {})
         return _state(order, approvers, self._desk.limits_for(order).approvals_required, declined=True)
+
+    def waiting(self, params: Mapping[str, Any], caller: Caller) -> WaitingOrders:
+        """Raises HubError(not_available)."""
+        convert(params, NoParams)
+        orders = [order for order in self._engine().awaiting_approval() if self._concerns(order, caller)]
+        return WaitingOrders(orders=[self._described(order) for order in orders])
+
+    def _concerns(self, order: Order, caller: Caller) -> bool:
+        return caller.user == order.user or may(caller, role=self._desk.limits_for(order).approver_role)
+
+    def _described(self, order: Order) -> WaitingOrder:
+        limits = self._desk.limits_for(order)
+        approvers = self._approvers.get(order.order_id, {})
+        detail = ApprovalDetail(
+            approval_id=approval_id(order),
+            state="REQUESTED",
+            subject=approval_subject(order),
+            approver_roles=[limits.approver_role] if limits.approver_role is not None else [],
+            quorum=limits.approvals_required,
+            requested_by=order.user,
+            requested_at=order.updated_us,
+            expires_at=self._expires_us(order),
+            answers=[
+                ApprovalAnswered(user=user, decision="APPROVED", answered_at=at) for user, at in approvers.items()
+            ],
+        )
+        return WaitingOrder(account=order.account, client_order_id=order.client_order_id, approval=detail)
 
     async def expire(self) -> None:
         """Deny what nobody approved in time, and forget what does not wait any more."""
@@ -112,7 +142,7 @@ def _answered(event: str, order: Order, caller: Caller, asked: ApprovalAnswer) -
     )
 
 
-def _state(order: Order, approvers: set[str], required: int, *, declined: bool = False) -> ApprovalState:
+def _state(order: Order, approvers: Collection[str], required: int, *, declined: bool = False) -> ApprovalState:
     return ApprovalState(
         account=order.account,
         client_order_id=order.client_order_id,

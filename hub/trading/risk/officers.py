@@ -11,16 +11,19 @@ from protocol.errors import ErrorCode, HubError
 OFFICERS = frozenset({"risk", "admin"})
 
 
+def may(caller: Caller, *, role: str | None = None) -> bool:
+    """Whether this is an officer, or somebody of this role. A tenant's have no say: limits and switches hold for the
+    whole hub."""
+    return not caller.tenant and bool(caller.roles & OFFICERS or role in caller.roles)
+
+
 class Officers:
     def __init__(self, *, report: Report) -> None:
         self._report = report
 
     def require(self, caller: Caller, target: str, *, role: str | None = None) -> None:
-        """An officer, or somebody of this role. A tenant's have no say: limits and switches hold for the whole hub.
-
-        Raises HubError(permission_denied).
-        """
-        if caller.tenant or not (caller.roles & OFFICERS or role in caller.roles):
+        """Raises HubError(permission_denied)."""
+        if not may(caller, role=role):
             self.refuse(caller, target, "this needs the role risk")
 
     def require_person(self, caller: Caller, target: str) -> None:

@@ -66,6 +66,7 @@ class RiskService:
             "risk.state": self.state,
             "risk.halt": self.halt,
             "risk.resume": self.resume,
+            "risk.waiting": self._approvals.waiting,
             "risk.approve": self._approvals.approve,
             "risk.decline": self._approvals.decline,
         }

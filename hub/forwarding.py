@@ -1,12 +1,13 @@
-"""The engine's methods on every node: here if this node leads, otherwise sent to the node that does.
+"""A leader's methods on every node: here if this node leads, otherwise sent to the node that does.
 
 Words between nodes may get lost. A call that is not answered in time is `timeout`: its outcome is unknown, and the
-client repeats it under the same client_order_id. Nodes trust each other's word on who the caller is.
+client repeats it. Nodes trust each other's word on who the caller is.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import secrets
 from collections.abc import Callable, Mapping
@@ -19,7 +20,6 @@ from hub.clock import Clock
 from hub.dispatch import Method
 from protocol.errors import ErrorCode, HubError
 
-TOPIC = "trading"
 HEARTBEAT_S = 0.5
 SILENT_S = 2.0  # a leader that was not heard for so long is gone
 ANSWER_S = 5.0
@@ -47,10 +47,15 @@ class _Word(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Forwarding:
+    """`of`: what is led, as in "the order engine". `repeat`: what a client does whose call was not answered."""
+
     def __init__(
         self,
         methods: Mapping[str, Method],
         *,
+        of: str,
+        topic: str,
+        repeat: str = "ask what became of it",
         node: str,
         leads: Callable[[], bool],
         announce: Callable[[str, bytes], None],
@@ -60,6 +65,9 @@ class Forwarding:
     ) -> None:
         self.methods: Mapping[str, Method] = {name: self._anywhere(name, method) for name, method in methods.items()}
         self._here = methods
+        self._of = of
+        self._topic = topic
+        self._repeat = repeat
         self._node = node
         self._leads = leads
         self._announce = announce
@@ -69,9 +77,11 @@ class Forwarding:
         self._leader: tuple[str, float] | None = None  # who, and when last heard
         self._waiting: dict[str, asyncio.Future[Any]] = {}
         self._asked: asyncio.Queue[_Word] = asyncio.Queue(MAX_FORWARDED)
+        self._answering = 0
+        self._heard = asyncio.Event()
 
     def hear(self, payload: bytes) -> None:
-        """What some node announced under TOPIC."""
+        """What some node announced under the topic."""
         try:
             word = msgspec.msgpack.decode(payload, type=_Word)
         except msgspec.MsgspecError:
@@ -80,8 +90,16 @@ class Forwarding:
             return
         if not word.call:
             self._leader = (word.node, self._clock.monotonic())
+            self._heard.set()
         elif word.leader == self._node:
-            if self._leads() and not self._asked.full():
+            if not self._leads():
+                self._refuse(
+                    word, HubError(ErrorCode.NOT_AVAILABLE, f"no node has {self._of} now", retry_after_ms=1000)
+                )
+            elif self._answering >= MAX_FORWARDED:
+                self._refuse(word, HubError(ErrorCode.OVERLOADED, "too many calls of other nodes", retry_after_ms=100))
+            else:
+                self._answering += 1
                 self._asked.put_nowait(word)
         elif (waiting := self._waiting.get(word.call)) is not None and not waiting.done():
             if word.failure is not None:
@@ -99,7 +117,7 @@ class Forwarding:
 
     async def run(self) -> NoReturn:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._beat(), name="orders leader's heartbeat")
+            group.create_task(self._beat(), name=f"{self._of}: heartbeat")
             while True:
                 word = await self._asked.get()
                 group.create_task(self._answer(word), name="a forwarded call")
@@ -120,9 +138,13 @@ class Forwarding:
         return call
 
     async def _forward(self, method: str, params: Mapping[str, Any], caller: Caller) -> Any:
+        if self._leader is None:  # this node has just started: the leader is about to say that it is one
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2 * HEARTBEAT_S):
+                    await self._heard.wait()
         leader = self._leader
         if leader is None or self._clock.monotonic() - leader[1] > SILENT_S or len(self._waiting) >= MAX_FORWARDED:
-            raise HubError(ErrorCode.NOT_AVAILABLE, "no node leads the order engine now", retry_after_ms=1000)
+            raise HubError(ErrorCode.NOT_AVAILABLE, f"no node has {self._of} now", retry_after_ms=1000)
         call = secrets.token_hex(8)
         answer = self._waiting[call] = asyncio.get_running_loop().create_future()
         self._tell(
@@ -139,14 +161,18 @@ class Forwarding:
             async with asyncio.timeout(self._answer_s):
                 return await answer
         except TimeoutError:
-            raise HubError(
-                ErrorCode.TIMEOUT, "the outcome is unknown; retry with the same client_order_id", retry_after_ms=1000
-            ) from None
+            raise HubError(ErrorCode.TIMEOUT, f"the outcome is unknown; {self._repeat}", retry_after_ms=1000) from None
         finally:
             del self._waiting[call]
 
     async def _answer(self, word: _Word) -> None:
         """Answer another node's call as if its caller were here."""
+        try:
+            await self._answer_here(word)
+        finally:
+            self._answering -= 1
+
+    async def _answer_here(self, word: _Word) -> None:
         method = self._here.get(word.method)
         if method is None or word.caller is None:
             return
@@ -154,12 +180,15 @@ class Forwarding:
             answer = method(word.params, word.caller)
             if inspect.isawaitable(answer):
                 answer = await answer
-            said = _Word(node=self._node, call=word.call, answer=msgspec.to_builtins(answer))
+            said = msgspec.to_builtins(answer)
         except Exception as failure:
-            error = self._as_hub_error(failure)
-            told = _Failure(error.code.value, error.message, error.path, error.retry_after_ms)
-            said = _Word(node=self._node, call=word.call, failure=told)
-        self._tell(said)
+            self._refuse(word, self._as_hub_error(failure))
+        else:
+            self._tell(_Word(node=self._node, call=word.call, answer=said))
+
+    def _refuse(self, word: _Word, error: HubError) -> None:
+        told = _Failure(error.code.value, error.message, error.path, error.retry_after_ms)
+        self._tell(_Word(node=self._node, call=word.call, failure=told))
 
     def _tell(self, word: _Word) -> None:
-        self._announce(TOPIC, msgspec.msgpack.encode(word))
+        self._announce(self._topic, msgspec.msgpack.encode(word))
