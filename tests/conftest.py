@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -81,3 +81,19 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
         yield running
     finally:
         stop_hub(running)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., RunningHub]]:
+    """Starts hubs with options of their own, which live as long as the tests of a module."""
+    running: list[RunningHub] = []
+
+    def one_more(*options: str) -> RunningHub:
+        running.append(start_hub(tmp_path_factory.mktemp("hub"), *options))
+        return running[-1]
+
+    try:
+        yield one_more
+    finally:
+        for each in running:
+            stop_hub(each)

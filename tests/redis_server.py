@@ -12,8 +12,8 @@ from hub.supervise import local_redis
 
 
 @asynccontextmanager
-async def redis_server() -> AsyncIterator[str]:
+async def redis_server(*, limit_s: float = 60) -> AsyncIterator[str]:
     """The URL of a server that lives as long as the context; its socket's path is short enough for any machine."""
     with tempfile.TemporaryDirectory(prefix="krin-") as folder:
-        async with asyncio.timeout(60), local_redis(Path(folder)) as url:
+        async with asyncio.timeout(limit_s), local_redis(Path(folder)) as url:
             yield url

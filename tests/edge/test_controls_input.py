@@ -14,6 +14,7 @@ from sockets import BINARY, Peer, RawSocket, peer, unique
 from protocol.messages import (
     Call,
     Connect,
+    Explain,
     History,
     Presence,
     Publish,
@@ -170,6 +171,7 @@ COMMANDS: dict[str, tuple[type, dict[str, Any]]] = {
     "publish": (Publish, {"channel": "custom:a", "message": {"type": "NOTE", "data": {}}}),
     "history": (History, {"channel": "custom:a"}),
     "replay": (Replay, {"channels": ["custom:a"], "from": 0}),
+    "explain": (Explain, {"channel": "custom:a", "offset": 1}),
     "search": (Search, {"query": "x"}),
     "call": (Call, {"method": "hub.time"}),
     "refresh": (Refresh, {"token": "t"}),

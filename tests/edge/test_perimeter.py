@@ -82,6 +82,17 @@ def trusting(cert: tuple[Path, Path], version: ssl.TLSVersion) -> ssl.SSLContext
 # --- C1: TLS
 
 
+def test_c01_an_address_and_a_certificate_that_is_trusted_are_all_that_a_client_needs(
+    tls_hub: HubProcess, cert: tuple[Path, Path]
+) -> None:
+    url = f"https://localhost:{tls_hub.address[1]}"
+    command = ("publish", "custom:trusted", "NOTE", "{}", "--url", url, "--token", tls_hub.token("ann"))
+    trusting = krin(*command, environment={"SSL_CERT_FILE": str(cert[0])})
+    doubting = krin(*command)
+    assert (trusting.returncode, doubting.returncode) == (0, 6), trusting.stderr
+    assert f"there is no hub at {url} (its certificate is not trusted, self-signed certificate; " in doubting.stderr
+
+
 async def test_c01_tls_1_3_is_spoken_from_the_handshake_to_the_last_message(
     tls_hub: HubProcess, cert: tuple[Path, Path]
 ) -> None:
@@ -203,6 +214,63 @@ async def test_c02_a_listed_origin_may_connect_and_call_the_api_and_no_other_may
     for answer in (good, preflight):
         assert "access-control-allow-credentials" not in answer.headers
         assert answer.headers["vary"] == "origin"
+
+
+SHARED = ("/v1/publish", "/sse", "/mcp", "/a2a", "/ag-ui/alpha", "/oauth/token", "/socket.io/")
+CORS = "access-control-"
+
+
+def sharing(answer: httpx.Response) -> dict[str, str]:
+    """What an answer says to a browser about pages of elsewhere."""
+    return {name.removeprefix(CORS): value for name, value in answer.headers.items() if name.startswith(CORS)}
+
+
+@pytest.mark.parametrize("path", SHARED)
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH"])
+async def test_c02_a_preflight_of_a_listed_origin_learns_what_it_may_send_and_of_another_nothing(
+    proxied_hub: HubProcess, path: str, method: str
+) -> None:
+    asked = {"access-control-request-method": method, "access-control-request-headers": "authorization,dpop"}
+    async with httpx.AsyncClient(base_url=proxied_hub.url) as http:
+        good = await http.options(path, headers=asked | {"origin": ELSEWHERE})
+        for origin in (f"{ELSEWHERE}.evil", ELSEWHERE.upper(), "null", "http://app.example", f"{ELSEWHERE}:444"):
+            refused = await http.options(path, headers=asked | {"origin": origin})
+            assert (refused.status_code, sharing(refused), refused.headers["vary"]) == (403, {}, "origin")
+    said = sharing(good)
+    assert (good.status_code, good.headers["vary"], good.content) == (204, "origin", b"")
+    assert set(said) == {"allow-origin", "allow-methods", "allow-headers", "max-age", "expose-headers"}
+    assert said["allow-origin"] == ELSEWHERE
+    assert set(said["allow-methods"].split(", ")) == {"GET", "POST", "PUT", "PATCH", "DELETE"}
+    needed = {
+        "authorization",
+        "content-type",
+        "dpop",
+        "idempotency-key",
+        "last-event-id",
+        "traceparent",
+        "x-request-id",
+    }
+    assert needed <= set(said["allow-headers"].split(", "))
+
+
+@pytest.mark.parametrize("path", ["/v1/channels", "/sse?channels=custom:a", "/v1/nowhere", "/socket.io/?EIO=4&sid=x"])
+async def test_c02_also_refusals_may_be_read_by_a_listed_origin_and_answers_by_no_other(
+    proxied_hub: HubProcess, path: str
+) -> None:
+    async with httpx.AsyncClient(base_url=proxied_hub.url) as http:
+        good = await http.get(path, headers={"origin": ELSEWHERE})
+        bad = await http.get(path, headers={"origin": "https://evil.example"})
+    assert good.status_code in (400, 401, 404)
+    assert sharing(good) == {"allow-origin": ELSEWHERE, "expose-headers": "retry-after, www-authenticate, x-request-id"}
+    assert (bad.status_code, sharing(bad)) == (403, {})
+    assert [answer.headers["vary"] for answer in (good, bad)] == ["origin"] * 2
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/metrics", "/ws", "/openapi.json"])
+async def test_c02_what_pages_of_elsewhere_have_no_use_for_is_not_shared(proxied_hub: HubProcess, path: str) -> None:
+    async with httpx.AsyncClient(base_url=proxied_hub.url) as http:
+        for method in ("GET", "OPTIONS"):
+            assert sharing(await http.request(method, path, headers={"origin": ELSEWHERE})) == {}
 
 
 # --- C3 and C4: credentials

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from processes import HubProcess, krin, running
-from sockets import peer
+from sockets import Peer, peer
 
 from hub.bootstrap import open_database
 from hub.config import load
@@ -209,6 +209,55 @@ async def test_t27_c85_c86_c87_c93_what_was_planted_through_every_door_comes_out
         assert marks["order"] in held.stdout
 
 
+async def test_c86_a_name_that_is_erased_does_not_come_back_from_the_coordinators_memory(tmp_path: Path) -> None:
+    async with asyncio.timeout(100):
+        with running(tmp_path, "--drain-timeout", "0") as hub:
+            tokens = {name: hub.token(name, "agent", teams=("work",)) for name in ("annika", "bob")}
+            async with peer(hub, tokens["annika"]) as annika, httpx.AsyncClient(base_url=hub.url) as http:
+                tasks = [{"task_id": "t-1", "pinned": "annika"}, {"task_id": "t-2", "depends_on": ["t-1"]}]
+                await call(annika, "projects.create", project={"project_id": "work", "tasks": tasks})
+                for name in ("annika", "annika-2"):
+                    specialist = {"specialist_id": name, "team": "work", "heartbeat_s": 300}
+                    await call(annika, "agents.register", specialist=specialist)
+                claim = {"project_id": "work", "task_id": "t-1", "specialist_id": "annika"}
+                claimed = await call(annika, "tasks.claim", **claim)
+                blockers = [{"kind": "person", "ref": "annika"}]
+                await call(annika, "tasks.block", **claim, fence=claimed["fence"], blockers=blockers)
+                answer = await http.post(
+                    "/v1/privacy/erase", json={"person": "annika"}, headers=bearer(hub.token("annika", "agent"))
+                )
+                assert answer.status_code == 200, answer.text
+            async with peer(hub, tokens["bob"]) as bob:
+                while not (agents := await call(bob, "agents.list"))["specialists"] or "annika" in owners(agents):
+                    await asyncio.sleep(0.05)
+                await call(bob, "tasks.pause", project_id="work", task_id="t-1")
+            async with database_of(hub) as database:
+                for table in ("coordination_records", "coordination_events"):
+                    query = f"SELECT count(*) FROM {table} WHERE body::text LIKE '%\"annika\"%'"
+                    assert await database.fetch_value(query) == 0, table
+        with running(tmp_path) as hub:
+            async with peer(hub, hub.token("bob", "agent", teams=("work",))) as bob:
+                assert owners(await call(bob, "agents.list")) == [""], "what was called as its owner is nobody now"
+                listed = await call(bob, "tasks.list", project_id="work")
+                assert [(each["task_id"], each.get("substate")) for each in listed["tasks"]] == [
+                    ("t-1", "PAUSED"),
+                    ("t-2", "QUEUED"),
+                ]
+
+
+async def call(who: Peer, method: str, **params: Any) -> Any:
+    """The result, once there is somebody who coordinates."""
+    async with asyncio.timeout(30):
+        while "error" in (reply := await who.ask("call", method=method, params=params)):
+            assert reply["error"]["name"] in ("not_available", "timeout"), reply
+            await asyncio.sleep(0.05)
+    return reply["result"]
+
+
+def owners(agents: Any) -> list[str]:
+    return [each["specialist"].get("owner") for each in agents["specialists"]]
+
+
 async def test_c91_a_restriction_hides_a_person_at_every_door_and_a_correction_is_what_is_read_then(
     hub_of_its_own: HubProcess,
 ) -> None:
@@ -266,7 +315,7 @@ async def test_c91_a_restriction_hides_a_person_at_every_door_and_a_correction_i
                 await asyncio.sleep(0.05)
         async with database_of(hub) as database:
             assert marks["note"].encode() not in await dump(database)
-        kinds = [row.split()[2] for row in krin("privacy", "requests", *folder).stderr.splitlines()[1:]]
+        kinds = [row.split()[2] for row in krin("privacy", "requests", *folder).stdout.splitlines()[1:]]
         assert {"restrict", "correct"} <= set(kinds)
         assert krin("audit", "verify", *folder).returncode == 0
 

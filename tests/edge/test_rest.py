@@ -303,7 +303,7 @@ async def test_the_audit_names_who_asked_and_never_the_token(
 
     assert token == {"valid": True, "subject": "root", "scopes": ["admin"], "reason": None}
     assert admin["authorization"].split()[1] not in response.text
-    assert response.json()["ai_insights"] is None
+    assert response.json()["ai_insights"] == {"status": "ready", "source": "rules", "items": []}
 
 
 async def test_the_callers_trace_and_request_id_come_back_and_nonsense_is_replaced(

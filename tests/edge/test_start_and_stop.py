@@ -19,6 +19,7 @@ from redis.asyncio import Redis
 from redis_server import redis_server
 from sockets import PATIENCE_S, RawSocket, peer
 
+from hub.client import Client
 from storage.embedded import EmbeddedPostgres
 
 PASSWORD = "hunter2-of-the-servers"
@@ -351,3 +352,24 @@ async def test_no_command_line_holds_a_password(tmp_path: Path) -> None:
 def local_redis_of(hub: HubProcess) -> list[psutil.Process]:
     children = psutil.Process(hub.process.pid).children()
     return [child for child in children if child.name() == "redis-server"]
+
+
+async def test_a_scrape_of_any_worker_tells_of_all_of_them(tmp_path: Path) -> None:
+    with running(tmp_path / "data", "--workers", "2", "--drain-timeout", "0") as hub:
+        async with asyncio.timeout(60), contextlib.AsyncExitStack() as stack:
+            token = hub.token("ann")
+            for _ in range(8):
+                await stack.enter_async_context(Client(hub.url, token=token))
+            async with asyncio.timeout(PATIENCE_S):
+                while len(await accepted_by_node(hub)) < 2:  # they have not heard of each other yet
+                    await asyncio.sleep(0.05)
+            # Each over a connection of its own, which either worker may accept.
+            scrapes = [await accepted_by_node(hub) for _ in range(10)]
+    assert {sum(scrape.values()) for scrape in scrapes} == {8.0}
+
+
+async def accepted_by_node(hub: HubProcess) -> dict[str, float]:
+    async with httpx.AsyncClient() as http:
+        text = (await http.get(f"{hub.url}/metrics")).text
+    lines = [line for line in text.splitlines() if line.startswith("krin_connections_accepted_total{")]
+    return {line.partition('node="')[2].partition('"')[0]: float(line.split()[-1]) for line in lines}

@@ -9,6 +9,7 @@ import msgspec
 
 from hub.caller import Caller, Grant
 from hub.connections.outbox import Outbox
+from hub.connections.verdicts import Notes
 from hub.publication import Publication
 from protocol import frames
 from protocol.codec import JSON, Codec
@@ -161,8 +162,17 @@ def outbox(
     limit_bytes: int = 1 << 20,
     on_overflow: Callable[[], None] = lambda: None,
     on_pressure: Callable[[str, str | None], None] = lambda code, channel: None,
+    notes: Notes = Notes(),
 ) -> Outbox:
-    made = Outbox(socket, codec, limit_bytes=limit_bytes, touch=touch, on_overflow=on_overflow, on_pressure=on_pressure)
+    made = Outbox(
+        socket,
+        codec,
+        limit_bytes=limit_bytes,
+        touch=touch,
+        on_overflow=on_overflow,
+        on_pressure=on_pressure,
+        notes=notes,
+    )
     socket.outbox = made
     return made
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import random
 import time
@@ -283,19 +284,30 @@ class Count(NamedTuple):
     slowest_s: float
 
 
+@contextlib.contextmanager
+def others_left_alone() -> Iterator[None]:
+    """What other tests have left in this process is not collected meanwhile: that takes a second, and is not ours."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def run(target: Callable[[Any], None], inputs: Iterator[Any]) -> Count:
     """Every input through the target. Raises with the input that it failed for."""
     count = 0
     slowest = 0.0
-    for each in inputs:
-        began = time.process_time()
-        try:
-            target(each)
-        except Exception as failure:
-            raise AssertionError(f"input {count}: {each!r:.2000}") from failure
-        took = time.process_time() - began
-        slowest = max(slowest, took)
-        count += 1
+    with others_left_alone():
+        for each in inputs:
+            began = time.thread_time()
+            try:
+                target(each)
+            except Exception as failure:
+                raise AssertionError(f"input {count}: {each!r:.2000}") from failure
+            took = time.thread_time() - began
+            slowest = max(slowest, took)
+            count += 1
     assert slowest < LONGEST_S
     return Count(count, slowest)
 
@@ -327,9 +339,9 @@ async def session(scene: Scene, codec: Codec, seed: int, count: int) -> Count:
         client = await scene.client(f"ann-{sent % USERS}", codec=codec)
         for _ in range(BATCH):
             payload = inputs.frame(codec)
-            began = time.process_time()
+            began = time.thread_time()
             client.connection.receive(payload)
-            slowest = max(slowest, time.process_time() - began)
+            slowest = max(slowest, time.thread_time() - began)
             sent += 1
             if client.socket.closed:
                 break

@@ -26,6 +26,7 @@ from hub.auth.tokens import Tokens
 from hub.brokers.local import LocalBroker
 from hub.channels.access import Access
 from hub.channels.durable import DurableChannels
+from hub.channels.explaining import Explainer
 from hub.channels.fanout import Fanout
 from hub.channels.history import ChannelReader
 from hub.channels.publishing import Publisher
@@ -36,6 +37,7 @@ from hub.clock import Clock
 from hub.config import LOOPBACK, LimitSettings
 from hub.connections.connection import Connection, ConnectionLimits
 from hub.connections.registry import Registry
+from hub.connections.verdicts import Notes
 from hub.dispatch import Dispatcher
 from hub.edge.sessions import Sessions
 from hub.guard.addresses import networks
@@ -46,7 +48,7 @@ from hub.namespaces import DEFAULTS, Namespace, Namespaces
 from hub.permissions import Permissions
 from hub.presence.service import PresenceService
 from protocol.codec import JSON, Codec
-from protocol.messages import Connect, History, Presence, Publish, Refresh, Replay, Subscribe, Unsubscribe
+from protocol.messages import Connect, Explain, History, Presence, Publish, Refresh, Replay, Subscribe, Unsubscribe
 from storage.api_keys import ApiKeyTable
 from storage.database import Database
 from storage.messages import MessageLog
@@ -93,7 +95,8 @@ class Scene:
         self.registry = Registry(clock=self.clock, max_connections=1_000)
         self.events: list[SecurityEvent] = []
         self.signals: list[SecurityEvent] = []
-        self.access = Access(Namespaces(DEFAULTS | (namespaces or {})), report=self.events.append)
+        self.namespaces = Namespaces(DEFAULTS | (namespaces or {}))
+        self.access = Access(self.namespaces, report=self.events.append)
         self.user_limits = unlimited(self.clock)
         self.threats = Threats(
             unblockable=networks(unblockable),
@@ -131,6 +134,7 @@ class Scene:
             reads=self.reads,
             signal=self.signals.append,
         )
+        self.notes = Notes(limit=64)
         self.limits = ConnectionLimits(outbox_bytes=1 << 20, ping_interval_s=25.0, publishes_per_s=100_000)
         self.api_keys = ApiKeys(ApiKeyTable(database), clock=self.clock)
         proofs = Proofs(announce=self.broker.announce, clock=self.clock)
@@ -150,7 +154,7 @@ class Scene:
             report=self.events.append,
             clock=self.clock,
         )
-        sessions = Sessions(
+        self.sessions = Sessions(
             self.authentication,
             self.subscriptions,
             self.registry,
@@ -166,23 +170,32 @@ class Scene:
             self.revoked,
             self.revocations,
             announce=self.broker.announce,
-            review=sessions.review,
+            review=self.sessions.review,
             signal=self.signals.append,
             clock=self.clock,
         )
         self.broker.listen(REVOCATIONS, self.watch.hear)
-        self.dispatcher = Dispatcher(
-            permissions=Permissions(report=self.events.append, signal=self.signals.append, clock=self.clock)
+        permissions = Permissions(report=self.events.append, signal=self.signals.append, clock=self.clock)
+        self.explainer = Explainer(
+            self.registry,
+            self.fanout,
+            stored,
+            notes=self.notes,
+            namespaces=self.namespaces,
+            access=self.access,
+            permissions=permissions,
         )
+        self.dispatcher = Dispatcher(permissions=permissions)
         self.dispatcher.add(
             {
-                Connect: sessions.connect,
-                Refresh: sessions.refresh,
-                Subscribe: sessions.subscribe,
-                Unsubscribe: sessions.unsubscribe,
+                Connect: self.sessions.connect,
+                Refresh: self.sessions.refresh,
+                Subscribe: self.sessions.subscribe,
+                Unsubscribe: self.sessions.unsubscribe,
                 Publish: self.publisher.publish,
                 History: self.reader.history,
                 Replay: self.replays.replay,
+                Explain: self.explainer.explain,
                 Presence: self.reader.presence,
             },
             {},
@@ -249,6 +262,7 @@ class Client:
             touch=scene.fanout.touch,
             on_end=scene.leave,
             limits=scene.limits,
+            notes=scene.notes,
             report=scene.threats.hear,
             clock=scene.clock,
         )

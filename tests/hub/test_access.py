@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hub.caller import Caller, Grant
 from hub.channels.access import MAX_REMEMBERED, Access, Action, decide
+from hub.channels.readable import readable
 from hub.guard.events import SecurityEvent
 from hub.namespaces import DEFAULTS, Namespace, Namespaces
 from protocol.errors import ErrorCode, HubError
@@ -42,6 +43,9 @@ ANYWHERE: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "tasks": (frozenset(), frozenset({"dashboard"})),
     "alerts": (frozenset({"agent", "feed"}), EVERYONE),
     "approvals": (frozenset({"agent", "trader"}), frozenset()),
+    "semantic": (frozenset(), EVERYONE),
+    "sessions": (frozenset(), frozenset()),
+    "insights": (frozenset(), frozenset()),
     "system": (frozenset(), EVERYONE),
     "security": (frozenset(), frozenset({"security"})),
 }
@@ -53,7 +57,7 @@ SCOPED = Namespaces(
     }
 )
 OWN_ONLY = {"orders": {"trader"}, "fills": {"trader"}}
-OWN_TO_READ = {"positions": {"trader"}, "risk": {"trader"}}
+OWN_TO_READ = {"positions": {"trader"}, "risk": {"trader"}, "sessions": EVERYONE}
 TEAM_ONLY = {"team": {"agent"}, "tasks": {"agent"}}
 
 
@@ -311,3 +315,40 @@ def test_c65_the_owner_of_a_name_in_one_tenant_is_not_its_namesake_elsewhere() -
     assert not access.decide(caller("ann", "trader"), "publish", "desk:acme/ann").allowed
     assert not access.decide(caller("acme/ann", "trader"), "publish", "desk:acme/ann").allowed
     assert access.decide(caller("ann", "trader"), "publish", "desk:ann").allowed
+
+
+SUBJECTS = [name for name, namespace in DEFAULTS.items() if not namespace.about]
+
+
+@given(
+    st.sets(st.sampled_from(ROLES)).map(frozenset),
+    st.sets(st.sampled_from([OWN, OTHER])).map(frozenset),
+    st.sampled_from(SUBJECTS),
+    st.sampled_from([OWN, OTHER, "risk"]),
+)
+def test_insights_of_a_channel_are_read_by_whoever_may_read_the_channel(
+    roles: frozenset[str], teams: frozenset[str], subject: str, name: str
+) -> None:
+    access = Access(Namespaces(), report=lambda event: None)
+    who = caller(OWN, *roles, teams=teams)
+    channel = f"{subject}:{name}"
+    allowed = access.decide(who, "subscribe", channel).allowed
+    assert access.decide(who, "subscribe", f"insights:{channel}").allowed == allowed
+    assert access.decide(who, "publish", f"insights:{channel}").allowed == ("admin" in roles)
+    scope = readable(who, Namespaces().by_prefix())
+    assert (f"insights:{channel}" in scope.names or f"insights:{channel}".startswith(scope.prefixes)) == allowed
+
+
+@pytest.mark.parametrize("channel", ["insights:errors", "insights:nowhere:x", "insights:insights:team:a"])
+def test_insights_of_what_is_no_channel_are_for_administrators(channel: str) -> None:
+    access = Access(Namespaces(), report=lambda event: None)
+    roles = EVERYONE - {"admin"}
+    assert not access.decide(caller(OWN, *roles), "subscribe", channel).allowed
+    assert access.decide(caller(OWN, "admin"), "subscribe", channel).allowed
+
+
+def test_insights_stay_within_a_tenant() -> None:
+    access = Access(SCOPED, report=lambda event: None)
+    ada = msgspec.structs.replace(caller("ada", "trader"), tenant="acme")
+    assert access.decide(ada, "subscribe", "insights:desk:acme/x").allowed
+    assert not access.decide(ada, "subscribe", "insights:desk:other/x").allowed

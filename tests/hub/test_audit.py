@@ -128,6 +128,7 @@ async def test_c77_what_postgres_cannot_hold_is_written_without_it_and_keeps_no_
 
 
 async def test_c77_entries_wait_for_a_database_that_is_away_and_what_did_not_fit_is_audited(database: Database) -> None:
+    """`lost` is what krin_audit_lost shows."""
     table, clock = Gate(database), ManualClock()
     start, _ = await table.head()
     log = AuditLog(table, clock=clock)

@@ -216,6 +216,17 @@ async def test_the_epoch_told_before_the_first_message_is_the_first_messages_epo
     assert before.epoch == placed.epoch
 
 
+async def test_who_left_before_the_first_message_can_go_on_from_there(bench: Bench) -> None:
+    await bench.listen()
+    before = await bench.recover()
+    bench.broker.unsubscribe("custom:x")
+    await bench.fill(2)
+    await bench.listen()
+    found = await bench.recover(epoch=before.epoch, offset=0)
+
+    assert (found.complete, [each.offset for each in found.messages]) == (True, [1, 2])
+
+
 async def test_a_subscriber_gets_every_message_in_order_with_its_position(bench: Bench) -> None:
     await bench.listen()
     placed = [await bench.publish(text=str(number)) for number in range(20)]

@@ -283,3 +283,26 @@ def test_a_feed_that_is_none_is_refused(tmp_path: Path, feed: str) -> None:
     path.write_text(f"[feeds.x]\n{feed}\n")
     with pytest.raises(ConfigError, match="feeds"):
         load(path)
+
+
+def test_a_key_for_openai_alone_sends_nothing_anywhere(tmp_path: Path) -> None:
+    settings = load(data_dir=str(tmp_path), openai_api_key="sk-secret")
+    assert settings.search.embedder == "hashing"
+    assert settings.insights.model is None
+    assert "sk-secret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[search]\nembedder = "openai"', "needs OPENAI_API_KEY"),
+        ('[insights]\nmodel = "m"', "needs OPENAI_API_KEY"),
+        ('[search]\nnamespaces = ["prices"]', "'prices' is no durable namespace"),
+        ('[search]\nnamespaces = ["nowhere"]', "'nowhere' is no durable namespace"),
+    ],
+)
+def test_a_search_that_cannot_work_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "krin.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        load(file, data_dir=str(tmp_path))

@@ -16,6 +16,8 @@ from hub.dispatch import Dispatcher
 from hub.edge.credentials import Credentials
 from hub.edge.envelope import KrinAPIService
 from hub.edge.security import RevolutionarySecurityService
+from hub.guard.concurrency import Concurrency
+from hub.insight.insights.coordinator import InsightCoordinator
 from hub.permissions import METHODS, ROUTES, Permissions
 from protocol.messages import AnyCommand, Call, Connect, Pong
 from storage.database import Database
@@ -30,6 +32,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "replay": {"channels": ["custom:x"], "from": 0},
     "search": {"query": "x"},
     "refresh": {"token": "x"},
+    "explain": {"channel": "custom:x", "offset": 1},
 }
 
 
@@ -92,6 +95,8 @@ async def test_c83_every_route_may_fail_and_answers_500_with_an_incident(
         ),
         scene.dispatcher,
         permissions=permissions(scene),
+        insights=InsightCoordinator(clock=scene.clock),
+        concurrency=Concurrency(),
         clock=scene.clock,
     )
     names = [name for name in ROUTES if name.partition(" ")[2].startswith("/v1/")]

@@ -6,12 +6,15 @@ from random import Random
 from typing import Any
 
 import pytest
+from clock import ManualClock
 from doubles import RecordingSocket, Turns, outbox, publication
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.channels.fanout import MAX_BUFFERED, Fanout, Listener
 from hub.channels.shaping import Shaper
+from hub.observe.delivery import DeliveryMeter
+from hub.observe.metrics import OTHER
 from protocol.messages import Filter
 
 
@@ -385,3 +388,25 @@ def test_a_value_held_back_by_the_rate_is_not_sent_after_its_ttl(fanout: Fanout,
     turns.pass_time(20)
 
     assert reader.offsets("prices:x") == [1]
+
+
+def test_every_delivery_is_measured_once_whichever_way_it_goes(turns: Turns) -> None:
+    clock = ManualClock()
+    meter = DeliveryMeter(clock=clock)
+    fanout = Fanout(turns, written=meter.written, slice_writes=2)  # type: ignore[arg-type]
+    readers = [Reader(fanout) for _ in range(5)]
+    for reader in readers:
+        reader.join("a:x")
+    readers[0].join("a:y")
+    published = [publication("a:x", 1), publication("a:x", 2), publication("a:y", 1)]
+    for each in published:
+        each.timestamp = clock.now_ms()
+        fanout.deliver(each)  # of two channels: through the outboxes
+    clock.advance(0.03)
+    turns.end()
+    fanout.deliver(alone := publication("a:x", 3))  # of one channel: slice by slice
+    alone.timestamp = clock.now_ms()
+    turns.end()
+    assert meter.latency.count == fanout.delivered == 16
+    assert meter.latency.above(20) == 11
+    assert meter.types.counts == {OTHER: 16}, "a type that somebody made up"

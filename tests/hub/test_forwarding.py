@@ -12,10 +12,11 @@ import pytest_asyncio
 from clock import ManualClock
 
 from hub.caller import Caller
-from hub.trading.orders.forwarding import HEARTBEAT_S, SILENT_S, TOPIC, Forwarding
+from hub.forwarding import HEARTBEAT_S, SILENT_S, Forwarding
 from protocol.errors import ErrorCode, HubError
 from protocol.trading import Canceled
 
+TOPIC = "trading"
 ANN = Caller(user="ann", roles=frozenset({"trader"}), transport="websocket", connection=object())
 
 
@@ -40,6 +41,8 @@ class Node:
         self.failure: Exception | None = None
         self.forwarding = Forwarding(
             {"orders.cancel_all": self.cancel_all},
+            of="the order engine",
+            topic=TOPIC,
             node=name,
             leads=lambda: self.leading,
             announce=bus.announce,
@@ -132,14 +135,11 @@ async def test_a_new_leader_is_followed_from_its_first_word_on(cluster: Cluster)
     assert len(cluster.other.calls) == 1
 
 
-async def test_a_call_to_a_node_that_leads_no_more_is_not_carried_out(cluster: Cluster) -> None:
+async def test_a_call_to_a_node_that_leads_no_more_is_refused_at_once_and_nothing_is_done(cluster: Cluster) -> None:
     cluster.leader.leading = False
-    async with asyncio.TaskGroup() as group:
-        call = group.create_task(_refused(cluster.other))
-        await asyncio.sleep(0)
-        await _patience(call)
+    refused = await _refused(cluster.other)
     assert cluster.leader.calls == []
-    assert call.result().code is ErrorCode.TIMEOUT
+    assert (refused.code, refused.retry_after_ms) == (ErrorCode.NOT_AVAILABLE, 1000)
 
 
 async def test_of_a_lost_answer_the_outcome_is_unknown(cluster: Cluster) -> None:

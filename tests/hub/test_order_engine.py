@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from decimal import Decimal
 
+import msgspec
 import pytest
 import pytest_asyncio
 from msgspec.structs import replace
@@ -299,6 +300,7 @@ async def test_a_venue_that_never_answers_ends_in_unconfirmed_and_an_alert(floor
 
 
 async def test_a_report_that_comes_twice_counts_once(floor: Floor) -> None:
+    """`repeats` is what krin_orders_repeats shows."""
     floor.venue.copies = 3
     name = await floor.submit("BUY", "1", "101")
     await floor.until(name, "SUBMIT", "PENDING_NEW", "NEW", "TRADE")
@@ -307,6 +309,7 @@ async def test_a_report_that_comes_twice_counts_once(floor: Floor) -> None:
 
 
 async def test_an_impossible_report_is_not_believed_and_somebody_is_told(floor: Floor) -> None:
+    """`illegal` is what krin_orders_illegal shows."""
     name = await floor.submit("BUY", "1", "99")
     await floor.until(name, "SUBMIT", "PENDING_NEW", "NEW")
     order_id = floor.reports(name)[0].order_id
@@ -474,3 +477,31 @@ async def test_an_order_above_a_limit_waits_until_somebody_lets_it_pass(floor: F
     await floor.engine.deny(waiting, "APPROVAL_DECLINED", text="no", by="rita")
     assert floor.types(declined) == ["SUBMIT", "APPROVAL_REQUESTED", "APPROVAL_DECLINED"]
     assert (await floor.recorded(declined)).status in CLOSED
+
+
+async def test_approvers_are_told_that_an_order_waits_and_what_becomes_of_it(floor: Floor) -> None:
+    limits = RiskLimits(max_qty="1", approver_role="risk", approval_ttl_ms=60_000)
+    floor.desk.set_limits(LimitLayer(scope="ACCOUNT", name="ann", limits=limits), 2)
+    now_us = floor.clock.now_us()
+    for reason in ("APPROVAL_DECLINED", "APPROVAL_EXPIRED", None):
+        name = await floor.submit("BUY", "2", "99")
+        [waiting] = floor.engine.awaiting_approval()
+        if reason is not None:
+            await floor.engine.deny(waiting, reason, text="no", by="rita")  # type: ignore[arg-type]  # a Reason
+        else:
+            await floor.engine.cancel(OrderCancel(account="ann", client_order_id=name), user="ann")
+    channel = [each for each in floor.told if each.channel == "approvals:risk"]
+    told = [msgspec.json.decode(b"{" + each.body + b"}")["data"] for each in channel]
+    assert [(each.type, data["state"], data.get("resolved_by")) for each, data in zip(channel, told, strict=True)] == [
+        ("APPROVAL_REQUESTED", "REQUESTED", None),
+        ("APPROVAL_RESOLVED", "DECLINED", "rita"),
+        ("APPROVAL_REQUESTED", "REQUESTED", None),
+        ("APPROVAL_RESOLVED", "EXPIRED", None),
+        ("APPROVAL_REQUESTED", "REQUESTED", None),
+        ("APPROVAL_RESOLVED", "EXPIRED", None),
+    ]
+    first, second = told[:2]
+    assert (first["subject"], first["requested_by"]) == ("BUY 2 BTC-USD at 99 for ann", "ann")
+    assert first["expires_at"] == now_us + 60_000_000
+    assert first["approval_id"] == second["approval_id"]
+    assert {data["ext"]["account"] for data in told} == {"ann"}

@@ -77,6 +77,7 @@ async def connected(
         credentials=Credentials("krin"),
         on_end=scene.leave,
         limits=scene.limits,
+        notes=scene.notes,
         report=scene.threats.hear,
         clock=scene.clock,
     )

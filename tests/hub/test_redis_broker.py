@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from clock import ManualClock
 from doubles import publication
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from hub.brokers.redis.payloads import Payloads, base
 from hub.brokers.redis.seals import MAX_ORIGINS, SEAL_BYTES, NotSealed, Seals, Seen
 from hub.brokers.redis.server import Server, known_holes
 from hub.guard.events import SecurityEvent
+from hub.insight.caching.store import RedisStore
 from hub.namespaces import Namespace
 from hub.publication import Publication
 
@@ -58,6 +60,19 @@ async def test_c71_the_hubs_user_may_nothing_beyond_what_the_hub_needs(url: str,
     async with Redis.from_url(url.replace("unix://", "unix://krin:PASSWORD@")) as client:
         with pytest.raises(NoPermissionError):
             await client.execute_command(*words)
+
+
+async def test_c71_the_hubs_user_may_keep_what_the_cache_keeps(url: str) -> None:
+    async with Redis.from_url(url) as admin:
+        await admin.execute_command(*hub_user()[0])
+    store = RedisStore(url.replace("unix://", "unix://krin:PASSWORD@"), clock=ManualClock())
+    assert await store.claim("a", ttl_s=10)
+    assert not await store.claim("a", ttl_s=10)
+    await store.put("a", b"one", ttl_s=10)
+    assert await store.get("a") == b"one"
+    await store.release("a", ttl_s=10)
+    assert await store.claim("a", ttl_s=10)
+    await store.aclose()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 import pytest_asyncio
+from clock import ManualClock
 from doubles import publication
 from redis_bench import hub_user, running_broker
 from redis_cluster import ClusterServer, RedisCluster, redis_cluster
@@ -16,6 +17,7 @@ from redis_cluster import ClusterServer, RedisCluster, redis_cluster
 from hub.brokers.redis import RedisBroker
 from hub.brokers.redis.payloads import base
 from hub.guard.sharing import RedisCounters
+from hub.insight.caching.store import RedisStore
 from hub.namespaces import Namespace
 from hub.publication import Publication
 from protocol.errors import ErrorCode, HubError
@@ -205,4 +207,21 @@ async def test_nodes_add_up_their_limits_in_a_cluster_too(cluster: RedisCluster)
     assert await counters[0].add(7, {"a": 1.0, "b": 2.0}) == {"a": 1.0, "b": 2.0}
     assert await counters[1].add(7, {"a": 0.5}) == {"a": 1.5}
     for each in counters:
+        await each.aclose()
+
+
+async def test_nodes_share_a_cache_in_a_cluster_too(cluster: RedisCluster) -> None:
+    for words in hub_user():
+        for server in cluster.masters:
+            server.ask(*words)
+    clock = ManualClock()
+    url = cluster.url.replace("://", "://krin:PASSWORD@")
+    one, two = RedisStore(url, clock=clock), RedisStore(url, clock=clock)
+    assert await one.claim("a", ttl_s=10)
+    assert not await two.claim("a", ttl_s=10)
+    await one.put("a", b"one", ttl_s=10)
+    await one.release("a", ttl_s=10)
+    assert await two.get("a") == b"one"
+    assert await two.claim("a", ttl_s=10)
+    for each in (one, two):
         await each.aclose()

@@ -332,6 +332,23 @@ async def test_a_declined_order_is_denied(room: Room) -> None:
     assert await room.refused("risk.decline", HEAD, **WAITING) == "not_found"
 
 
+async def test_the_orders_that_wait_are_listed_for_those_who_placed_them_or_may_approve_them(room: Room) -> None:
+    await approvable(room, approvals_required=2, approval_ttl_ms=60_000)
+    await room.call("risk.approve", HEAD, **WAITING)
+    for caller in (ANN, HEAD, RITA):
+        [waiting] = (await room.call("risk.waiting", caller)).orders
+        assert (waiting.account, waiting.client_order_id) == ("ann", "c-1")
+        approval = waiting.approval
+        assert (approval.approval_id, approval.subject) == ("order:o-c-1", "BUY 6 BTC-USD at 100 for ann")
+        assert (approval.approver_roles, approval.quorum, approval.state) == (["head"], 2, "REQUESTED")
+        assert approval.expires_at == room.clock.now_us() + 60_000_000
+        assert [(each.user, each.decision) for each in approval.answers] == [("hugo", "APPROVED")]
+    for stranger in STRANGERS:
+        assert (await room.call("risk.waiting", stranger)).orders == []
+    await room.call("risk.approve", RITA, **WAITING)
+    assert (await room.call("risk.waiting", RITA)).orders == []
+
+
 async def test_an_order_that_nobody_approves_in_time_is_denied(room: Room) -> None:
     await approvable(room, approval_ttl_ms=10_000)
     room.clock.advance(9.999)

@@ -15,12 +15,13 @@ from clock import ManualClock
 from hub.brokers.local import LocalBroker
 from hub.channels.access import Access
 from hub.channels.durable import DurableChannels
+from hub.leadership import RETRY_S
 from hub.namespaces import Namespaces
 from hub.publication import Publication
 from hub.trading.accounts import Account
 from hub.trading.orders.engine import Engine
 from hub.trading.orders.fold import replay
-from hub.trading.orders.leadership import RETRY_S, Leadership
+from hub.trading.orders.leadership import OrderLeadership
 from hub.trading.orders.order import Order
 from hub.trading.orders.reporting import decode_event
 from hub.trading.orders.service import OrderService
@@ -91,7 +92,7 @@ class Floor:
         durable = DurableChannels(self.messages, deliver=self.told.append, clock=self.clock)
         broker = LocalBroker(self.told.append, clock=self.clock)
         durable.ring_with(broker)
-        for channel in ("orders:ann", "fills:ann", "risk:ann", "alerts:trading"):
+        for channel in ("orders:ann", "fills:ann", "risk:ann", "approvals:risk", "alerts:trading"):
             broker.subscribe(channel, Namespaces().of(channel)[0])
         self.market = QuotedMarket()
         matcher = Matcher(instrument=self.market.instrument, position=lambda account, symbol: Decimal(0))
@@ -106,7 +107,7 @@ class Floor:
             ),
             1,
         )
-        self.leadership = Leadership(
+        self.leadership = OrderLeadership(
             self.log,
             durable,
             self.venue,

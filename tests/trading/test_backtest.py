@@ -265,7 +265,7 @@ def test_the_command_prints_the_result_and_every_report_when_asked() -> None:
     *reports, last = done.stdout.splitlines()
     result = msgspec.json.decode(last, type=BacktestResult)
     assert result.trades == sum(msgspec.json.decode(each)["exec_type"] == "TRADE" for each in reports) > 0
-    assert "fingerprint" in krin(*command).stderr
+    assert "fingerprint" in krin(*command).stdout
 
 
 @pytest.mark.parametrize(

@@ -15,19 +15,19 @@ from hub.trading.strategies.catalog import STRATEGIES, make_strategy
 from protocol.errors import ErrorCode, HubError
 from protocol.strategies import StrategyStart, StrategyState
 
+from .demo_room import DemoRoom
 from .test_strategies import setting
 from .virtual_clock import VirtualClock
 from .wire import check_message
 
 TASKS = 2  # desk, team
-Message = tuple[str, str, Any, str | None, dict[str, Any] | None]
 
 
 class Hub:
     """Takes what is published and what is called, unless `refuse` says otherwise."""
 
-    def __init__(self) -> None:
-        self.taken: list[Message] = []
+    def __init__(self, clock: VirtualClock) -> None:
+        self.team = DemoRoom(clock=clock)
         self.runs: list[StrategyState] = []
         self.started: list[str] = []
         self.refuse: Callable[[str], HubError | None] = lambda what: None
@@ -35,13 +35,14 @@ class Hub:
     async def publish(
         self, channel: str, type: str, data: Any, key: str | None, coordination: dict[str, Any] | None = None
     ) -> None:
-        if (refusal := self.refuse(channel)) is not None:
-            raise refusal
-        self.taken.append((channel, type, data, key, coordination))
+        check_message(channel, type, data, coordination)
 
-    async def call(self, method: str, params: dict[str, Any]) -> Any:
+    async def call(self, user: str, method: str, params: dict[str, Any]) -> Any:
         if (refusal := self.refuse(method)) is not None:
             raise refusal
+        if not method.startswith("strategies."):
+            return await self.team.call(user, method, params)
+        assert user == ACCOUNT
         if method == "strategies.list":
             return self.runs
         assert method == "strategies.start"
@@ -70,43 +71,33 @@ async def running(hub: Hub, clock: VirtualClock, **options: Any) -> AsyncIterato
             await task
 
 
-async def test_the_demo_shows_a_team_and_lets_a_desk_trade_until_cancelled() -> None:
-    clock, hub = VirtualClock(), Hub()
+async def test_the_demo_lets_a_team_work_and_a_desk_trade_until_cancelled() -> None:
+    clock = VirtualClock()
+    hub = Hub(clock)
     async with running(hub, clock, seed=3) as task:
         await clock.advance(60, sleepers=TASKS)
         assert not task.done()
-    for channel, kind, data, _, coordination in hub.taken:
-        check_message(channel, kind, data, coordination)
-    assert {channel.partition(":")[0] for channel, *_ in hub.taken} >= {"team", "tasks"}
+    assert {channel.partition(":")[0] for channel, *_ in hub.team.kept.messages} >= {"team", "tasks", "approvals"}
     assert hub.started == [each.strategy_id for each in DESK]
     assert {run.account for run in hub.runs} == {ACCOUNT}
 
 
-async def test_two_runs_with_one_seed_are_the_same() -> None:
-    taken: list[list[Message]] = []
-    for _ in range(2):
-        clock, hub = VirtualClock(), Hub()
-        async with running(hub, clock, seed=3):
-            await clock.advance(20, sleepers=TASKS)
-        taken.append(hub.taken)
-    assert taken[0] == taken[1]
-    assert taken[0]
-
-
 async def test_what_is_refused_for_the_moment_is_done_later() -> None:
-    clock, hub = VirtualClock(), Hub()
+    clock = VirtualClock()
+    hub = Hub(clock)
     hub.refuse = lambda what: HubError(ErrorCode.NOT_AVAILABLE, "not now")
     async with running(hub, clock, seed=3):
         await clock.advance(10, sleepers=TASKS)
-        assert (hub.taken, hub.started) == ([], [])
+        assert (hub.team.kept.messages, hub.started) == ([], [])
         hub.refuse = lambda what: None
         await clock.advance(20, sleepers=TASKS)
-    assert hub.taken
+    assert hub.team.kept.messages
     assert len(hub.started) == len(DESK)
 
 
 async def test_strategies_come_back_after_their_engine_and_not_after_somebody_stopped_them() -> None:
-    clock, hub = VirtualClock(), Hub()
+    clock = VirtualClock()
+    hub = Hub(clock)
     async with running(hub, clock):
         await clock.advance(1, sleepers=TASKS)
         first, second, *_ = hub.started
@@ -116,9 +107,10 @@ async def test_strategies_come_back_after_their_engine_and_not_after_somebody_st
     assert hub.started[len(DESK) :] == [first]
 
 
-@pytest.mark.parametrize("what", ["team:", "strategies.start"])
+@pytest.mark.parametrize("what", ["agents.", "strategies.start"])
 async def test_a_refusal_for_good_ends_the_demo(what: str) -> None:
-    clock, hub = VirtualClock(), Hub()
+    clock = VirtualClock()
+    hub = Hub(clock)
     hub.refuse = lambda asked: HubError(ErrorCode.PERMISSION_DENIED, "no") if asked.startswith(what) else None
     with pytest.raises(ExceptionGroup) as caught:
         async with asyncio.timeout(20):

@@ -1,170 +1,150 @@
+"""The demo's team, against the coordinator itself: everything but Postgres, in a time that the test moves."""
+
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from itertools import pairwise
+from collections import Counter
 from typing import Any
 
-import msgspec
 import pytest
 
-from hub.demo.team import PLAN, SimulatedTeam, TeamMessage
-from protocol.coordination import Alert, SpecialistUpdate, TaskUpdate
+from hub.cli.serving import ROLES_IN_DEMO
+from hub.demo.team import ASSISTANT, CREW, GUEST, LEAD, PLAN, SKILLS, TEAM, SimulatedTeam
+from protocol.errors import ErrorCode, HubError
 
-from .wire import check_message
+from .demo_room import STEP_S, DemoRoom
 
-START_US = 1_700_000_000_000_000
-
-# What may follow what, from the task state machine, written down apart from the team's own table.
-LEGAL = {
-    ("SUBMITTED", "QUEUED", "SUBMITTED", "ASSIGNED"),
-    ("SUBMITTED", "ASSIGNED", "WORKING", "RUNNING"),
-    ("WORKING", "RUNNING", "WORKING", "BLOCKED"),
-    ("WORKING", "BLOCKED", "WORKING", "RUNNING"),
-    ("WORKING", "RUNNING", "INPUT_REQUIRED", "CONFIRMATION"),
-    ("INPUT_REQUIRED", "CONFIRMATION", "WORKING", "RUNNING"),
-    ("WORKING", "RUNNING", "WORKING", "IN_REVIEW"),
-    ("WORKING", "IN_REVIEW", "WORKING", "RUNNING"),
-    ("WORKING", "IN_REVIEW", "COMPLETED", None),
-    ("WORKING", "IN_REVIEW", "FAILED", None),
-}
+DISTURBED_S = 400
 
 
-def worked(seed: int, seconds: int, start_us: int = START_US) -> list[TeamMessage]:
-    team = SimulatedTeam(seed, start_us=start_us)
-    return [each for n in range(seconds) for each in team.step(start_us + n * 1_000_000)]
+async def test_within_half_a_minute_there_is_a_question_a_blocked_specialist_a_hand_off_and_a_budget() -> None:
+    room = DemoRoom()
+    await room.pass_time(30)
+
+    question = await room.open_question()
+    statuses = {specialist.specialist_id: status for specialist, status in room.term.roster.members()}
+    offers = (await room.call(GUEST, "handoffs.list", {"specialist_id": ASSISTANT})).handoffs
+    [budget] = (await room.call(GUEST, "budgets.list", {"project_id": TEAM})).budgets
+
+    assert "dashboard" in question.approver_roles and question.requested_by == CREW
+    assert statuses["security-1"].activity == "WAITING_HUMAN"
+    assert statuses["frontend-1"].activity == "BLOCKED"
+    assert [offer.to_specialist for offer in offers] == [ASSISTANT]
+    assert float(budget.reserved_usd) > 0 and budget.limit_usd is not None
 
 
-@pytest.fixture(scope="module")
-def messages() -> list[TeamMessage]:
-    return worked(4, 5400)
+async def test_everything_says_that_it_is_simulated() -> None:
+    room = DemoRoom()
+    await room.pass_time(60)
+
+    [project] = room.term.tasks.projects.values()
+    assert project.config.ext == {"simulated": True}
+    assert all(task.spec.ext == {"simulated": True} for task in project.tasks.values())
+    assert all(specialist.ext == {"simulated": True} for specialist, _ in room.term.roster.members())
+    updates = [update for data in room.told("SPECIALIST_UPDATE") for update in data]
+    assert {update["specialist_id"] for update in updates} == {f"{skill}-1" for skill in SKILLS} | {ASSISTANT}
+    assert all(update["ext"] == {"simulated": True} for update in updates)
 
 
-def test_every_message_is_one_the_hub_accepts_and_says_that_it_is_simulated(messages: list[TeamMessage]) -> None:
-    for channel, kind, data, key, coordination in messages:
-        check_message(channel, kind, data, coordination)
-        assert key is None
-        for each in data if isinstance(data, list) else [data]:
-            assert each.ext["simulated"] is True
-        assert (coordination is not None) == (kind == "SPECIALIST_UPDATE")
-    assert {each.channel for each in messages} == {"team:alpha", "tasks:alpha", "alerts:ops"}
-    assert {each.type for each in messages} == {"SPECIALIST_UPDATE", "TASK_CREATED", "TASK_STATUS_UPDATE", "ALERT"}
+async def test_it_works_through_iterations_and_projects_for_hours_if_nobody_says_anything() -> None:
+    room = DemoRoom(seed=3)
+    await room.pass_time(1.5 * 3600)
+
+    first = room.tasks()
+    ended = Counter(task.state for task in first.values())
+    assert ended["COMPLETED"] >= 0.9 * len(first) and ended.keys() <= {"COMPLETED", "CANCELED"}
+    assert len(first) >= 3 * len(PLAN)
+    assert len(room.term.tasks.projects) >= 2, "a budget is used up, and the next project begins"
+    assert room.told("BUDGET_ALERT")
+    for method in ("handoffs.accept", "approvals.resolve", "tasks.unblock", "tasks.gate", "budgets.settle"):
+        assert room.calls[method] >= 10
+    updates = [update for data in room.told("SPECIALIST_UPDATE") for update in data]
+    said = {update["activity"] for update in updates}
+    assert said == {"IDLE", "WORKING", "BLOCKED", "WAITING_HUMAN", "RATE_LIMITED"}
+    assert {update["health"] for update in updates} == {"HEALTHY", "DEGRADED"}
+    alerts = Counter(alert.state for alert in room.alerts)
+    assert alerts["FIRING"] - alerts["RESOLVED"] in (0, 1, 2) and alerts["RESOLVED"] > 5
 
 
-def test_every_task_is_created_once_and_follows_legal_transitions_all_of_which_happen(
-    messages: list[TeamMessage],
-) -> None:
-    known: dict[str, TaskUpdate] = {}
-    made: Counter[tuple[Any, ...]] = Counter()
-    for _, kind, data, _, _ in messages:
-        if kind == "TASK_CREATED":
-            assert data.task_id not in known
-            assert (data.state, data.substate) == ("SUBMITTED", "QUEUED")
-            known[data.task_id] = data
-        if kind == "TASK_STATUS_UPDATE":
-            before = known[data.task_id]
-            known[data.task_id] = data
-            if (before.state, before.substate) != (data.state, data.substate):
-                made[before.state, before.substate, data.state, data.substate] += 1
-            else:
-                assert before.depends_on != data.depends_on, "an update says something new"
-            assert (data.progress or 0) >= (before.progress or 0), "progress never decreases"
-            assert before.state not in ("COMPLETED", "FAILED"), "a finished task never starts again"
-            assert (data.substate == "BLOCKED") == bool(data.blockers)
-    assert made.keys() == LEGAL
-    assert len(known) > 5 * len(PLAN)
+async def test_what_a_person_answers_counts_and_the_work_goes_on() -> None:
+    room = DemoRoom()
+    while (question := await room.open_question()) is None:
+        await room.pass_time(STEP_S)
+    answer = {"approval_id": question.approval_id, "decision": "DECLINED", "payload": {"reason": "not today"}}
+    await room.call(GUEST, "approvals.resolve", answer)
+    task = room.tasks()[question.task_id]
+    assert (task.state, task.answer["decision"]) == ("WORKING", "DECLINED")
+    await room.pass_time(60)
+    assert room.tasks()[question.task_id].state == "COMPLETED"
 
 
-def test_a_task_starts_only_after_all_it_depends_on(messages: list[TeamMessage]) -> None:
-    tasks: dict[str, TaskUpdate] = {}
-    for _, kind, data, _, _ in messages:
-        if kind in ("TASK_CREATED", "TASK_STATUS_UPDATE"):
-            tasks[data.task_id] = data
-            if data.substate == "RUNNING":
-                assert all(tasks[each].state == "COMPLETED" for each in data.depends_on)
+async def test_what_the_guest_accepts_is_done_by_the_guests_specialist() -> None:
+    room = DemoRoom()
+    offers: list[Any] = []
+    while not offers:
+        await room.pass_time(STEP_S)
+        offers = (await room.call(GUEST, "handoffs.list", {"specialist_id": ASSISTANT})).handoffs
+    named = {"handoff_id": offers[0].handoff_id, "specialist_id": ASSISTANT}
+    await room.call(GUEST, "handoffs.accept", named)
+    await room.pass_time(60, until=lambda: room.tasks()[offers[0].task_id].ended)
+    task = room.tasks()[offers[0].task_id]
+    assert (task.state, task.specialist_id) == ("COMPLETED", ASSISTANT)
 
 
-def test_a_failed_task_is_followed_by_a_new_one_that_refers_to_it(messages: list[TeamMessage]) -> None:
-    failed = {
-        each.data.task_id for each in messages if each.type == "TASK_STATUS_UPDATE" and each.data.state == "FAILED"
-    }
-    retried = {
-        reference
-        for each in messages
-        if each.type == "TASK_CREATED"
-        for reference in each.data.ext.get("reference_task_ids", [])
-    }
-    assert failed and retried == failed
+@pytest.mark.parametrize("seed", range(3))
+async def test_what_people_cancel_decline_and_pause_does_not_stop_the_others(seed: int) -> None:
+    room = DemoRoom(seed)
+    await room.pass_time(20)
+    for offer in (await room.call(GUEST, "handoffs.list", {})).handoffs:
+        named = {"handoff_id": offer.handoff_id, "specialist_id": ASSISTANT}
+        await room.call(GUEST, "handoffs.decline", named)
+    await room.call(GUEST, "tasks.cancel", {"project_id": TEAM, "task_id": "1-book"})
+    await room.call(GUEST, "agents.pause", {"specialist_id": "tester-1"})
+    await room.call(GUEST, "tasks.create", {"project_id": TEAM, "tasks": [{"task_id": "mine"}]})
+    await room.pass_time(DISTURBED_S)
+    assert room.tasks()["mine"].state == "COMPLETED"
+    assert room.tasks()["1-gateway"].state == "COMPLETED"
+    await room.call(GUEST, "agents.resume", {"specialist_id": "tester-1"})
+    await room.pass_time(DISTURBED_S)
+    assert room.tasks()["2-contract"].state == "COMPLETED"
 
 
-def test_next_steps_follow_from_the_tasks_as_they_were_published(messages: list[TeamMessage]) -> None:
-    tasks: dict[str, TaskUpdate] = {}
-    seen: Counter[str] = Counter()
-    for _, kind, data, _, steps in messages:
-        if kind in ("TASK_CREATED", "TASK_STATUS_UPDATE"):
-            tasks[data.task_id] = data
-        if steps is None:
-            continue
-        unfinished = {each.task_id: each for each in tasks.values() if each.state not in ("COMPLETED", "FAILED")}
-        open_work = {
-            task_id: [each for each in task.depends_on if tasks[each].state != "COMPLETED"]
-            for task_id, task in unfinished.items()
-        }
-        assert set(steps["ready"]) == {
-            each for each, task in unfinished.items() if task.substate == "QUEUED" and not open_work[each]
-        }
-        assert {
-            each["task"]: [b["ref"] for b in each["blockers"] if b["kind"] == "task"] for each in steps["blocked"]
-        } == {each: open_work[each] for each, task in unfinished.items() if open_work[each] or task.blockers}
-        assert set(steps["waiting_human"]) == {
-            each for each, task in unfinished.items() if task.state == "INPUT_REQUIRED"
-        }
-        assert all(each["slack_s"] < 0 and each["task"] in unfinished for each in steps["at_risk"])
-        path = steps["critical_path"]
-        assert all(before in tasks[after].depends_on for before, after in pairwise(path))
-        assert bool(path) == bool(unfinished)
-        seen.update(key for key, value in steps.items() if value)
-    assert seen.keys() >= {"ready", "blocked", "waiting_human", "at_risk", "critical_path", "stuck_agents"}
+async def test_after_a_restart_it_goes_on_with_its_project() -> None:
+    room = DemoRoom()
+    await room.pass_time(50)
+    room.team = SimulatedTeam(room.call, room.tell, room.clock)
+    await room.pass_time(DISTURBED_S, until=lambda: "2-contract" in room.tasks() and room.tasks()["2-contract"].ended)
+    assert len(room.term.tasks.projects) == 1
+    assert room.tasks()["2-contract"].state == "COMPLETED"
+    assert {task.state for name, task in room.tasks().items() if name.startswith("1-")} == {"COMPLETED", "CANCELED"}
 
 
-def test_specialists_say_only_what_changed_and_all_axes_move(messages: list[TeamMessage]) -> None:
-    said: dict[str, SpecialistUpdate] = {}
-    for _, kind, data, _, _ in messages:
-        if kind == "SPECIALIST_UPDATE":
-            assert data
-            for update in data:
-                plain = msgspec.structs.replace(update, ts_event=None)
-                assert said.get(update.specialist_id) != plain
-                said[update.specialist_id] = plain
-    assert len(said) == 6
-    updates = [each for message in messages if message.type == "SPECIALIST_UPDATE" for each in message.data]
-    assert {each.activity for each in updates} == {"IDLE", "WORKING", "BLOCKED", "WAITING_HUMAN", "RATE_LIMITED"}
-    assert {each.health for each in updates} == {"HEALTHY", "STUCK"}
-    assert all(each.because for each in updates if each.health == "STUCK" or each.activity == "RATE_LIMITED")
+async def test_what_is_refused_for_the_moment_is_tried_again() -> None:
+    room = DemoRoom()
+    await room.pass_time(20)
+    refused = HubError(ErrorCode.NOT_AVAILABLE, "not now")
+    for method in ("tasks.progress", "agents.heartbeat", "team.sync", "budgets.reserve"):
+        room.refuse = {method: refused}.get
+        with pytest.raises(HubError):
+            await room.pass_time(60)
+    room.refuse = lambda method: None
+    await room.pass_time(200)
+    assert room.tasks()["1-gateway"].state == "COMPLETED"
 
 
-def test_every_alert_fires_once_and_is_resolved_once(messages: list[TeamMessage]) -> None:
-    states: defaultdict[str, list[str]] = defaultdict(list)
-    for each in messages:
-        if isinstance(each.data, Alert):
-            states[each.data.alert_id].append(each.data.state)
-    assert Counter(map(tuple, states.values())).keys() <= {("FIRING",), ("FIRING", "RESOLVED")}
-    assert sum(each == ["FIRING"] for each in states.values()) <= 7, "only what still goes on at the end"
-    assert len(states) > 5
+async def test_the_same_seed_works_the_same() -> None:
+    runs = []
+    for seed in (1, 1, 2):
+        room = DemoRoom(seed)
+        await room.pass_time(120)
+        runs.append(
+            [
+                (channel, type_name, data.get("progress"))
+                for channel, type_name, data in room.kept.messages
+                if type_name == "TASK_STATUS_UPDATE"
+            ]
+        )
+    assert runs[0] == runs[1] != runs[2]
 
 
-def test_the_same_seed_works_the_same_and_another_run_has_other_ids() -> None:
-    assert worked(1, 120) == worked(1, 120)
-    assert worked(1, 120) != worked(2, 120)
-    ids = [
-        {each.data.task_id for each in run if each.type == "TASK_CREATED"}
-        for run in (worked(1, 5), worked(1, 5, START_US + 1))
-    ]
-    assert not ids[0] & ids[1]
-
-
-def test_after_a_suspension_nobody_has_worked_all_night() -> None:
-    team = SimulatedTeam(1, start_us=START_US)
-    for n in range(5):
-        team.step(START_US + n * 1_000_000)
-    late = team.step(START_US + 8 * 3600 * 1_000_000)
-    assert not [each for each in late if each.type == "TASK_STATUS_UPDATE" and each.data.state == "COMPLETED"]
+def test_nobody_may_do_more_than_is_needed() -> None:
+    assert "admin" not in {role for user in (CREW, LEAD, GUEST) for role in ROLES_IN_DEMO[user]}

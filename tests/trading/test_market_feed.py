@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from hub.trading.market.desk import MarketDesk
-from hub.trading.market.events import BookSnapshot, BookUpdate, Event, Quote, TradePrint
+from hub.trading.market.events import BookSnapshot, BookUpdate, Event, Listed, Quote, TradePrint
 from hub.trading.market.replay import CaptureSource
 from hub.trading.market.service import MarketFeed
 from hub.trading.market.source import Role, Source, SourceLost
 from hub.trading.outgoing import Outgoing
 from protocol.errors import ErrorCode, HubError
-from protocol.trading import PriceTick, SourceStatus
+from protocol.trading import Instrument, PriceTick, SourceStatus
 
 from .virtual_clock import JumpingClock, VirtualClock
 
@@ -140,6 +140,21 @@ async def test_what_is_refused_for_the_moment_is_dropped_and_counted() -> None:
         source.said.put_nowait([quote(clock, "10", "11")])
         (tick,) = await channels.until(PriceTick, 1)
         assert tick.seq == 2, "the one before was dropped"
+
+
+async def test_an_instrument_that_the_hub_could_not_take_is_said_again() -> None:
+    """With Redis the first messages come before it is connected, and nobody can trade what was never listed."""
+    source, clock = ScriptedSource(), VirtualClock()
+    async with running([source], clock) as (feed, channels):
+        channels.refuse = HubError(ErrorCode.NOT_AVAILABLE, "not now")
+        listed = Instrument(symbol=X, base="X", quote="USD", tick_size="1", lot_size="1")
+        source.said.put_nowait([Listed(instrument=listed)])
+        await clock.advance(0.1, sleepers=1)
+        assert feed.refused
+        channels.refuse = None
+        await clock.advance(0.1, sleepers=1)
+        assert [each.symbol for each in await channels.until(Instrument, 1)] == [X]
+        assert [each.state for each in await channels.until(SourceStatus, 1)] == ["CONNECTED"], "the newest of the two"
 
 
 async def test_a_message_that_the_hub_cannot_take_is_dropped_and_the_feed_goes_on() -> None:

@@ -48,19 +48,19 @@ async def test_a_configured_feed_is_published_and_known_to_the_trading_side(tmp_
         market = None
         expected = {"sources:all", "prices:BTC-USD", "prices:ETH-USD", "instruments:BTC-USD"}
         async with asyncio.timeout(30):
-            while market is None or not expected <= {*await hub.broker.channels()}:
+            while market is None or not expected <= {*await hub.delivery.broker.channels()}:
                 await asyncio.sleep(0.05)
                 with suppress(HubError):
                     market = (await decision(hub)).market
         assert market.mid is not None
         assert (market.age_us or 0) < 30_000_000
-        assert "krin_feed_here 1.0" in hub.metrics.exposition().decode()
+        assert "krin_feed_here 1.0" in (await hub.exposition(""))[0].decode()
 
 
 async def test_without_a_feed_there_is_no_market(tmp_path: Path) -> None:
     async with open_hub(settings(tmp_path, {})) as hub:
-        assert not [each for each in await hub.broker.channels() if each.startswith(("prices:", "sources:"))]
-        assert "krin_feed_here" not in hub.metrics.exposition().decode()
+        assert not [each for each in await hub.delivery.broker.channels() if each.startswith(("prices:", "sources:"))]
+        assert "krin_feed_here" not in (await hub.exposition(""))[0].decode()
 
 
 def test_two_feeds_with_the_same_sources_are_refused(tmp_path: Path) -> None:
