@@ -9,14 +9,13 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from benchmarks.machine import ROOT
 from benchmarks.plans import Stream, Target
 from benchmarks.processes import ServerProcess, Unavailable, find, free_port
 from benchmarks.wire import NUMBER_SLOT, NUMBER_SLOT_BINARY, STAMP_SLOT
@@ -206,14 +205,15 @@ def hub(
     options: Sequence[str] = (),
     data_dir: Path | None = None,
     port: int | None = None,
-    root: Path = ROOT,
+    program: str = "hub",
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Node]:
-    """One hub with its embedded Postgres (shared by hubs of one data folder). `root`: where its packages are."""
+    """One hub with its embedded Postgres (shared by hubs of one data folder). `program`: the module that is run."""
     data_dir = data_dir or folder / "data"
     data_dir.mkdir(mode=0o700, exist_ok=True)
     given = ["--redis-url", redis_url] if redis_url else []
     port = port or free_port()
-    command = [sys.executable, "-m", "hub", "serve", "--port", str(port), "--data-dir", str(data_dir), "--node", name]
+    command = [sys.executable, "-m", program, "serve", "--port", str(port), "--data-dir", str(data_dir), "--node", name]
     command += ["--log-level", "warning", *given]
     if "--drain-timeout" not in options:
         command += ["--drain-timeout", "0"]
@@ -223,8 +223,7 @@ def hub(
         log=folder / f"{name}.log",
         on=on,
         ready="ready ",
-        env={"PYTHONUNBUFFERED": "1"},
-        root=root,
+        env={"PYTHONUNBUFFERED": "1", **(env or {})},
     )
     with process:
         yield Node(process, data_dir)

@@ -64,7 +64,6 @@ class ServerProcess:
         ready: str | None = None,
         env: Mapping[str, str] | None = None,
         stop: signal.Signals = signal.SIGTERM,
-        root: Path = ROOT,
     ) -> None:
         self.port = port
         self.first_line = ""
@@ -75,7 +74,7 @@ class ServerProcess:
         with log.open("wb") as sink:
             self._process = subprocess.Popen(
                 command,
-                cwd=root,
+                cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if ready else sink,
                 stderr=sink,

@@ -1,88 +1,109 @@
 """What tracing costs a broadcast: off, against a hub out of which the code was cut, and with one message in a hundred.
 
-The three hubs run side by side on the server's core and get the same load in turn, so that whatever else the machine
-does meanwhile meets them all.
+Off and cut out are one process whose code is exchanged between two loads (`benchmarks.untraced`), so that a difference
+is the code's. A second process samples. All get the same load in turn, so that whatever else the machine does
+meanwhile meets them all.
 """
 
 from __future__ import annotations
 
 import http.server
-import shutil
+import math
+import os
+import signal
 import statistics
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks import krin
-from benchmarks.machine import ROOT
+from scipy.stats import t as student
+
+from benchmarks import krin, untraced
 from benchmarks.plans import Audience, FanoutPlan
 from benchmarks.results import problems_of, record
 from benchmarks.runner import run_load, server_cores
 
 MARGIN_S = 90.0
+SWITCH_S = 5.0
 RATIO = 0.01
 OFF_BOUND = 1.02  # off against cut out
 SAMPLED_BOUND = 1.05  # sampled against off
-PACKAGES = ("hub", "protocol", "storage")
-BEGIN = """        traced = None
-        if self._tracing is not None:
-            where = "commit" if namespace.durable else "broker"
-            traced = self._tracing.publish(channel, type_name, message.trace, where=where)
-            if traced is not None:
-                message = replace(message, trace=traced.traceparent)
-"""
-END = """        if traced is not None:
-            placed = traced.followed(placed)
-"""
+ORDERS = (("cut", "off", "sampled"), ("sampled", "off", "cut"))  # mirrored: what drifts is in neither's favour
 
 
-def tracing(*, subscribers: int = 1000, rate: float = 100, rounds: int = 5, seconds: float = 5) -> dict[str, Any]:
-    """`off_ratio` and `sampled_ratio`: medians over the rounds of the CPU per delivery, each against what it is to be
-    held against in the same round."""
-    with krin.workplace() as folder, collector() as spans, ExitStack() as stack:
+def tracing(*, subscribers: int = 1000, rate: float = 100, rounds: int = 12, seconds: float = 4) -> dict[str, Any]:
+    """`off_ratio` and `sampled_ratio`: the CPU per delivery, each against what it is to be held against in the same
+    round: the mean of the rounds, with the half width of its 95 % interval."""
+    with krin.workplace() as folder, collector() as spans:
         config = folder / "sampled.toml"
         config.write_text(f'[tracing]\nendpoint = "{spans.url}"\nsample_ratio = {RATIO}\n')
-        nodes = {
-            name: stack.enter_context(
-                krin.hub(
-                    folder,
-                    on=server_cores(),
-                    name=name,
-                    data_dir=folder / f"data-{name}",
-                    options=("--config", str(config)) if name == "sampled" else (),
-                    root=_cut(folder) if name == "cut" else ROOT,
-                )
-            )
-            for name in ("cut", "off", "sampled")
-        }
-        measured: dict[str, list[dict[str, Any]]] = {name: [] for name in nodes}
-        for number in range(rounds):
-            names = [*nodes][number % 3 :] + [*nodes][: number % 3]
-            for name in names:
-                measured[name].append(_broadcast(nodes[name], subscribers, rate, seconds, f"{name} {number + 1}"))
+        state = folder / "state"
+        with (
+            krin.hub(
+                folder,
+                on=server_cores(),
+                name="plain",
+                data_dir=folder / "plain",
+                program="benchmarks.untraced",
+                env={untraced.STATE: str(state)},
+            ) as plain,
+            krin.hub(
+                folder,
+                on=server_cores(),
+                name="sampled",
+                data_dir=folder / "sampled",
+                options=("--config", str(config)),
+            ) as sampled,
+        ):
+            measured: dict[str, list[dict[str, Any]]] = {name: [] for name in ORDERS[0]}
+            for number in range(rounds):
+                for name in ORDERS[number % 2]:
+                    if name != "sampled":
+                        _switch(plain, untraced.CUT if name == "cut" else untraced.WHOLE, state)
+                    node = sampled if name == "sampled" else plain
+                    measured[name].append(_broadcast(node, subscribers, rate, seconds, f"{name} {number + 1}"))
     cpu = {name: [each["server_cpu_us_per_delivery"] for each in runs] for name, runs in measured.items()}
+    off, off_within = _ratio(cpu["off"], cpu["cut"])
+    part, part_within = _ratio(cpu["sampled"], cpu["off"])
     figures = {f"{name}_cpu_us_per_delivery": each for name, each in cpu.items()} | {
-        "off_ratio": _ratio(cpu["off"], cpu["cut"]),
-        "sampled_ratio": _ratio(cpu["sampled"], cpu["off"]),
+        "off_ratio": off,
+        "off_ratio_within": off_within,
+        "sampled_ratio": part,
+        "sampled_ratio_within": part_within,
         "spans": spans.count,
         "others_cpu": max(run["others_cpu"] for runs in measured.values() for run in runs),
     }
     parameters = {"subscribers": subscribers, "rate": rate, "rounds": rounds, "seconds": seconds, "sampled": RATIO}
     result = record("tracing", f"tracing-{subscribers}x{rate:g}", parameters, figures)
     problems = [problem for runs in measured.values() for run in runs for problem in problems_of(run)]
-    if figures["off_ratio"] > OFF_BOUND:
-        problems.append(f"off it costs {figures['off_ratio']} of a hub without it, at most {OFF_BOUND}")
-    if figures["sampled_ratio"] > SAMPLED_BOUND:
-        problems.append(f"sampled it costs {figures['sampled_ratio']} of a hub with it off, at most {SAMPLED_BOUND}")
+    if off > OFF_BOUND:
+        problems.append(f"off it costs {off} ± {off_within} of a hub without it, at most {OFF_BOUND}")
+    if part > SAMPLED_BOUND:
+        problems.append(f"sampled it costs {part} ± {part_within} of a hub with it off, at most {SAMPLED_BOUND}")
     if not spans.count:
         problems.append("no span came")
     return {**result, "ok": not problems, "problems": problems}
 
 
-def _ratio(these: list[float], those: list[float]) -> float:
-    return round(statistics.median(one / other for one, other in zip(these, those, strict=True)), 4)
+def _ratio(these: list[float], those: list[float]) -> tuple[float, float]:
+    """The geometric mean of the ratios, and how far the true one may be from it with 5 % of error."""
+    logs = [math.log(one / other) for one, other in zip(these, those, strict=True)]
+    mean = math.exp(statistics.fmean(logs))
+    error = statistics.stdev(logs) / math.sqrt(len(logs))
+    return round(mean, 4), round(mean * error * float(student.ppf(0.975, len(logs) - 1)), 4)
+
+
+def _switch(node: krin.Node, to: signal.Signals, state: Path) -> None:
+    state.unlink(missing_ok=True)
+    os.kill(node.pid, to)
+    until = time.monotonic() + SWITCH_S
+    while not (state.exists() and state.read_text() == to.name):
+        if time.monotonic() > until:
+            raise TimeoutError(f"the hub has not taken {to.name}")
+        time.sleep(0.01)
 
 
 def _broadcast(node: krin.Node, subscribers: int, rate: float, seconds: float, title: str) -> dict[str, Any]:
@@ -95,19 +116,6 @@ def _broadcast(node: krin.Node, subscribers: int, rate: float, seconds: float, t
         pids=[node.pid],
     )
     return run_load(plan, title=title, limit_s=seconds + MARGIN_S)
-
-
-def _cut(folder: Path) -> Path:
-    """A copy of the product that cannot trace a publish."""
-    root = folder / "cut"
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
-    file = root / "hub" / "channels" / "publishing.py"
-    source = file.read_text()
-    if source.count(BEGIN) != 1 or source.count(END) != 1:
-        raise LookupError(f"{file.name} has changed: what is to be cut out of it is not found")
-    file.write_text(source.replace(BEGIN, "").replace(END, ""))
-    return root
 
 
 class Spans:
