@@ -15,7 +15,7 @@ def test_all_of_tracing_is_cut_out_of_publish_and_nothing_else() -> None:
     source = textwrap.dedent(inspect.getsource(Publisher.publish))
     whole, cut = code_of(source), code_of(without_tracing(source))
 
-    assert len(whole.co_code) == len(Publisher.publish.__code__.co_code)
+    assert set(whole.co_names) == set(Publisher.publish.__code__.co_names)
     assert set(whole.co_names) - set(cut.co_names) == {"_tracing", "trace", "followed", "replace", "traceparent"}
     assert set(cut.co_names) <= set(whole.co_names)
     assert set(whole.co_varnames) - set(cut.co_varnames) == {"traced", "where"}
