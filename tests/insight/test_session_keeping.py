@@ -56,7 +56,7 @@ async def test_a_session_is_made_described_and_embedded_and_one_that_comes_back_
     await keeper(database, registry, clock).look()
     await index(database, clock)
     first = await sessions(database)
-    await keeper(database, [connection("ann", "s1", "team:a", "alerts:b")], clock).look()
+    await keeper(database, [connection("ann", "s1", "team:a", "alerts:b", "semantic:a+query")], clock).look()
     owed = await sessions(database)
     await index(database, clock)
     documents = await database.fetch("SELECT channel, publisher, content FROM documents ORDER BY channel")

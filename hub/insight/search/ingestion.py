@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from hub.clock import Clock
 from hub.insight.embedding.base import Embedder, EmbedderUnavailable
 from hub.insight.search.extraction import MAX_CHARACTERS, words_of
+from hub.insight.search.following import PREFIX
 from storage.database import Database
 from storage.errors import StorageError
 from storage.indexing import (
@@ -199,9 +200,13 @@ def knowledge_document(entry: StoredKnowledge) -> NewDocument:
 
 
 def session_document(session: Session) -> NewDocument:
-    """What a session is about, in one sentence. Its user may find it, and administrators."""
+    """What a session is about, in one sentence. Its user may find it, and administrators.
+
+    A subscription by meaning is left out: its own session would be the first thing that it brings.
+    """
     data = session.session_data
-    channels = ", ".join(data.get("channels", ())) or "nothing yet"
+    named = [each for each in data.get("channels", ()) if not each.startswith(PREFIX)]
+    channels = ", ".join(named) or "nothing yet"
     who = " ".join(str(data[name]) for name in ("kind", "name") if data.get(name)) or "client"
     return NewDocument(
         kind="session",
