@@ -78,6 +78,22 @@ def test_a_query_names_metrics_that_the_hub_has(place: str, query: str) -> None:
         assert (kind == "histogram") == name.endswith(("_bucket", "_sum", "_count")), name
 
 
+def test_every_metric_of_the_hub_is_on_a_dashboard() -> None:
+    shown = {family(name) for _, query in queries() for name in METRIC.findall(query)}
+    assert set(page()) - shown == set()
+
+
+def test_panels_do_not_cover_each_other() -> None:
+    for name, dashboard in DASHBOARDS.items():
+        places = [each["gridPos"] for each in dashboard["panels"]]
+        cells = [
+            (x, y) for at in places for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])
+        ]
+        assert len(cells) == len(set(cells)), name
+        assert all(at["x"] + at["w"] <= 24 for at in places), name
+        assert len({each["id"] for each in dashboard["panels"]}) == len(places), name
+
+
 def test_the_rules_for_prometheus_are_the_objectives_of_the_hub() -> None:
     service = KrinObservabilityService(report=lambda event: None, clock=None)  # type: ignore[arg-type]  # of no moment
     wanted = prometheus_rules(objectives_of(service, Histogram()))

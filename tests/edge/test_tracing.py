@@ -3,82 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import http.server
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from processes import HubProcess, running
 from redis_server import redis_server
 
+from benchmarks.otlp import receiver
 from hub.client import Client
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
-
-
-class Receiver:
-    """What a collector gets over OTLP/HTTP, as (node, name, span id, parent's)."""
-
-    def __init__(self) -> None:
-        self.spans: list[tuple[str, str, str, str]] = []
-        self.url = ""
-        self._arrived = threading.Condition()
-
-    def take(self, body: bytes) -> None:
-        request = ExportTraceServiceRequest()
-        request.ParseFromString(body)
-        with self._arrived:
-            for resource in request.resource_spans:
-                attributes = {each.key: each.value.string_value for each in resource.resource.attributes}
-                for scope in resource.scope_spans:
-                    for span in scope.spans:
-                        if span.trace_id.hex() == TRACE:
-                            ids = span.span_id.hex(), span.parent_span_id.hex()
-                            self.spans.append((attributes["service.instance.id"], span.name, *ids))
-            self._arrived.notify_all()
-
-    def wait_for(self, count: int, timeout_s: float = 30) -> list[tuple[str, str, str, str]]:
-        with self._arrived:
-            assert self._arrived.wait_for(lambda: len(self.spans) >= count, timeout_s), self.spans
-            return list(self.spans)
-
-
-@contextmanager
-def receiver() -> Iterator[Receiver]:
-    received = Receiver()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            if self.headers.get("content-encoding") == "gzip":
-                import gzip
-
-                body = gzip.decompress(body)
-            assert self.path == "/v1/traces"
-            received.take(body)
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *arguments: Any) -> None:
-            """Quiet."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        received.url = f"http://127.0.0.1:{server.server_port}"
-        try:
-            yield received
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def config(folder: Path, endpoint: str, **more: Any) -> Path:
@@ -109,9 +48,9 @@ async def test_one_trace_id_leads_from_the_publisher_through_two_nodes(tmp_path:
                     await ann.publish(channel, type_name, data, trace=TRACEPARENT)
                     message = await anext(aiter(subscription))
                     await ann.publish(channel, type_name, data)  # brings no trace, and gets none
-                spans = await asyncio.to_thread(collector.wait_for, 3)
+                spans = await asyncio.to_thread(collector.wait_for, 3, trace_id=TRACE)
                 exemplars = await exemplar_lines(second)
-    by_name = {name: (node, own, parent) for node, name, own, parent in spans}
+    by_name = {span.name: (span.node, span.span_id, span.parent_id) for span in spans}
     assert len(spans) == len(by_name) == 3
     assert by_name["publish"][::2] == ("n1", PARENT)
     published = by_name["publish"][1]
@@ -137,7 +76,8 @@ async def test_a_request_hands_its_trace_to_the_message_it_publishes(tmp_path: P
             body = {"channel": "custom:x", "message": {"type": "NOTE", "data": {}}}
             answer = await http_client.post("/v1/publish", json=body)
         assert answer.json()["meta"]["trace_id"] == TRACE
-        assert {name for _, name, _, _ in await asyncio.to_thread(collector.wait_for, 2)} == {"publish", "broker"}
+        spans = await asyncio.to_thread(collector.wait_for, 2, trace_id=TRACE)
+        assert {span.name for span in spans} == {"publish", "broker"}
 
 
 async def test_a_message_with_a_key_may_be_sent_again_while_it_is_traced(tmp_path: Path) -> None:
