@@ -65,6 +65,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 TEAM_TYPES = (
     "PLAN_PROPOSED",
     "PLAN_COMMITTED",
+    "PROJECT_ENDED",
     "SECURITY_REPORT",
     "KNOWLEDGE_DIGEST",
     "SPECIALIST_UPDATE",

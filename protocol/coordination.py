@@ -297,6 +297,20 @@ class ProjectConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     ext: dict[str, Any] | None = None
 
 
+ProjectState = Literal["OPEN", "COMPLETED", "CANCELED"]
+
+
+class ProjectEnded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """A project is over: nothing happens to it any more. `tasks` are numbers by state."""
+
+    project_id: Name
+    state: Literal["COMPLETED", "CANCELED"]
+    tasks: dict[str, Count] = {}
+    by: Text = ""
+    reason: Text = ""
+    ts_event: Micros | None = None
+
+
 class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """`runner_up` and `override_cost`: who would have been next, and how much the objective grows with them."""
 

@@ -70,6 +70,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "projects.create": Operation(team.ProjectCreate, team.ProjectCreated),
     "projects.get": Operation(team.ProjectName, team.ProjectAnswer),
     "projects.list": Operation(team.ProjectList, team.ProjectPage),
+    "projects.close": Operation(team.ProjectEnd, team.ProjectAnswer),
+    "projects.cancel": Operation(team.ProjectEnd, team.ProjectAnswer),
     "tasks.create": Operation(team.TaskCreate, team.TaskPage),
     "tasks.list": Operation(team.TaskList, team.TaskPage),
     "tasks.get": Operation(team.TaskName, team.TaskDetail),

@@ -12,6 +12,7 @@ from protocol.coordination import (
     GateResult,
     Interrupt,
     ProjectConfig,
+    ProjectState,
     QuestionReason,
     Specialist,
     SpecialistStatus,
@@ -86,7 +87,19 @@ class ProjectName(_Call, frozen=True, kw_only=True):
 
 
 class ProjectList(_Call, frozen=True, kw_only=True):
-    pass
+    """Those that are OPEN, all of them. Those that have ended in pages, the last to end first: `before` is the
+    project_id that the page before ended with."""
+
+    state: ProjectState = "OPEN"
+    limit: Annotated[int, Meta(ge=1, le=500)] = 100
+    before: ChannelPart | None = None
+
+
+class ProjectEnd(_Call, frozen=True, kw_only=True):
+    """Of `projects.close`, which wants all tasks to have ended, and `projects.cancel`, which cancels the others."""
+
+    project_id: ChannelPart
+    reason: Text = ""
 
 
 class TaskCreate(_Call, frozen=True, kw_only=True):
@@ -215,15 +228,22 @@ class ProjectCreated(msgspec.Struct, frozen=True, kw_only=True):
     tasks: Count
 
 
-class ProjectAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """`project` without its tasks, which are counted by state."""
+class ProjectAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """`project` without its tasks, which are counted by state. `ended_by`: a user."""
 
     project: ProjectConfig
     tasks: dict[str, int]
+    state: ProjectState
+    ended_at: Micros | None = None
+    ended_by: str | None = None
+    reason: Text = ""
 
 
-class ProjectPage(msgspec.Struct, frozen=True, kw_only=True):
+class ProjectPage(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """`next`: there are more, before this one."""
+
     projects: list[ProjectAnswer]
+    next: Name | None = None
 
 
 class TaskAnswer(msgspec.Struct, frozen=True, kw_only=True):

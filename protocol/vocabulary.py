@@ -12,7 +12,16 @@ import msgspec
 from protocol.audit import AuditHead
 from protocol.budgets import BudgetUse
 from protocol.contracts import ContractChange
-from protocol.coordination import AgentStatus, Alert, Approval, HandOff, SpecialistUpdate, Status, TaskUpdate
+from protocol.coordination import (
+    AgentStatus,
+    Alert,
+    Approval,
+    HandOff,
+    ProjectEnded,
+    SpecialistUpdate,
+    Status,
+    TaskUpdate,
+)
 from protocol.fields import MessageType
 from protocol.gates import GateVerdict
 from protocol.insights import Insight, InsightRetracted
@@ -74,6 +83,7 @@ DATA_TYPES: dict[str, Any] = {
     "APPROVAL_RESOLVED": Approval,
     "PLAN_PROPOSED": PlanNotice,
     "PLAN_COMMITTED": PlanNotice,
+    "PROJECT_ENDED": ProjectEnded,
     "SECURITY_REPORT": SecurityReport,
     "KNOWLEDGE_DIGEST": KnowledgeDigest,
     "GATE_RESULT": GateVerdict,

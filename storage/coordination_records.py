@@ -35,8 +35,25 @@ ENDED = """
 SELECT kind, id, project_id, body::text FROM coordination_records
 WHERE kind = $1 AND ended ORDER BY updated_us DESC, id DESC LIMIT $2
 """
+ENDED_PROJECTS = """
+SELECT kind, id, project_id, body::text FROM coordination_records
+WHERE kind = 'project' AND ended AND body ->> 'state' = $1
+  AND ($2::text IS NULL OR (updated_us, id) < (
+      SELECT r.updated_us, r.id FROM coordination_records AS r WHERE r.kind = 'project' AND r.id = $2))
+ORDER BY updated_us DESC, id DESC LIMIT $3
+"""
+ENDED_TASKS = """
+SELECT kind, id, project_id, body::text FROM coordination_records
+WHERE project_id = $1 AND kind = 'task' AND ended AND coalesce((body ->> 'place')::int, 0) > $2
+  AND ($3::text IS NULL OR body ->> 'state' = $3) AND ($4::text IS NULL OR body ->> 'specialist_id' = $4)
+ORDER BY coalesce((body ->> 'place')::int, 0) LIMIT $5
+"""
+ENDED_OF = """
+SELECT kind, id, project_id, body::text FROM coordination_records
+WHERE project_id = $1 AND kind = $2 AND ended ORDER BY updated_us DESC, id DESC
+"""
 EPOCH = "SELECT epoch FROM coordination_term"
-FIND = "SELECT kind, id, project_id, body::text FROM coordination_records WHERE kind = $1 AND id = $2"
+FIND = "SELECT kind, id, project_id, body::text, ended FROM coordination_records WHERE kind = $1 AND id = $2"
 EVENTS = "SELECT body::text FROM coordination_events WHERE kind = $1 AND id = $2 ORDER BY position"
 CHUNK = 1000
 
@@ -70,7 +87,7 @@ class LogEntry(msgspec.Struct, frozen=True):
 
 
 class Batch(msgspec.Struct):
-    """One commit. Of several records of one thing the last counts."""
+    """One commit. Of several records of one thing the last counts. With a project all that belongs to it ends."""
 
     records: list[Record] = []
     events: list[RecordedEvent] = []
@@ -122,7 +139,7 @@ class CoordinationRecords:
 
     async def ended(self, kind: str, limit: int) -> list[Record]:
         """Those of a kind that ended last, the oldest first."""
-        return [_record(row) for row in reversed(await self._db.fetch(ENDED, kind, limit))]
+        return [_record(row, ended=True) for row in reversed(await self._db.fetch(ENDED, kind, limit))]
 
     async def check(self, epoch: int) -> None:
         """Raises Fenced: another node coordinates, or the records have changed under this one."""
@@ -132,15 +149,31 @@ class CoordinationRecords:
     async def find(self, kind: str, id: str) -> Record | None:
         """Also one that has ended."""
         row = await self._db.fetch_row(FIND, kind, id)
-        return _record(row) if row else None
+        return _record(row, ended=row["ended"]) if row else None
+
+    async def ended_projects(self, *, state: str, before: str | None, limit: int) -> list[Record]:
+        """Those that ended last first, from before the project `before` on."""
+        rows = await self._db.fetch(ENDED_PROJECTS, state, before, limit)
+        return [_record(row, ended=True) for row in rows]
+
+    async def ended_tasks(
+        self, project_id: str, *, state: str | None, specialist_id: str | None, after: int, limit: int
+    ) -> list[Record]:
+        """Of a project that has ended, those behind the place `after`, in their order."""
+        rows = await self._db.fetch(ENDED_TASKS, project_id, after, state, specialist_id, limit)
+        return [_record(row, ended=True) for row in rows]
+
+    async def ended_of(self, project_id: str, kind: str) -> list[Record]:
+        """What belongs to a project and has ended, the last that changed first."""
+        return [_record(row, ended=True) for row in await self._db.fetch(ENDED_OF, project_id, kind)]
 
     async def events(self, kind: str, id: str) -> list[bytes]:
         """The bodies of everything that happened to one thing, in order."""
         return [row["body"].encode() for row in await self._db.fetch(EVENTS, kind, id)]
 
 
-def _record(row: Any) -> Record:
-    return Record(row["kind"], row["id"], row["project_id"], row["body"].encode())
+def _record(row: Any, *, ended: bool = False) -> Record:
+    return Record(row["kind"], row["id"], row["project_id"], row["body"].encode(), ended)
 
 
 def _arrays(rows: Iterable[Sequence[Any]], width: int) -> list[list[Any]]:

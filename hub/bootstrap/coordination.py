@@ -14,6 +14,7 @@ from hub.bootstrap.ground import Ground
 from hub.bootstrap.guard import Guard
 from hub.bootstrap.rest import Rest
 from hub.bootstrap.room import Room
+from hub.coordination.archive import Archive
 from hub.coordination.contract_desk import ContractDesk, ContractService
 from hub.coordination.coordinator import OF, TOPIC, Coordination, Term
 from hub.coordination.departures import Departures
@@ -68,7 +69,7 @@ async def open_coordination(
         def furnish(term: Term) -> None:
             people, plans = People(term), Plans(term, clock=clock)
             watch(term, people, plans, ground.observability)
-            term.desks["contracts"] = ContractDesk()
+            term.desks["contracts"] = ContractDesk(term.tasks)
             term.desks["plans"] = plans
             term.desks["security reports"] = SecurityReports(term, node=settings.node, counts=counts)
 
@@ -81,12 +82,13 @@ async def open_coordination(
             furnish=furnish,
             clock=clock,
         )
-        service = TeamService(coordination, access=channels.access)
-        people = PeopleService(coordination, access=channels.access)
+        archive = Archive(records, term=lambda: coordination.term)
+        service = TeamService(coordination, access=channels.access, archive=archive)
+        people = PeopleService(coordination, access=channels.access, archive=archive)
         contracts = ContractService(coordination, access=channels.access)
-        plans = PlanService(coordination, access=channels.access)
+        plans = PlanService(coordination, access=channels.access, archive=archive)
         forwarding = Forwarding(
-            {**service.methods, **people.methods, **plans.methods, **contracts.methods},
+            archive.explaining({**service.methods, **people.methods, **plans.methods, **contracts.methods}),
             of=OF,
             topic=TOPIC,
             repeat="look how it stands",
@@ -141,5 +143,5 @@ def _measure(coordination: Coordination, observability: KrinObservabilityService
             for state, count in project.counts().items():
                 counts[state] = counts.get(state, 0) + count
         yield counter("krin_coordination_commits", "Group commits of teams in this term.", term.journal.commits)
-        yield gauge("krin_projects", "Projects in memory.", len(term.tasks.projects))
+        yield gauge("krin_projects", "Projects that are open.", len(term.tasks.projects))
         yield gauges("krin_tasks_of_teams", "Tasks of all projects, by state.", "state", counts)

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import click
 
 from hub.cli.shared import hub_client, hub_options, json_option, print_json, run
-from protocol.coordination import Activity, Health
+from protocol.coordination import Activity, Health, ProjectState
 
 
 @click.group()
@@ -49,17 +49,43 @@ def resume(specialist_id: str, as_json: bool, url: str, token_: str) -> None:
 
 
 @team.command()
+@click.option("--state", type=click.Choice(get_args(ProjectState)), default="OPEN", show_default=True)
+@click.option("-n", "--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="of those that ended")
+@click.option("--before", help="what the page before ended with")
 @json_option
 @hub_options
-def projects(as_json: bool, url: str, token_: str) -> None:
+def projects(state: str, limit: int, before: str | None, as_json: bool, url: str, token_: str) -> None:
     """Projects, and how many of their tasks are in which state."""
+    asked = {"state": state, "limit": limit, **({"before": before} if before else {})}
 
     def lines(found: Any) -> Iterable[str]:
-        for each in found["projects"]:
-            counts = ", ".join(f"{count} {state}" for state, count in sorted(each["tasks"].items()))
-            yield f"{each['project']['project_id']} {counts or 'no tasks'}"
+        yield from map(_project, found["projects"])
+        if "next" in found:
+            yield f"... more before {found['next']}"
 
-    _ask(url, token_, "projects.list", {}, as_json, lines)
+    _ask(url, token_, "projects.list", asked, as_json, lines)
+
+
+@team.command()
+@click.argument("project_id")
+@click.option("--reason", default="", help="for whoever wonders")
+@json_option
+@hub_options
+def close(project_id: str, reason: str, as_json: bool, url: str, token_: str) -> None:
+    """End a project, all of whose tasks have ended. It stays readable."""
+    asked = {"project_id": project_id, "reason": reason}
+    _ask(url, token_, "projects.close", asked, as_json, lambda ended: [_project(ended)])
+
+
+@team.command()
+@click.argument("project_id")
+@click.option("--reason", default="", help="for whoever wonders")
+@json_option
+@hub_options
+def cancel(project_id: str, reason: str, as_json: bool, url: str, token_: str) -> None:
+    """End a project, and cancel the tasks that have not ended. It stays readable."""
+    asked = {"project_id": project_id, "reason": reason}
+    _ask(url, token_, "projects.cancel", asked, as_json, lambda ended: [_project(ended)])
 
 
 @team.command()
@@ -196,6 +222,14 @@ def describe_task(task: dict[str, Any]) -> str:
     progress = f"{task['progress']:.0%}" if task.get("progress") else ""
     parts = [task["task_id"], state, progress, task.get("specialist_id"), task.get("title"), task.get("message")]
     return " ".join(part for part in parts if part)
+
+
+def _project(answer: dict[str, Any]) -> str:
+    """`alpha 2 SUBMITTED`; of one that has ended also how."""
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(answer["tasks"].items())) or "no tasks"
+    ended = [f"{answer['state']}:"] if answer["state"] != "OPEN" else []
+    because = [f"({answer['reason']})"] if answer.get("reason") else []
+    return " ".join([answer["project"]["project_id"], *ended, counts, *because])
 
 
 def _next_steps(found: Any) -> Iterable[str]:

@@ -14,7 +14,7 @@ import msgspec
 from hub.caller import Caller
 from hub.coordination import approvals
 from hub.coordination.approvals import ApprovalCase
-from hub.coordination.desk import TaskDesk, update_of
+from hub.coordination.desk import Project, TaskDesk, update_of
 from hub.coordination.gates import WAIVERS
 from hub.coordination.journal import HUB, Change
 from hub.coordination.tasks.event import TaskEvent
@@ -27,7 +27,7 @@ from protocol.team import TaskRequestInput
 
 KIND = "approval"
 ORDERS = "order:"  # begins the approval_id of orders, which are not answered here
-MAX_OPEN = 10_000
+MAX_OPEN, MAX_OPEN_OF_TEAM = 10_000, 1_000  # what is of no project counts for whoever asks
 MAX_ENDED = 1_000  # that are remembered; older ones are in the records
 REASONS: Mapping[QuestionReason, ApprovalReason] = {"TOOL_CALL": "TOOL_CALL", "CONFIRMATION": "CONFIRMATION"}
 
@@ -48,6 +48,7 @@ class ApprovalDesk:
         self._ended: dict[str, ApprovalCase] = {}  # the oldest first
         self.kinds: Mapping[str, Callable[[bytes], None]] = {KIND: self.recall}
         tasks.listeners.append(self._hear)
+        tasks.leaving.append(self._leave)
 
     def recall(self, body: bytes) -> None:
         """From its record."""
@@ -95,6 +96,11 @@ class ApprovalDesk:
             return known
         if len(self._open) >= MAX_OPEN:
             raise HubError(ErrorCode.LIMIT_EXCEEDED, f"at most {MAX_OPEN} approvals are waited for")
+        whose = self._whose(asked, caller.user)
+        if sum(self._whose(each.request, each.requested_by) == whose for each in self._open.values()) >= (
+            MAX_OPEN_OF_TEAM
+        ):
+            raise HubError(ErrorCode.LIMIT_EXCEEDED, f"at most {MAX_OPEN_OF_TEAM} approvals of a team are waited for")
         case = approvals.ask(approval_id, asked, requested_by=caller.user, now_us=change.now_us)
         self._change(None, case, actor=caller.user, change=change)
         return case
@@ -168,6 +174,16 @@ class ApprovalDesk:
         case = self._open.get(before.interrupt.interrupt_id)
         if case is not None:
             self._change(case, approvals.withdraw(case, now_us=change.now_us), actor=event.actor, change=change)
+
+    def _whose(self, request: ApprovalRequest, by: str) -> tuple[str, str]:
+        """What a request counts for: a team, or a user."""
+        project = self._tasks.projects.get(request.project_id or "")
+        return ("team", project.team) if project is not None else ("user", by)
+
+    def _leave(self, project: Project, change: Change) -> None:
+        """It ends, and what was asked in it with it."""
+        for case in [each for each in self._open.values() if each.request.project_id == project.project_id]:
+            self._change(case, approvals.withdraw(case, now_us=change.now_us), actor=HUB, change=change)
 
     def _asking(self, case: ApprovalCase) -> Task | None:
         """The task that waits for this."""

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 
 import msgspec
 
-from hub.coordination.budgets import ALERT_PERCENT, DAY_US, Account, Amount, Budgets, Decision, Reservation, cost
+from hub.coordination.budgets import (
+    ALERT_PERCENT,
+    DAY_US,
+    Account,
+    Amount,
+    Budgets,
+    Decision,
+    Limit,
+    Reservation,
+    cost,
+    project_limit,
+)
 from hub.coordination.desk import Project, TaskDesk
 from hub.coordination.journal import Change, key_within
 from hub.coordination.roster import Roster
 from hub.coordination.tasks.task import Task
 from protocol.budgets import BudgetStanding, BudgetUse
-from protocol.coordination import Alert, Specialist, SpecialistStatus, TaskSpec, Usage
+from protocol.coordination import Alert, ProjectConfig, Specialist, SpecialistStatus, TaskSpec, Usage
 from protocol.errors import ErrorCode, HubError
 
 KIND, RESERVATION = "budget", "reservation"
@@ -60,6 +71,7 @@ class BudgetDesk:
         }
         tasks.may_claim.append(self._require_left)
         roster.listeners.append(self._hear)
+        tasks.leaving.append(self._leave)
 
     def _restore(self, body: bytes) -> None:
         spent = _decode(body)
@@ -183,11 +195,16 @@ class BudgetDesk:
         else:
             self._budgets.forget(specialist.specialist_id)
 
-    def _keep(
-        self, account: Account, used: Amount, change: Change, *, project_id: str = "", ended: bool = False
-    ) -> None:
+    def _leave(self, project: Project, change: Change) -> None:
+        """It ends; its records do with it."""
+        self._budgets.forget_project(project.project_id)
+        self._kept = {each for each in self._kept if (each.kind, each.name) != ("PROJECT", project.project_id)}
+
+    def _keep(self, account: Account, used: Amount, change: Change, *, ended: bool = False) -> None:
+        """What an agent has used belongs to no project, and outlives those that it was used for."""
         spent = Spent(kind=account.kind, name=account.name, day=account.day, tokens=used.tokens, usd=f"{used.usd:f}")
         day = f"/{account.day}" if account.day is not None else ""
+        project_id = account.name if account.kind == "PROJECT" else ""
         change.keep(KIND, f"{account.kind}/{account.name}{day}", spent, project_id=project_id, ended=ended)
         (self._kept.discard if ended else self._kept.add)(account)
 
@@ -212,7 +229,7 @@ class BudgetDesk:
         for account in self._budgets.accounts(project_id, specialist.specialist_id, change.now_us):
             if not self._budgets.has_limit(account):
                 continue
-            self._keep(account, self._budgets.used(account), change, project_id=project_id)
+            self._keep(account, self._budgets.used(account), change)
         for account in decision.alerts:
             use = self._use(account, change.now_us)
             change.tell(f"team:{project_id}", "BUDGET_ALERT", use)
@@ -234,22 +251,38 @@ class BudgetDesk:
             self._roster.spent(specialist.specialist_id, share / 100, change)
 
     def _use(self, account: Account, now_us: int) -> BudgetUse:
-        used, limit = self._budgets.used(account), self._budgets.limit_of(account)
-        shares = [
-            *([used.tokens * 100 / limit.tokens if limit.tokens else 100.0] if limit.tokens is not None else []),
-            *([float(used.usd * 100 / limit.usd) if limit.usd else 100.0] if limit.usd is not None else []),
-        ]
-        return BudgetUse(
-            kind=account.kind,
-            name=account.name,
-            day=account.day,
-            tokens=used.tokens,
-            usd=f"{used.usd:f}",
-            limit_tokens=limit.tokens,
-            limit_usd=f"{limit.usd:f}" if limit.usd is not None else None,
-            percent=round(max(shares, default=0.0), 2),
-            ts_event=now_us,
-        )
+        return use_of(account, self._budgets.used(account), self._budgets.limit_of(account), now_us)
+
+
+def left_of(config: ProjectConfig, bodies: Iterable[bytes], ended_us: int) -> list[BudgetStanding]:
+    """The budget of a project that has ended, from what it has left in the records."""
+    limit = project_limit(config)
+    account = Account("PROJECT", config.project_id)
+    used = Amount()
+    for spent in map(_decode, bodies):
+        if Account(spent.kind, spent.name, spent.day) == account:  # type: ignore[arg-type]
+            used = Amount(spent.tokens, Decimal(spent.usd))
+    if limit == Limit():
+        return []
+    return [BudgetStanding(**msgspec.structs.asdict(use_of(account, used, limit, ended_us)))]
+
+
+def use_of(account: Account, used: Amount, limit: Limit, now_us: int) -> BudgetUse:
+    shares = [
+        *([used.tokens * 100 / limit.tokens if limit.tokens else 100.0] if limit.tokens is not None else []),
+        *([float(used.usd * 100 / limit.usd) if limit.usd else 100.0] if limit.usd is not None else []),
+    ]
+    return BudgetUse(
+        kind=account.kind,
+        name=account.name,
+        day=account.day,
+        tokens=used.tokens,
+        usd=f"{used.usd:f}",
+        limit_tokens=limit.tokens,
+        limit_usd=f"{limit.usd:f}" if limit.usd is not None else None,
+        percent=round(max(shares, default=0.0), 2),
+        ts_event=now_us,
+    )
 
 
 def amount_of(tokens: int, usd: str) -> Amount:

@@ -19,6 +19,7 @@ from protocol.errors import ErrorCode, HubError
 DAY_US = 86_400_000_000
 RESERVATION_TTL_US = 900_000_000  # longer than any one call takes
 MAX_RESERVATIONS = 10_000
+MAX_RESERVATIONS_OF_PROJECT = 1_000
 ALERT_PERCENT = 80
 MILLION = 1_000_000
 
@@ -104,8 +105,7 @@ class Budgets:
         self._today = 0
 
     def limit_project(self, project: ProjectConfig) -> None:
-        usd = None if project.budget_usd is None else Decimal(project.budget_usd)
-        self.limit(Account("PROJECT", project.project_id), Limit(project.budget_tokens, usd))
+        self.limit(Account("PROJECT", project.project_id), project_limit(project))
 
     def limit_agent(self, agent: Specialist) -> None:
         usd = None if agent.usd_per_day is None else Decimal(agent.usd_per_day)
@@ -175,6 +175,8 @@ class Budgets:
             return Decision(refused_by=refused_by)
         if len(self._reservations) >= MAX_RESERVATIONS:
             raise HubError(ErrorCode.OVERLOADED, "Too many reservations are open.")
+        if sum(each[0] == project for each in self._reservations) >= MAX_RESERVATIONS_OF_PROJECT:
+            raise HubError(ErrorCode.OVERLOADED, "Too many reservations of the project are open.")
         alerts = tuple(self._alerted(accounts, amount))
         self._add(accounts, amount)
         self._settled.pop(key, None)
@@ -229,6 +231,16 @@ class Budgets:
         self._limits.pop(("AGENT", agent, True), None)
         self._used.pop(Account("AGENT", agent), None)
 
+    def forget_project(self, project: str) -> None:
+        """It has ended. What is still reserved in it counts as spent by its agents."""
+        for daily in (False, True):
+            self._limits.pop(("PROJECT", project, daily), None)
+        for account in [each for each in self._used if (each.kind, each.name) == ("PROJECT", project)]:
+            del self._used[account]
+        for kept in (self._reservations, self._settled):
+            for key in [each for each in kept if each[0] == project]:
+                del kept[key]
+
     def expire(self, *, now_us: int) -> Ended:
         """Let what nobody settled in time count as spent, and forget the days that nothing is booked on any more."""
         ended = Ended({}, {})
@@ -258,6 +270,11 @@ class Budgets:
             limit, used = self._limit(account), self.used(account)
             if limit.admits(used, percent=ALERT_PERCENT) and not limit.admits(used.plus(more), percent=ALERT_PERCENT):
                 yield account
+
+
+def project_limit(project: ProjectConfig) -> Limit:
+    usd = None if project.budget_usd is None else Decimal(project.budget_usd)
+    return Limit(project.budget_tokens, usd)
 
 
 def cost(agent: Specialist, usage: Usage) -> Amount:

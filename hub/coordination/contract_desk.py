@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from hub.caller import Caller
 from hub.channels.access import Access
 from hub.coordination.coordinator import Coordination, Term
+from hub.coordination.desk import Project, TaskDesk
 from hub.coordination.journal import HUB, Change, key_within
 from hub.coordination.service import decided, team_channel
 from hub.dispatch import Method, convert
@@ -18,7 +19,7 @@ from protocol.contracts import ContractAnnounce, ContractChange
 from protocol.errors import ErrorCode, HubError
 
 KIND = "contract"
-MAX_ANNOUNCED = 1_000  # that are not in force yet
+MAX_ANNOUNCED, MAX_ANNOUNCED_TO_TEAM = 1_000, 100  # that are not in force yet
 MAX_AHEAD_US = 366 * 86_400_000_000
 
 
@@ -35,9 +36,10 @@ _decode = msgspec.json.Decoder(Announced).decode
 
 
 class ContractDesk:
-    def __init__(self) -> None:
+    def __init__(self, tasks: TaskDesk) -> None:
         self._waiting: dict[str, Announced] = {}
         self.kinds: Mapping[str, Callable[[bytes], None]] = {KIND: self._restore}
+        tasks.leaving.append(self._leave)
 
     def _restore(self, body: bytes) -> None:
         announced = _decode(body)
@@ -69,10 +71,17 @@ class ContractDesk:
             return known.change
         if len(self._waiting) >= MAX_ANNOUNCED:
             raise HubError(ErrorCode.LIMIT_EXCEEDED, f"at most {MAX_ANNOUNCED} changes are announced")
+        if sum(each.project_id == asked.project_id for each in self._waiting.values()) >= MAX_ANNOUNCED_TO_TEAM:
+            raise HubError(ErrorCode.LIMIT_EXCEEDED, f"at most {MAX_ANNOUNCED_TO_TEAM} changes are announced to a team")
         self._waiting[announced.key] = announced
         self._keep(announced, change, actor=caller.user)
         change.tell(team_channel(asked.project_id), "SCHEMA_CHANGE_ANNOUNCED", told)
         return told
+
+    def _leave(self, project: Project, change: Change) -> None:
+        """It ends, and there is nobody to tell any more."""
+        for key in [each.key for each in self._waiting.values() if each.project_id == project.project_id]:
+            del self._waiting[key]
 
     def tick(self, change: Change) -> None:
         for announced in [each for each in self._waiting.values() if each.change.effective_at <= change.now_us]:

@@ -6,11 +6,12 @@ here awaits or reads a clock: a decision is a function of what is known and of t
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -23,16 +24,26 @@ from hub.coordination.tasks.event import TaskEvent
 from hub.coordination.tasks.fold import Fenced, InvalidTransition, apply
 from hub.coordination.tasks.graph import TaskGraph
 from hub.coordination.tasks.task import Said, Task
-from hub.coordination.tasks.transitions import ASSIGNED, QUEUED
-from protocol.coordination import Gate, Presence, ProjectConfig, Specialist, TaskSpec, TaskUpdate
+from hub.coordination.tasks.transitions import ASSIGNED, ENDED, QUEUED
+from protocol.coordination import (
+    Gate,
+    Presence,
+    ProjectConfig,
+    ProjectEnded,
+    ProjectState,
+    Specialist,
+    TaskSpec,
+    TaskUpdate,
+)
 from protocol.errors import ErrorCode, HubError
 from protocol.team import Claim, LostClaim, TaskHold
 
 logger = logging.getLogger("krin.coordination")
 
 PROJECT, TASK = "project", "task"
-MAX_PROJECTS = 1000
+MAX_PROJECTS, MAX_PROJECTS_OF_TEAM = 1_000, 100  # that are open
 MAX_TASKS = 10_000  # of a project
+MAX_ENDED = 1_000  # projects that ended lately, of which this node still knows
 
 ERASED = b'"erased"'
 _EMPTY = re.compile(rb'(?<!\\)""')
@@ -77,15 +88,30 @@ class Project:
 
 
 class KeptProject(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """`asked` is a fingerprint of what it was created with, to tell a repeated command from another one."""
+    """`asked` is a fingerprint of what it was created with, to tell a repeated command from another one. Once it has
+    ended, `tasks` are the numbers of its tasks by state.
+    """
 
     config: ProjectConfig
     asked: str
     created_us: int
     creator: str
+    state: ProjectState = "OPEN"
+    ended_us: int | None = None
+    ended_by: str | None = None
+    reason: str = ""
+    tasks: dict[str, int] = {}
 
 
-_decode_project = msgspec.json.Decoder(KeptProject).decode
+read_project = msgspec.json.Decoder(KeptProject).decode
+
+
+class UnknownProject(HubError):
+    """It is none of those in memory: it has ended, or never was."""
+
+    def __init__(self, project_id: str) -> None:
+        super().__init__(ErrorCode.NOT_FOUND, "no such project", path="$.params.project_id")
+        self.project_id = project_id
 
 
 class Hear(Protocol):
@@ -100,7 +126,10 @@ class TaskDesk:
         self.projects: dict[str, Project] = {}
         self._held: dict[str, dict[tuple[str, str], None]] = {}  # specialist -> tasks
         self._loose: list[Task] = []  # restored before their projects
+        self.ended: dict[str, asyncio.Future[None]] = {}  # those of this term, and when that is written down
         self.listeners: list[Hear] = []
+        self.leaving: list[Callable[[Project, Change], None]] = []
+        """Each forgets what it knows of a project that ends, and ends what is still open in it."""
         self.may_claim: list[Callable[[Project, TaskSpec, Specialist, int], None]] = []
         """Each may refuse a claim at this time: raises HubError."""
         self.kinds: Mapping[str, Callable[[bytes], None]] = {
@@ -111,16 +140,12 @@ class TaskDesk:
     # --- what is known ---
 
     def _restore_project(self, body: bytes) -> None:
-        project = Project(_decode_project(body))
+        project = Project(read_project(body))
         self.projects[project.project_id] = project
 
     def _restore_task(self, body: bytes) -> None:
-        """Others wait for it, so it is never left out: whose name is gone from it gets another one."""
-        try:
-            task = _decode_task(body)
-        except msgspec.ValidationError:
-            task = _decode_task(_EMPTY.sub(ERASED, body))
-        self._loose.append(task)
+        """Others wait for it, so it is never left out."""
+        self._loose.append(read_task(body))
 
     def restored(self, now_us: int) -> None:
         """All records are in. Whoever has a task has its whole lease again."""
@@ -141,10 +166,10 @@ class TaskDesk:
                 self._place(project, project.tasks[task.task_id])
 
     def project(self, project_id: str) -> Project:
-        """Raises HubError(not_found)."""
+        """Raises UnknownProject."""
         project = self.projects.get(project_id)
         if project is None:
-            raise HubError(ErrorCode.NOT_FOUND, "no such project", path="$.params.project_id")
+            raise UnknownProject(project_id)
         return project
 
     def task(self, project_id: str, task_id: str) -> Task:
@@ -162,12 +187,48 @@ class TaskDesk:
 
     def add_project(self, kept: KeptProject, change: Change) -> Project:
         """Raises HubError(limit_exceeded)."""
+        project = Project(kept)
         if len(self.projects) >= MAX_PROJECTS:
-            raise HubError(ErrorCode.LIMIT_EXCEEDED, f"at most {MAX_PROJECTS} projects")
-        project = self.projects[kept.config.project_id] = Project(kept)
+            raise HubError(ErrorCode.LIMIT_EXCEEDED, f"at most {MAX_PROJECTS} projects are open")
+        if sum(each.team == project.team for each in self.projects.values()) >= MAX_PROJECTS_OF_TEAM:
+            raise HubError(ErrorCode.LIMIT_EXCEEDED, f"at most {MAX_PROJECTS_OF_TEAM} projects of a team are open")
+        self.projects[project.project_id] = project
         change.keep(PROJECT, project.project_id, kept, project_id=project.project_id)
         change.note(PROJECT, project.project_id, kept, actor=kept.creator, project_id=project.project_id)
         return project
+
+    def cancel_some(self, project: Project, limit: int, *, actor: str, reason: str, change: Change) -> bool:
+        """So many of the tasks that have not ended; whether these were all."""
+        left = [task.task_id for task in project.tasks.values() if not task.ended]
+        for task_id in left[:limit]:
+            self.act(project.project_id, task_id, "CANCEL", actor=actor, change=change, reason=reason or None)
+        return len(left) <= limit
+
+    def end_project(
+        self, project: Project, state: Literal["COMPLETED", "CANCELED"], *, actor: str, reason: str, change: Change
+    ) -> KeptProject:
+        """It is in the records from now on, and no more in memory. Raises HubError(illegal_transition)."""
+        counts = project.counts()
+        open_tasks = sum(count for each, count in counts.items() if each not in ENDED)
+        if open_tasks:
+            raise HubError(
+                ErrorCode.ILLEGAL_TRANSITION, f"{open_tasks} of its tasks have not ended: cancel them, or the project"
+            )
+        project_id = project.project_id
+        kept = replace(project.kept, state=state, ended_us=change.now_us, ended_by=actor, reason=reason, tasks=counts)
+        for leave in self.leaving:
+            leave(project, change)
+        del self.projects[project_id]
+        self.ended[project_id] = change.done
+        if len(self.ended) > MAX_ENDED:
+            del self.ended[next(iter(self.ended))]
+        change.keep(PROJECT, project_id, kept, project_id=project_id, ended=True)
+        change.note(PROJECT, project_id, kept, actor=actor, project_id=project_id)
+        told = ProjectEnded(
+            project_id=project_id, state=state, tasks=counts, by=actor, reason=reason, ts_event=change.now_us
+        )
+        change.tell(f"team:{project_id}", "PROJECT_ENDED", told)
+        return kept
 
     def add_tasks(self, project: Project, specs: list[TaskSpec], *, actor: str, change: Change) -> list[Task]:
         """All or none, each with the gates of the project; the same again are the same tasks.
@@ -463,6 +524,14 @@ class TaskDesk:
         planned = project.planned.get(task.task_id)
         if planned is not None and task.task_id in project.queue:
             change.tell(f"agent:{planned}", "TASK_STATUS_UPDATE", update_of(task))
+
+
+def read_task(body: bytes) -> Task:
+    """From its record: whose name is gone from it gets another one."""
+    try:
+        return _decode_task(body)
+    except msgspec.ValidationError:
+        return _decode_task(_EMPTY.sub(ERASED, body))
 
 
 def update_of(task: Task, *, message: str | None = None) -> TaskUpdate:

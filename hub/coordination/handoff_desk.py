@@ -9,7 +9,7 @@ import msgspec
 
 from hub.caller import Caller
 from hub.coordination import handoffs
-from hub.coordination.desk import TaskDesk, update_of
+from hub.coordination.desk import Project, TaskDesk, update_of
 from hub.coordination.handoffs import Claim, Offer
 from hub.coordination.journal import HUB, Change
 from hub.coordination.registry import lease_us
@@ -19,7 +19,7 @@ from protocol.errors import ErrorCode, HubError
 from protocol.handoffs import HandOffOffer
 
 KIND = "handoff"
-MAX_OPEN = 10_000
+MAX_OPEN, MAX_OPEN_OF_TEAM = 10_000, 1_000
 MAX_ENDED = 1_000  # that are remembered, so that an answer sent again is answered as before
 
 _decode = msgspec.json.Decoder(Offer).decode
@@ -33,6 +33,7 @@ class HandOffDesk:
         self._ended: dict[str, Offer] = {}  # the oldest first
         self.listeners: list[Callable[[Offer], None]] = []
         self.kinds: Mapping[str, Callable[[bytes], None]] = {KIND: self._restore}
+        tasks.leaving.append(self._leave)
 
     def _restore(self, body: bytes) -> None:
         self._put(_decode(body))
@@ -45,6 +46,11 @@ class HandOffDesk:
             after = handoffs.expire(offered, holder=self._holder(offered.request), now_us=change.now_us)
             if after is not offered:
                 self._change(after, actor=HUB, change=change)
+
+    def _leave(self, project: Project, change: Change) -> None:
+        """Its tasks have ended, and so has what is on offer of them."""
+        for offered in [each for each in self._open.values() if each.request.project_id == project.project_id]:
+            self._change(handoffs.expire(offered, holder=None, now_us=change.now_us), actor=HUB, change=change)
 
     def offers(self) -> Iterable[Offer]:
         """Those that may still be answered, the oldest first."""
@@ -61,6 +67,9 @@ class HandOffDesk:
             return known
         if len(self._open) >= MAX_OPEN:
             raise HubError(ErrorCode.LIMIT_EXCEEDED, f"at most {MAX_OPEN} tasks are on offer")
+        team = self._tasks.project(asked.project_id).team
+        if sum(self._team(each) == team for each in self._open.values()) >= MAX_OPEN_OF_TEAM:
+            raise HubError(ErrorCode.LIMIT_EXCEEDED, f"at most {MAX_OPEN_OF_TEAM} tasks of a team are on offer")
         others = [
             each
             for each in self._open.values()
@@ -112,6 +121,10 @@ class HandOffDesk:
         if found is None:
             raise HubError(ErrorCode.NOT_FOUND, "there is no such offer", path="$.params.handoff_id")
         return found
+
+    def _team(self, offered: Offer) -> str | None:
+        project = self._tasks.projects.get(offered.request.project_id)
+        return project.team if project is not None else None
 
     def _end(self, before: Offer, after: Offer, caller: Caller, change: Change) -> Offer:
         if after is not before:

@@ -11,10 +11,11 @@ from typing import Any
 from hub.auth.assurance import mfa_required, two_factors
 from hub.caller import Caller
 from hub.channels.access import Access, Action
-from hub.coordination import approval_desk, approvals, handoff_desk, handoffs
+from hub.coordination import approval_desk, approvals, budget_desk, handoff_desk, handoffs
 from hub.coordination.approval_desk import ApprovalDesk, concerns, not_found, open_payload
 from hub.coordination.approvals import ApprovalCase
-from hub.coordination.budget_desk import BudgetDesk, amount_of
+from hub.coordination.archive import Archive
+from hub.coordination.budget_desk import BudgetDesk, amount_of, left_of
 from hub.coordination.coordinator import Coordination, Term
 from hub.coordination.desk import update_of
 from hub.coordination.gate_desk import GateDesk
@@ -68,9 +69,10 @@ class People:
 
 
 class PeopleService:
-    def __init__(self, coordination: Coordination, *, access: Access) -> None:
+    def __init__(self, coordination: Coordination, *, access: Access, archive: Archive) -> None:
         self._coordination = coordination
         self._access = access
+        self._archive = archive
         self.methods: Mapping[str, Method] = {
             "tasks.progress": self.progress,
             "tasks.submit": self.submit,
@@ -271,9 +273,14 @@ class PeopleService:
 
         return await self._decided(decide)
 
-    def budgets(self, params: Mapping[str, Any], caller: Caller) -> BudgetsFound:
+    async def budgets(self, params: Mapping[str, Any], caller: Caller) -> BudgetsFound:
+        """Of a project that has ended what was used in the end."""
         asked: BudgetList = self._asked(params, BudgetList, caller, "subscribe")
         term = self._coordination.term
+        if asked.project_id not in term.tasks.projects:
+            kept = await self._archive.project(asked.project_id)
+            bodies = await self._archive.last(asked.project_id, budget_desk.KIND)
+            return BudgetsFound(budgets=left_of(kept.config, bodies, kept.ended_us or 0))
         project = term.tasks.project(asked.project_id)
         return BudgetsFound(budgets=_people(term).budgets.standing(project, term.now_us))
 

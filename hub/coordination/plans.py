@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from hub.caller import Caller
 from hub.channels.access import Access, Action
 from hub.clock import Clock
+from hub.coordination.archive import Archive
 from hub.coordination.coordinator import Coordination, Term
 from hub.coordination.desk import Project, update_of
 from hub.coordination.journal import Change, key_within
@@ -84,6 +85,7 @@ class Plans:
         self.kinds: Mapping[str, Callable[[bytes], None]] = {KIND: self._restore}
         self.service = AITeamCoordinationService(self, work=self, log=self, websocket_service=self, clock=clock)
         term.tasks.listeners.append(self._hear)
+        term.tasks.leaving.append(self._leave)
         term.roster.listeners.append(self._hear_status)
 
     # --- desk ---
@@ -109,16 +111,26 @@ class Plans:
             if bool(risks) != self._at_risk.get(project.project_id, False):
                 self._at_risk[project.project_id] = bool(risks)
                 detail = "; ".join(f"{each.task_id}: {each.reason}" for each in risks[:5])
-                alert = Alert(
-                    alert_id=f"deadline:{project.project_id}",
-                    severity="WARNING",
-                    title=f"a deadline of {project.project_id} is {'at risk' if risks else 'safe again'}",
-                    state="FIRING" if risks else "RESOLVED",
-                    source="planning",
-                    detail=detail or None,
-                    ts_event=change.now_us,
-                )
-                change.tell(team_channel(project.project_id), "ALERT", alert)
+                self._alert(project, "at risk" if risks else "safe again", detail, change, firing=bool(risks))
+
+    def _alert(self, project: Project, how: str, detail: str, change: Change, *, firing: bool) -> None:
+        alert = Alert(
+            alert_id=f"deadline:{project.project_id}",
+            severity="WARNING",
+            title=f"a deadline of {project.project_id} is {how}",
+            state="FIRING" if firing else "RESOLVED",
+            source="planning",
+            detail=detail or None,
+            ts_event=change.now_us,
+        )
+        change.tell(team_channel(project.project_id), "ALERT", alert)
+
+    def _leave(self, project: Project, change: Change) -> None:
+        """It ends: nobody needs its plans, and no deadline of it is at risk any more."""
+        for known in (self._outlooks, self.proposed, self.committed):
+            known.pop(project.project_id, None)
+        if self._at_risk.pop(project.project_id, False):
+            self._alert(project, "over", "the project has ended", change, firing=False)
 
     # --- ports of the planning service ---
 
@@ -204,6 +216,8 @@ class Plans:
         return replace(project.config, tasks=[task.spec for task in project.tasks.values()])
 
     def propose(self, plan: TeamPlan, *, by: str, change: Change) -> None:
+        """Raises UnknownProject: it has ended meanwhile."""
+        self._term.tasks.project(plan.project_id)
         self._supersede(self.proposed.get(plan.project_id), change)
         kept = self.proposed[plan.project_id] = KeptPlan(plan=plan, state="PROPOSED", by=by)
         self._keep(kept, change)
@@ -233,9 +247,10 @@ class Plans:
 
     def current(self, project_id: str) -> TeamPlan:
         """The plan that holds, or else the one proposed last. Raises HubError(not_found)."""
+        self._term.tasks.project(project_id)
         kept = self.committed.get(project_id) or self.proposed.get(project_id)
         if kept is None:
-            raise HubError(ErrorCode.NOT_FOUND, "nobody has planned this project yet", path="$.params.project_id")
+            raise nobody_planned()
         return kept.plan
 
     def _supersede(self, kept: KeptPlan | None, change: Change) -> None:
@@ -260,9 +275,10 @@ class Plans:
 class PlanService:
     """The methods `team.*`. Who may publish to `team:{project}` may plan; who may subscribe may ask what comes next."""
 
-    def __init__(self, coordination: Coordination, *, access: Access) -> None:
+    def __init__(self, coordination: Coordination, *, access: Access, archive: Archive) -> None:
         self._coordination = coordination
         self._access = access
+        self._archive = archive
         self.methods: Mapping[str, Method] = {
             "team.plan": self.plan,
             "team.what_if": self.what_if,
@@ -298,9 +314,16 @@ class PlanService:
         await term.journal.add(change)
         return TeamCommitted(plan=plan)
 
-    def current(self, params: Mapping[str, Any], caller: Caller) -> TeamCommitted:
+    async def current(self, params: Mapping[str, Any], caller: Caller) -> TeamCommitted:
+        """Of a project that has ended the plan that held."""
         asked: TeamPlanAsk = self._asked(params, TeamPlanAsk, caller, "subscribe")
-        return TeamCommitted(plan=self._plans().current(asked.project_id))
+        if asked.project_id in self._term().tasks.projects:
+            return TeamCommitted(plan=self._plans().current(asked.project_id))
+        left = [_decode(body) for body in await self._archive.last(asked.project_id, KIND)]
+        for kept in left:
+            if kept.state == "COMMITTED":
+                return TeamCommitted(plan=kept.plan)
+        raise nobody_planned()
 
     async def sync(self, params: Mapping[str, Any], caller: Caller) -> TeamSteps:
         """Stores the updates and tells the team once. Whoever reports speaks for specialists of their own."""
@@ -316,8 +339,12 @@ class PlanService:
                 term.roster.own(specialist_id, caller)
         return TeamSteps(next_steps=await plans.service.real_time_sync(asked.updates))
 
-    def next_steps(self, params: Mapping[str, Any], caller: Caller) -> TeamSteps:
+    async def next_steps(self, params: Mapping[str, Any], caller: Caller) -> TeamSteps:
+        """Of a project that has ended: none."""
         asked: TeamPlanAsk = self._asked(params, TeamPlanAsk, caller, "subscribe")
+        if asked.project_id not in self._term().tasks.projects:
+            await self._archive.project(asked.project_id)
+            return TeamSteps(next_steps=NextSteps())
         steps: NextSteps = self._plans().service.calculate_next_steps(asked.project_id, [])
         return TeamSteps(next_steps=steps)
 
@@ -334,6 +361,10 @@ class PlanService:
         asked = convert(params, kind)
         self._access.require(caller, action, team_channel(asked.project_id))
         return asked
+
+
+def nobody_planned() -> HubError:
+    return HubError(ErrorCode.NOT_FOUND, "nobody has planned this project yet", path="$.params.project_id")
 
 
 def _show(outlook: Outlook, project: Project, task: Task) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ from protocol.errors import ErrorCode, HubError
 from protocol.team import AgentEntry, AgentHeartbeat
 
 KIND = "specialist"
-MAX_SPECIALISTS = 10_000
+MAX_SPECIALISTS, MAX_SPECIALISTS_OF_TEAM = 10_000, 1_000
 
 
 class Registered(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -44,6 +45,7 @@ class Roster:
         self._held = held
         self._clock = clock
         self._registered: dict[str, Registered] = {}
+        self._teams: Counter[str] = Counter()  # how many specialists each has
         self._signs: dict[str, Signs] = {}
         self._statuses: dict[str, SpecialistStatus] = {}
         self.listeners: list[Hear] = []
@@ -54,7 +56,7 @@ class Roster:
         """From its record. What was seen of it is forgotten: it has as long as anybody to give a sign of life."""
         registered = _decode(body)
         name = registered.specialist.specialist_id
-        self._registered[name] = registered
+        self._enter(registered)
         self._signs[name] = self._first_signs(registered)
         self.version += 1
 
@@ -111,11 +113,14 @@ class Roster:
             owner = before.specialist.owner or caller.user
         elif len(self._registered) >= MAX_SPECIALISTS:
             raise HubError(ErrorCode.LIMIT_EXCEEDED, f"at most {MAX_SPECIALISTS} specialists")
+        new_there = before is None or before.specialist.team != asked.team
+        if new_there and self._teams[asked.team] >= MAX_SPECIALISTS_OF_TEAM:
+            raise HubError(ErrorCode.LIMIT_EXCEEDED, f"at most {MAX_SPECIALISTS_OF_TEAM} specialists of a team")
         specialist = replace(asked, owner=owner)
         registered = Registered(specialist=specialist, paused=before.paused if before is not None else None)
         self._signs[name] = replace(self._first_signs(registered), failure=None)
         if before != registered:
-            self._registered[name] = registered
+            self._enter(registered)
             self.version += 1
             change.keep(KIND, name, registered)
             change.note(KIND, name, registered, actor=caller.user)
@@ -161,6 +166,7 @@ class Roster:
         """Its tasks have been taken back before. Raises HubError(not_found)."""
         specialist = self.specialist(specialist_id)
         registered = self._registered.pop(specialist_id)
+        self._left(registered.specialist.team)
         self._signs.pop(specialist_id)
         self._statuses.pop(specialist_id, None)
         self.version += 1
@@ -172,6 +178,18 @@ class Roster:
         change.tell(f"agent:{specialist_id}", "AGENT_STATUS", status)
         for hear in self.listeners:
             hear(specialist, None, change)
+
+    def _enter(self, registered: Registered) -> None:
+        name = registered.specialist.specialist_id
+        if (before := self._registered.get(name)) is not None:
+            self._left(before.specialist.team)
+        self._registered[name] = registered
+        self._teams[registered.specialist.team] += 1
+
+    def _left(self, team: str) -> None:
+        self._teams[team] -= 1
+        if not self._teams[team]:
+            del self._teams[team]
 
     def look_at_all(self, change: Change) -> None:
         for name in self._registered:

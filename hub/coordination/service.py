@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from hub.caller import Caller
 from hub.channels.access import Access, Action
+from hub.coordination.archive import Archive, has_ended
 from hub.coordination.coordinator import Coordination, Term
-from hub.coordination.desk import KeptProject, Project, check_tasks, update_of
+from hub.coordination.desk import KeptProject, Project, UnknownProject, check_tasks, update_of
 from hub.coordination.journal import Change
 from hub.coordination.planning.graph import dependencies, in_order
 from hub.coordination.tasks.task import Task
@@ -35,6 +36,7 @@ from protocol.team import (
     ProjectAnswer,
     ProjectCreate,
     ProjectCreated,
+    ProjectEnd,
     ProjectList,
     ProjectName,
     ProjectPage,
@@ -85,9 +87,10 @@ async def decided(coordination: Coordination, decide: Decide[T]) -> T:
 
 
 class TeamService:
-    def __init__(self, coordination: Coordination, *, access: Access) -> None:
+    def __init__(self, coordination: Coordination, *, access: Access, archive: Archive) -> None:
         self._coordination = coordination
         self._access = access
+        self._archive = archive
         self.methods: Mapping[str, Method] = {
             "agents.register": self.register,
             "agents.heartbeat": self.heartbeat,
@@ -100,6 +103,8 @@ class TeamService:
             "projects.create": self.create_project,
             "projects.get": self.get_project,
             "projects.list": self.list_projects,
+            "projects.close": self.close_project,
+            "projects.cancel": self.cancel_project,
             "tasks.create": self.create,
             "tasks.list": self.list,
             "tasks.get": self.get,
@@ -205,11 +210,19 @@ class TeamService:
         asked: ProjectCreate = convert(params, ProjectCreate)
         config = asked.project
         self._access.require(caller, "publish", team_channel(config.project_id))
+        if config.team is not None:  # whose specialists are planned with, and shown in the plan
+            self._access.require(caller, "publish", team_channel(config.team))
         check_tasks(config)
         fingerprint = hashlib.sha256(msgspec.json.encode(config)).hexdigest()
 
+        known_here = config.project_id in self._coordination.term.tasks.projects
+        if not known_here and (before := await self._archive.find(config.project_id)) is not None:
+            raise has_ended(before)
+
         def begin(term: Term, change: Change) -> None:
             known = term.tasks.projects.get(config.project_id)
+            if known is None and config.project_id in term.tasks.ended:  # meanwhile
+                raise UnknownProject(config.project_id)
             if known is None:
                 kept = KeptProject(
                     config=replace(config, tasks=[]), asked=fingerprint, created_us=change.now_us, creator=caller.user
@@ -232,17 +245,50 @@ class TeamService:
             await self._decided(add)
         return ProjectCreated(project_id=config.project_id, tasks=len(config.tasks))
 
-    def get_project(self, params: Mapping[str, Any], caller: Caller) -> ProjectAnswer:
-        asked: ProjectName = convert(params, ProjectName)
-        self._access.require(caller, "subscribe", team_channel(asked.project_id))
-        return _describe(self._coordination.term.tasks.project(asked.project_id))
+    async def get_project(self, params: Mapping[str, Any], caller: Caller) -> ProjectAnswer:
+        asked: ProjectName = self._asked(params, ProjectName, caller, "subscribe")
+        project = self._coordination.term.tasks.projects.get(asked.project_id)
+        return _describe(project) if project is not None else _ended(await self._archive.project(asked.project_id))
 
-    def list_projects(self, params: Mapping[str, Any], caller: Caller) -> ProjectPage:
-        convert(params, ProjectList)
+    async def list_projects(self, params: Mapping[str, Any], caller: Caller) -> ProjectPage:
+        """Those that the caller may see."""
+        asked: ProjectList = convert(params, ProjectList)
+        if asked.state != "OPEN":
+            found, more = await self._archive.projects(asked, lambda each: self._may(caller, "subscribe", each))
+            ended = [_ended(each) for each in found]
+            return ProjectPage(projects=ended, next=ended[-1].project.project_id if more else None)
         projects = self._coordination.term.tasks.projects.values()
         return ProjectPage(
             projects=[_describe(each) for each in projects if self._may(caller, "subscribe", each.project_id)]
         )
+
+    async def close_project(self, params: Mapping[str, Any], caller: Caller) -> ProjectAnswer:
+        return await self._end_project(params, caller, "COMPLETED")
+
+    async def cancel_project(self, params: Mapping[str, Any], caller: Caller) -> ProjectAnswer:
+        return await self._end_project(params, caller, "CANCELED")
+
+    async def _end_project(
+        self, params: Mapping[str, Any], caller: Caller, state: Literal["COMPLETED", "CANCELED"]
+    ) -> ProjectAnswer:
+        """The tasks of a large one are canceled in parts, as they were created. The same again is the same end."""
+        asked: ProjectEnd = self._asked(params, ProjectEnd, caller)
+        if asked.project_id not in self._coordination.term.tasks.projects:
+            before = await self._archive.project(asked.project_id)
+            if before.state != state:
+                raise has_ended(before)
+            return _ended(before)
+
+        def decide(term: Term, change: Change) -> KeptProject | None:
+            project = term.tasks.project(asked.project_id)
+            said = {"actor": caller.user, "reason": asked.reason}
+            if state == "CANCELED" and not term.tasks.cancel_some(project, PART, change=change, **said):
+                return None
+            return term.tasks.end_project(project, state, change=change, **said)
+
+        while (kept := await self._decided(decide)) is None:
+            pass  # a part at a time
+        return _ended(kept)
 
     # --- tasks ---
 
@@ -256,25 +302,32 @@ class TeamService:
 
         return await self._decided(decide)
 
-    def list(self, params: Mapping[str, Any], caller: Caller) -> TaskPage:
+    async def list(self, params: Mapping[str, Any], caller: Caller) -> TaskPage:
         asked: TaskList = self._asked(params, TaskList, caller, "subscribe")
         desk = self._coordination.term.tasks
-        after = desk.task(asked.project_id, asked.after).place if asked.after is not None else -1
-        fits = [
-            task
-            for task in desk.project(asked.project_id).tasks.values()
-            if task.place > after
-            and asked.state in (None, task.state)
-            and asked.specialist_id in (None, task.specialist_id)
-        ]
+        if asked.project_id in desk.projects:
+            after = desk.task(asked.project_id, asked.after).place if asked.after is not None else -1
+            fits = [
+                task
+                for task in desk.project(asked.project_id).tasks.values()
+                if task.place > after
+                and asked.state in (None, task.state)
+                and asked.specialist_id in (None, task.specialist_id)
+            ]
+        else:
+            fits = await self._archive.tasks(asked)
         page = fits[: asked.limit]
         return TaskPage(
             tasks=[update_of(task) for task in page], next=page[-1].task_id if len(fits) > len(page) else None
         )
 
-    def get(self, params: Mapping[str, Any], caller: Caller) -> TaskDetail:
+    async def get(self, params: Mapping[str, Any], caller: Caller) -> TaskDetail:
         asked: TaskName = self._asked(params, TaskName, caller, "subscribe")
-        task = self._coordination.term.tasks.task(asked.project_id, asked.task_id)
+        desk = self._coordination.term.tasks
+        if asked.project_id in desk.projects:
+            task = desk.task(asked.project_id, asked.task_id)
+        else:
+            task = await self._archive.task(asked.project_id, asked.task_id)
         return TaskDetail(
             task=update_of(task),
             spec=task.spec,
@@ -420,4 +473,15 @@ def _in_order(specs: Sequence[TaskSpec]) -> Sequence[TaskSpec]:
 
 
 def _describe(project: Project) -> ProjectAnswer:
-    return ProjectAnswer(project=project.config, tasks=project.counts())
+    return ProjectAnswer(project=project.config, tasks=project.counts(), state="OPEN")
+
+
+def _ended(kept: KeptProject) -> ProjectAnswer:
+    return ProjectAnswer(
+        project=kept.config,
+        tasks=kept.tasks,
+        state=kept.state,
+        ended_at=kept.ended_us,
+        ended_by=kept.ended_by,
+        reason=kept.reason,
+    )

@@ -91,6 +91,8 @@ export type OrdStatus =
 
 export type OrderType = "MARKET" | "LIMIT" | "STOP" | "STOP_LIMIT" | "TRAILING_STOP";
 
+export type ProjectState = "OPEN" | "COMPLETED" | "CANCELED";
+
 export type Promised = "durable" | "recoverable" | "latest";
 
 export type QuestionReason = "INPUT" | "CONFIRMATION" | "TOOL_CALL" | "AUTH";
@@ -1369,10 +1371,14 @@ export interface PriceTick {
   ext?: Record<string, any>;
 }
 
-/** `project` without its tasks, which are counted by state. */
+/** `project` without its tasks, which are counted by state. `ended_by`: a user. */
 export interface ProjectAnswer {
   project: ProjectConfig;
   tasks: Record<string, number>;
+  state: ProjectState;
+  ended_at?: Micros;
+  ended_by?: string;
+  reason?: string;
 }
 
 /** Its specialists are those of `team`; none: of the team that is called as the project is. */
@@ -1399,16 +1405,40 @@ export interface ProjectCreated {
   tasks: number;
 }
 
-export interface ProjectList {
+/** Of `projects.close`, which wants all tasks to have ended, and `projects.cancel`, which cancels the others. */
+export interface ProjectEnd {
+  project_id: string;
+  reason?: string;
+}
 
+/** A project is over: nothing happens to it any more. `tasks` are numbers by state. */
+export interface ProjectEnded {
+  project_id: string;
+  state: "COMPLETED" | "CANCELED";
+  tasks?: Record<string, number>;
+  by?: string;
+  reason?: string;
+  ts_event?: Micros;
+}
+
+/**
+ * Those that are OPEN, all of them. Those that have ended in pages, the last to end first: `before` is the
+ * project_id that the page before ended with.
+ */
+export interface ProjectList {
+  state?: ProjectState;
+  limit?: number;
+  before?: string;
 }
 
 export interface ProjectName {
   project_id: string;
 }
 
+/** `next`: there are more, before this one. */
 export interface ProjectPage {
   projects: ProjectAnswer[];
+  next?: string;
 }
 
 /**
@@ -2172,6 +2202,7 @@ export interface DataTypes {
   APPROVAL_RESOLVED: Approval;
   PLAN_PROPOSED: PlanNotice;
   PLAN_COMMITTED: PlanNotice;
+  PROJECT_ENDED: ProjectEnded;
   SECURITY_REPORT: SecurityReport;
   KNOWLEDGE_DIGEST: KnowledgeDigest;
   GATE_RESULT: GateVerdict;
@@ -2220,6 +2251,8 @@ export interface Methods {
   "projects.create": { params: ProjectCreate; result: ProjectCreated };
   "projects.get": { params: ProjectName; result: ProjectAnswer };
   "projects.list": { params: ProjectList; result: ProjectPage };
+  "projects.close": { params: ProjectEnd; result: ProjectAnswer };
+  "projects.cancel": { params: ProjectEnd; result: ProjectAnswer };
   "tasks.create": { params: TaskCreate; result: TaskPage };
   "tasks.list": { params: TaskList; result: TaskPage };
   "tasks.get": { params: TaskName; result: TaskDetail };

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from hub.clock import Clock
 from protocol.approvals import ApprovalsFound
-from protocol.coordination import Alert, SpecialistStatus, SpecialistUpdate
+from protocol.coordination import Alert, ProjectState, SpecialistStatus, SpecialistUpdate
 from protocol.errors import ErrorCode, HubError
 from protocol.handoffs import HandOffResult
 from protocol.team import AgentPage, ProjectAnswer, ProjectPage, TaskClaimed, TaskDetail, TaskPage
@@ -158,6 +158,7 @@ class SimulatedTeam:
             if refused.code is not ErrorCode.LIMIT_EXCEEDED:
                 raise
             await self._clear("the budget is used up")
+            await self._end(self._project, "the budget is used up")
             await self._create(_number(self._project) + 1)
         await self._report(now_us)
 
@@ -175,13 +176,24 @@ class SimulatedTeam:
                 "ext": SIMULATED,
             }
             await self._call(each.owner, "agents.register", {"specialist": entry})
-        projects = (await self._ask("projects.list", ProjectPage)).projects
-        known = [each.project.project_id for each in projects if each.project.ext == SIMULATED]
+        known = await self._simulated(state="OPEN")
         if known:
             self._project = max(known, key=_number)
             await self._clear("the demo has started anew")
-        else:
-            await self._create(1)
+            for other in known:
+                if other != self._project:
+                    await self._end(other, "the demo goes on with another project")
+            return
+        ended = [*await self._simulated(state="CANCELED"), *await self._simulated(state="COMPLETED")]
+        await self._create(max(map(_number, ended), default=0) + 1)
+
+    async def _simulated(self, state: ProjectState) -> list[str]:
+        """Those of the demo; of those that have ended the last ones, to which the newest belong."""
+        projects = (await self._ask("projects.list", ProjectPage, state=state)).projects
+        return [each.project.project_id for each in projects if each.project.ext == SIMULATED]
+
+    async def _end(self, project_id: str, reason: str) -> None:
+        await self._call(CREW, "projects.cancel", {"project_id": project_id, "reason": reason})
 
     async def _create(self, number: int) -> None:
         self._project = TEAM if number == 1 else f"{TEAM}-{number}"

@@ -47,16 +47,17 @@ class RunInput(msgspec.Struct, rename="camel"):
 class Run:
     """What one stream has told of a project. Pure: messages of the hub go in, events come out."""
 
-    def __init__(self, run: RunInput, tasks: Mapping[str, Mapping[str, Any]]) -> None:
-        """`tasks` as they stand, by their id."""
+    def __init__(self, run: RunInput, tasks: Mapping[str, Mapping[str, Any]], *, ended: bool = False) -> None:
+        """`tasks` as they stand, by their id. `ended`: the project has."""
         self._run = run
         self._states: dict[str, str] = {id: task.get("state", "SUBMITTED") for id, task in tasks.items()}
         self._open: dict[str, None] = {}
+        self._ended = ended
 
     @property
     def over(self) -> bool:
-        """There were tasks, and all of them have ended."""
-        return bool(self._states) and ENDED.issuperset(self._states.values())
+        """The project has ended, or there were tasks, and all of them have."""
+        return self._ended or (bool(self._states) and ENDED.issuperset(self._states.values()))
 
     def start(self, snapshot: Mapping[str, Any] | None) -> Iterator[Event]:
         """`snapshot` None: the front end has the state as it was when it left."""
@@ -87,6 +88,7 @@ class Run:
 
     def _translate(self, type: str, message: Mapping[str, Any]) -> Iterator[Event]:
         data = message["data"]
+        self._ended = self._ended or type == "PROJECT_ENDED"
         if type in ("TASK_CREATED", "TASK_STATUS_UPDATE"):
             task_id, state = data["task_id"], data.get("state", "SUBMITTED")
             self._states[task_id] = state
@@ -166,7 +168,8 @@ class AgUiRoutes:
         except BaseException:
             stream.end()
             raise
-        return self._streams.answer(stream, self._events(stream, Run(run, snapshot["tasks"]), snapshot))
+        view = Run(run, snapshot["tasks"], ended=snapshot["state"] != "OPEN")
+        return self._streams.answer(stream, self._events(stream, view, snapshot))
 
     async def _events(self, stream: Stream, run: Run, snapshot: Mapping[str, Any]) -> AsyncGenerator[bytes, None]:
         joined = stream.joined
@@ -211,6 +214,7 @@ class AgUiRoutes:
         steps = await self._call("team.next_steps", {"project_id": project_id}, caller)
         return {
             "project": project["project"],
+            "state": project["state"],
             "tasks": tasks,
             "specialists": {each["specialist"]["specialist_id"]: each for each in agents["specialists"]},
             "updates": {},

@@ -26,9 +26,15 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
-async def read_struct(request: Request, max_bytes: int, kind: type[Any]) -> Any:
-    """A JSON body of one kind. Raises HubError(payload_too_large, bad_request, schema_invalid)."""
+async def read_struct(request: Request, max_bytes: int, kind: type[Any], *, optional: bool = False) -> Any:
+    """A JSON body of one kind; an `optional` one may be left out.
+
+    Raises HubError(payload_too_large, bad_request, schema_invalid).
+    """
+    body = await read_body(request, max_bytes)
+    if optional and not body:
+        return kind()
     try:
-        return msgspec.json.decode(await read_body(request, max_bytes), type=kind)
+        return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as failure:
         raise decode_error(failure) from None

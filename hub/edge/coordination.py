@@ -14,11 +14,16 @@ from hub.edge.body import read_struct
 from hub.edge.envelope import KrinAPIService
 from protocol.approvals import Decision
 from protocol.coordination import ProjectConfig, TaskSpec
+from protocol.fields import Text
 from protocol.messages import Call
 
 
 class TasksBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tasks: Annotated[list[TaskSpec], Meta(min_length=1, max_length=1000)]
+
+
+class EndBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    reason: Text = ""
 
 
 class ResolveBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -34,6 +39,8 @@ class CoordinationRoutes:
             service.route("GET /v1/projects", self._projects),
             service.route("POST /v1/projects", self._create),
             service.route("GET /v1/projects/{project_id}", self._project),
+            service.route("POST /v1/projects/{project_id}/close", self._close),
+            service.route("POST /v1/projects/{project_id}/cancel", self._cancel),
             service.route("GET /v1/projects/{project_id}/tasks", self._tasks),
             service.route("POST /v1/projects/{project_id}/tasks", self._add),
             service.route("GET /v1/projects/{project_id}/tasks/{task_id}", self._task),
@@ -45,7 +52,7 @@ class CoordinationRoutes:
         ]
 
     async def _projects(self, request: Request, caller: Caller) -> Any:
-        return await self._call("projects.list", {}, caller)
+        return await self._call("projects.list", _query(request), caller)
 
     async def _create(self, request: Request, caller: Caller) -> Any:
         return await self._call("projects.create", {"project": await self._body(request, ProjectConfig)}, caller)
@@ -53,11 +60,18 @@ class CoordinationRoutes:
     async def _project(self, request: Request, caller: Caller) -> Any:
         return await self._call("projects.get", request.path_params, caller)
 
+    async def _close(self, request: Request, caller: Caller) -> Any:
+        return await self._end("projects.close", request, caller)
+
+    async def _cancel(self, request: Request, caller: Caller) -> Any:
+        return await self._end("projects.cancel", request, caller)
+
+    async def _end(self, method: str, request: Request, caller: Caller) -> Any:
+        said = msgspec.to_builtins(await read_struct(request, self._max_body_bytes, EndBody, optional=True))
+        return await self._call(method, {**said, **request.path_params}, caller)
+
     async def _tasks(self, request: Request, caller: Caller) -> Any:
-        params: dict[str, Any] = {**request.query_params, **request.path_params}
-        if params.get("limit", "").isdecimal():
-            params["limit"] = int(params["limit"])
-        return await self._call("tasks.list", params, caller)
+        return await self._call("tasks.list", {**_query(request), **request.path_params}, caller)
 
     async def _add(self, request: Request, caller: Caller) -> Any:
         return await self._call("tasks.create", {**request.path_params, **await self._body(request, TasksBody)}, caller)
@@ -86,3 +100,11 @@ class CoordinationRoutes:
 
     async def _call(self, method: str, params: dict[str, Any], caller: Caller) -> Any:
         return await self._dispatcher.answer(Call(id=1, method=method, params=params), caller)
+
+
+def _query(request: Request) -> dict[str, Any]:
+    """What stands behind the question mark; `limit` is a number."""
+    params: dict[str, Any] = {**request.query_params}
+    if params.get("limit", "").isdecimal():
+        params["limit"] = int(params["limit"])
+    return params

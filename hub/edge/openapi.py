@@ -21,7 +21,7 @@ from hub.edge.accounts import (
     RecoveryCodes,
     StepUpBody,
 )
-from hub.edge.coordination import ResolveBody, TasksBody
+from hub.edge.coordination import EndBody, ResolveBody, TasksBody
 from hub.edge.insights import FeedbackBody, RetractionBody
 from hub.edge.orders import ReplaceBody
 from hub.edge.privacy import ConsentBody, CorrectBody, EraseBody, RestrictBody
@@ -75,7 +75,17 @@ def describe() -> dict[str, Any]:
         *(OrderSubmit, ReplaceBody, CancelAllAfter, ExecutionReport, RiskDecision, Canceled, SwitchState),
         *(KnowledgeAdd, KnowledgeEntry, ContractExpectation, ContractReport),
         *(Insight, InsightRetracted, InsightScore, FeedbackBody, RetractionBody),
-        *(ProjectConfig, ProjectCreated, ProjectAnswer, ProjectPage, TasksBody, TaskPage, TaskDetail, AgentPage),
+        *(
+            ProjectConfig,
+            ProjectCreated,
+            ProjectAnswer,
+            ProjectPage,
+            EndBody,
+            TasksBody,
+            TaskPage,
+            TaskDetail,
+            AgentPage,
+        ),
         *(Screen, TeamPlanned, TeamCommitted, ApprovalsFound, ResolveBody, ApprovalResult),
         *(SetLimits, LimitsInForce, RiskState, Halt, Resume, StateChanged, ApprovalAnswer, ApprovalState),
     ]
@@ -293,11 +303,28 @@ def describe() -> dict[str, Any]:
                 )
             },
             "/v1/projects": {
-                "get": _operation("Projects that the caller may read", "ProjectPage"),
+                "get": _operation(
+                    "Projects that the caller may read",
+                    "ProjectPage",
+                    parameters=[
+                        _query("state", "string", "OPEN (default), COMPLETED or CANCELED"),
+                        _query("before", "string", "the last name of the page before"),
+                        _query("limit", "integer", "1 to 500"),
+                    ],
+                ),
                 "post": _operation("Begin a project", "ProjectCreated", body="ProjectConfig"),
             },
             "/v1/projects/{project_id}": {
                 "get": _operation("A project, and its tasks by state", "ProjectAnswer", parameters=[project])
+            },
+            **{
+                f"/v1/projects/{{project_id}}/{verb}": {
+                    "post": _operation(summary, "ProjectAnswer", body="EndBody", optional=True, parameters=[project])
+                }
+                for verb, summary in (
+                    ("close", "End a project whose tasks have ended"),
+                    ("cancel", "End a project, and the tasks that have not"),
+                )
             },
             "/v1/projects/{project_id}/tasks": {
                 "get": _operation(
@@ -439,6 +466,7 @@ def _operation(
     *,
     many: bool = False,
     body: str | None = None,
+    optional: bool = False,
     parameters: list[dict[str, Any]] | None = None,
     public: bool = False,
 ) -> dict[str, Any]:
@@ -464,7 +492,7 @@ def _operation(
         },
     }
     if body:
-        operation["requestBody"] = {"required": True, "content": _json({"$ref": REFERENCE + body})}
+        operation["requestBody"] = {"required": not optional, "content": _json({"$ref": REFERENCE + body})}
     if parameters:
         operation["parameters"] = parameters
     if public:

@@ -14,6 +14,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from hub.coordination.budgets import (
     DAY_US,
     MAX_RESERVATIONS,
+    MAX_RESERVATIONS_OF_PROJECT,
     RESERVATION_TTL_US,
     Account,
     Amount,
@@ -230,10 +231,17 @@ def test_an_amount_below_zero_or_that_is_none_is_refused(amount: Amount) -> None
 
 def test_open_reservations_have_a_bound() -> None:
     budgets = limited()
+
+    def reserve(number: int, project: str) -> None:
+        budgets.reserve(str(number), Amount(1), project=project, agent="ann", now_us=START)
+
     for number in range(MAX_RESERVATIONS):
-        budgets.reserve(str(number), Amount(1), project="p", agent="ann", now_us=START)
-    more = code_of(lambda: budgets.reserve("more", Amount(1), project="p", agent="ann", now_us=START))
-    assert more is ErrorCode.OVERLOADED
+        reserve(number, f"p-{number // MAX_RESERVATIONS_OF_PROJECT}")
+        if number == MAX_RESERVATIONS_OF_PROJECT - 1:
+            assert code_of(lambda: reserve(-1, "p-0")) is ErrorCode.OVERLOADED, "there is room for other projects only"
+    assert code_of(lambda: reserve(-1, "another")) is ErrorCode.OVERLOADED
+    budgets.forget_project("p-0")
+    reserve(-1, "another")
 
 
 def test_usage_costs_what_the_agents_prices_say() -> None:

@@ -13,6 +13,7 @@ import msgspec
 from hub.caller import Caller
 from hub.channels.access import Access
 from hub.cli.serving import ROLES_IN_DEMO
+from hub.coordination.archive import Archive
 from hub.coordination.coordinator import Term
 from hub.coordination.journal import Change
 from hub.coordination.people import People, PeopleService
@@ -23,6 +24,7 @@ from hub.namespaces import Namespaces
 from protocol.codec import check_shape
 from protocol.coordination import Alert
 from protocol.errors import HubError
+from storage.coordination_records import Record
 
 from .virtual_clock import JumpingClock, VirtualClock
 
@@ -34,6 +36,7 @@ class Kept:
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, str, Any]] = []
+        self.ended: dict[str, Record] = {}  # projects
 
     def require_room(self) -> None:
         """There always is."""
@@ -41,8 +44,16 @@ class Kept:
     def add(self, change: Change) -> asyncio.Future[None]:
         for each in change.messages:
             self.messages.append((each.channel, each.type, msgspec.json.decode(b"{%b}" % each.body)["data"]))
+        self.ended |= {each.id: each for each in change.records if each.kind == "project" and each.ended}
         change.done.set_result(None)
         return change.done
+
+    async def find(self, kind: str, id: str) -> Record | None:
+        return self.ended.get(id) if kind == "project" else None
+
+    async def ended_projects(self, *, state: str, before: str | None, limit: int) -> list[Record]:
+        found = [each for each in self.ended.values() if msgspec.json.decode(each.body)["state"] == state]
+        return found[::-1][:limit]
 
 
 class DemoRoom:
@@ -56,11 +67,12 @@ class DemoRoom:
         People(self.term)
         self.term.desks["plans"] = Plans(self.term, clock=self.clock)
         access = Access(Namespaces(), report=lambda event: None)
+        archive = Archive(self.kept, term=lambda: self.term)  # type: ignore[arg-type]  # all of it that is used
         services = (TeamService, PeopleService, PlanService)
         self._methods: dict[str, Any] = {
             name: method
             for service in services
-            for name, method in service(self, access=access).methods.items()  # type: ignore[arg-type]  # has a `term`
+            for name, method in service(self, access=access, archive=archive).methods.items()  # type: ignore[arg-type]  # has a `term`
         }
         self.calls: Counter[str] = Counter()
         self.refuse: Callable[[str], HubError | None] = lambda method: None

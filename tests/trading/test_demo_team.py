@@ -49,11 +49,13 @@ async def test_it_works_through_iterations_and_projects_for_hours_if_nobody_says
     room = DemoRoom(seed=3)
     await room.pass_time(1.5 * 3600)
 
-    first = room.tasks()
-    ended = Counter(task.state for task in first.values())
-    assert ended["COMPLETED"] >= 0.9 * len(first) and ended.keys() <= {"COMPLETED", "CANCELED"}
-    assert len(first) >= 3 * len(PLAN)
-    assert len(room.term.tasks.projects) >= 2, "a budget is used up, and the next project begins"
+    first, *_ = room.told("PROJECT_ENDED")
+    ended, count = Counter(first["tasks"]), sum(first["tasks"].values())
+    assert (first["project_id"], first["state"]) == (TEAM, "CANCELED"), "its budget is used up"
+    assert ended["COMPLETED"] >= 0.9 * count and ended.keys() <= {"COMPLETED", "CANCELED"}
+    assert count >= 3 * len(PLAN)
+    [project] = room.term.tasks.projects
+    assert project != TEAM, "the next one has begun, and no other is open"
     assert room.told("BUDGET_ALERT")
     for method in ("handoffs.accept", "approvals.resolve", "tasks.unblock", "tasks.gate", "budgets.settle"):
         assert room.calls[method] >= 10
@@ -116,6 +118,22 @@ async def test_after_a_restart_it_goes_on_with_its_project() -> None:
     assert len(room.term.tasks.projects) == 1
     assert room.tasks()["2-contract"].state == "COMPLETED"
     assert {task.state for name, task in room.tasks().items() if name.startswith("1-")} == {"COMPLETED", "CANCELED"}
+
+
+async def test_a_restart_between_two_projects_begins_the_next_and_ends_what_an_older_version_left_open() -> None:
+    room = DemoRoom()
+    await room.pass_time(10)
+    for number in (2, 3):
+        project = {"project_id": f"{TEAM}-{number}", "team": TEAM, "ext": {"simulated": True}}
+        await room.call(CREW, "projects.create", {"project": project})
+    room.team = SimulatedTeam(room.call, room.tell, room.clock)
+    await room.pass_time(10)
+    assert list(room.term.tasks.projects) == [f"{TEAM}-3"]
+
+    await room.call(CREW, "projects.cancel", {"project_id": f"{TEAM}-3"})
+    room.team = SimulatedTeam(room.call, room.tell, room.clock)
+    await room.pass_time(10)
+    assert list(room.term.tasks.projects) == [f"{TEAM}-4"]
 
 
 async def test_what_is_refused_for_the_moment_is_tried_again() -> None:
