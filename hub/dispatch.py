@@ -24,11 +24,11 @@ Method = Callable[[Mapping[str, Any], Caller], Any | Awaitable[Any]]
 """(params, caller) -> a JSON-like result, or an awaitable of it: an operation behind `call`."""
 
 
-Finished = Callable[[str, float, ErrorCode | None], None]
-"""Told of an operation that a user waited for: which, since when (monotonic seconds), and how it failed."""
+Finished = Callable[[str, float | None, ErrorCode | None], None]
+"""Told of an operation of a user's: which, since when (monotonic seconds; None: it waits for others), how it failed."""
 
 
-def unobserved(operation: str, began: float, error: ErrorCode | None) -> None:
+def unobserved(operation: str, began: float | None, error: ErrorCode | None) -> None:
     """Nobody observes."""
 
 

@@ -12,7 +12,8 @@ from protocol.fields import Count, Fraction, Micros, Name, Text
 
 InsightKind = Literal["ANOMALY", "RISK", "SUMMARY", "SUGGESTION", "ERROR_CAUSE", "SIGNAL"]
 Severity = Literal["INFO", "WARNING", "CRITICAL"]
-Subject = Annotated[str, Meta(min_length=1, max_length=246, description="the channel that it is about, or `errors`")]
+HUB = "hub"  # the subject of what the hub suggests about itself
+Subject = Annotated[str, Meta(min_length=1, max_length=246, description="the channel it is about, `errors` or `hub`")]
 
 
 class Observation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -61,7 +62,7 @@ class InsightRetracted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 class InsightList(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """Parameters of `insights.list`. `before`: the `generated_at` of the last one of the page before."""
 
-    subject: Subject
+    subject: Subject = HUB
     kind: InsightKind | None = None
     before: Micros | None = None
     limit: Annotated[int, Meta(ge=1, le=100)] = 20

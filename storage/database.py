@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -38,6 +38,10 @@ class Stopwatch(Protocol):
 
 watching: ContextVar[Stopwatch | None] = ContextVar("watching", default=None)
 """Whose time with Postgres is measured: the pool's statements of this context, not those of a group commit."""
+
+
+Heard = Callable[[str, float], None]
+"""Hears of every statement of a database that has ended, well or not: its text, without arguments, and seconds."""
 
 
 class Queries(Protocol):
@@ -100,13 +104,14 @@ class Database(_Statements):
         connect_timeout_s: float = 5.0,
         command_timeout_s: float = 2.0,
         acquire_timeout_s: float = 1.0,
+        heard: Heard | None = None,
     ) -> AsyncGenerator[Database]:
         """Connect, so that a wrong address is known at once, and close within `command_timeout_s` at the end.
 
         Raises:
             StorageError: one sentence that names host and database, never a user's password.
         """
-        connect = _Connector(dsn, timeout_s=connect_timeout_s, command_timeout_s=command_timeout_s)
+        connect = _Connector(dsn, timeout_s=connect_timeout_s, command_timeout_s=command_timeout_s, heard=heard)
         try:
             pool = await connect.pool(min_size=min_size, max_size=max_size)
         except asyncpg.ClientConfigurationError:  # its text may hold the password
@@ -238,20 +243,21 @@ class Writer(_Statements):
 class _Connector:
     """The address and how to connect to it: the only holder of the DSN."""
 
-    def __init__(self, dsn: str, *, timeout_s: float, command_timeout_s: float) -> None:
+    def __init__(self, dsn: str, *, timeout_s: float, command_timeout_s: float, heard: Heard | None) -> None:
         self.place = _place(dsn)
         self.command_timeout_s = command_timeout_s
         self._dsn = dsn
         self._timeout_s = timeout_s
+        self._heard = heard
 
     async def pool(self, *, min_size: int, max_size: int) -> Any:
         return await asyncpg.create_pool(
-            self._dsn, min_size=min_size, max_size=max_size, init=_prepare, reset=_no_reset, **self._options()
+            self._dsn, min_size=min_size, max_size=max_size, init=self._prepare, reset=_no_reset, **self._options()
         )
 
     async def connection(self) -> Any:
         connection = await asyncpg.connect(self._dsn, **self._options())
-        await _prepare(connection)
+        await self._prepare(connection)
         return connection
 
     async def session(self) -> Any:
@@ -260,6 +266,11 @@ class _Connector:
         )
         await _prepare(connection)
         return connection
+
+    async def _prepare(self, connection: Any) -> None:
+        await _prepare(connection)
+        if (heard := self._heard) is not None:
+            connection.add_query_logger(lambda record: heard(record.query, record.elapsed))
 
     def _options(self) -> dict[str, Any]:
         # The server gives up a little before we do: then it says so itself, and the outcome is known.

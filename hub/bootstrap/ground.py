@@ -17,7 +17,7 @@ from hub.guard.events import SecurityEvents
 from hub.observe.metrics import counters, gauge
 from hub.observe.monitors import KrinObservabilityService
 from hub.permissions import Permissions
-from storage.database import Database
+from storage.database import Database, Heard
 from storage.embedded import EmbeddedPostgres
 from storage.lineage import verify_lineage
 from storage.migrate import migrate
@@ -39,7 +39,9 @@ class Ground(Room, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def open_database(settings: Settings) -> AsyncIterator[tuple[Database, EmbeddedPostgres | None]]:
+async def open_database(
+    settings: Settings, *, heard: Heard | None = None
+) -> AsyncIterator[tuple[Database, EmbeddedPostgres | None]]:
     """The configured Postgres, or the embedded one of the data folder; migrated and checked for durability."""
     embedded = None
     async with AsyncExitStack() as inner:
@@ -47,7 +49,7 @@ async def open_database(settings: Settings) -> AsyncIterator[tuple[Database, Emb
         if dsn is None:
             embedded = EmbeddedPostgres(settings.data_dir)
             dsn = await inner.enter_async_context(embedded)
-        database = await inner.enter_async_context(Database.open(dsn))
+        database = await inner.enter_async_context(Database.open(dsn, heard=heard))
         if ran := await migrate(database):
             logger.info("the database was migrated: %d steps, to %s", len(ran), ran[-1])
         await database.durability_settings()
@@ -58,11 +60,12 @@ async def open_database(settings: Settings) -> AsyncIterator[tuple[Database, Emb
 
 @asynccontextmanager
 async def open_ground(settings: Settings, clock: Clock) -> AsyncIterator[Ground]:
-    async with open_database(settings) as (database, embedded):
-        events = SecurityEvents()
+    events = SecurityEvents()
+    observability = KrinObservabilityService(report=events.report, clock=clock)
+    heard = observability.performance.record_statement
+    async with open_database(settings, heard=heard) as (database, embedded):
         signals = SecurityEvents()
         permissions = Permissions(report=events.report, signal=signals.report, clock=clock)
-        observability = KrinObservabilityService(report=events.report, clock=clock)
         events.listen(observability.security.hear)
         dispatcher = Dispatcher(permissions=permissions, observe=observability.finished)
         yield Ground(

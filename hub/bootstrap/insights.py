@@ -16,6 +16,7 @@ from hub.insight.insights.coordinator import InsightCoordinator, Model
 from hub.insight.insights.door import ChannelDoor
 from hub.insight.insights.errors import ErrorWatch
 from hub.insight.insights.service import InsightService
+from hub.insight.insights.suggestions import Suggestions
 from hub.observe.metrics import counter, counters
 from storage.consents import Consents
 from storage.insights import ErrorGroups, InsightTable
@@ -54,13 +55,14 @@ def open_insights(ground: Ground, channels: Channels, calls: ModelCalls) -> Insi
     errors = ErrorWatch(groups, model.jobs if model is not None else None, clock=clock)
     coordinator = InsightCoordinator(model, hear=errors.hear, clock=clock)
     judged = ground.observability.ai.judged
+    suggestions = Suggestions(ground.observability.performance, table, door=door, clock=clock)
     service = InsightService(table, groups, access=channels.access, door=door, judged=judged, clock=clock)
     return Insights(
         coordinator=coordinator,
         jobs=analyst.handlers,
         methods=service.methods,
         metrics=lambda: _measure(coordinator, analyst, errors),
-        tasks={"errors": errors.run, "insights": coordinator.run},
+        tasks={"errors": errors.run, "insights": coordinator.run, "suggestions": suggestions.run},
     )
 
 

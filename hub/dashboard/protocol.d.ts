@@ -974,7 +974,7 @@ export interface InsightFeedback {
 
 /** Parameters of `insights.list`. `before`: the `generated_at` of the last one of the page before. */
 export interface InsightList {
-  subject: string;
+  subject?: string;
   kind?: InsightKind;
   before?: Micros;
   limit?: number;

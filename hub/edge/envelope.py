@@ -150,7 +150,7 @@ class KrinAPIService:
     def route(self, name: str, handler: Handler, *, waits: bool = False) -> Route:
         """A route such as `POST /v1/publish`, behind what the permission table wants for it. Raises Ungoverned.
 
-        waits: for what others do, for so long that it counts among no limit of requests at work.
+        waits: for what others do, for so long that it counts among no limit of requests at work and no latency.
         """
         method, path = name.split(" ")
         need = self._permissions.of_route(name)
@@ -192,9 +192,10 @@ class KrinAPIService:
 
         async def answer(request: Request) -> Response:
             started = self._tracker.start()
+            began = None if waits else started
             validation = await self._validate(request, security_level)
             if validation.refused is not None:
-                self._observe(name, started, validation.refused.code)
+                self._observe(name, began, validation.refused.code)
                 return self._refuse(request, validation.refused, validation, started)
             try:
                 if waits:
@@ -203,10 +204,10 @@ class KrinAPIService:
                 else:
                     data = await self._handle(handler, request, validation.caller, name)
             except Exception as failure:  # no other name for it here: its frames hold the request and all names
-                self._observe(name, started, failure.code if isinstance(failure, HubError) else ErrorCode.INTERNAL)
+                self._observe(name, began, failure.code if isinstance(failure, HubError) else ErrorCode.INTERNAL)
                 await self._judge(failure, validation.caller, name, ai_enhancement=ai_enhancement)
                 return self._refuse(request, failure, validation, started)
-            self._observe(name, started, None)
+            self._observe(name, began, None)
             if isinstance(data, Response):
                 return data
             insights = await self._insights_of(data, validation.caller) if ai_enhancement else None

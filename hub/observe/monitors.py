@@ -19,6 +19,7 @@ Outcome = Literal["ok", "refused", "failed"]
 
 SATISFIED_S = 0.1  # Apdex: up to this people do not notice, up to four times this they bear it
 TOLERATED_S = 4 * SATISFIED_S
+MAX_STATEMENTS = 1_000  # of the code they are a few hundred
 HANDOFF_S = (1, 5, 15, 60, 300, 900, 3600, 21_600, 86_400)
 OURS = frozenset({ErrorCode.INTERNAL, ErrorCode.NOT_AVAILABLE, ErrorCode.TIMEOUT, ErrorCode.OVERLOADED})
 """Errors that are the hub's own doing; with every other one it did what it is there for."""
@@ -31,10 +32,14 @@ def outcome_of(error: ErrorCode | None) -> Outcome:
 
 
 class PerformanceMonitor:
-    """Latency in milliseconds and outcomes, by operation. Operations are few: commands, methods and routes."""
+    """Latency in milliseconds and outcomes, by operation. Operations are few: commands, methods and routes.
+
+    `statement_ms`: of the statements that Postgres was asked, by their text, which holds no values.
+    """
 
     def __init__(self) -> None:
         self.latency_ms: dict[str, Histogram] = {}
+        self.statement_ms: dict[str, Histogram] = {}
         self.outcomes: dict[str, int] = {"ok": 0, "refused": 0, "failed": 0}
 
     def record_latency(self, operation: str, duration_s: float, outcome: Outcome = "ok") -> None:
@@ -43,6 +48,14 @@ class PerformanceMonitor:
             histogram = self.latency_ms[operation] = Histogram()
         histogram.observe(duration_s * 1000)
         self.outcomes[outcome] += 1
+
+    def record_statement(self, text: str, duration_s: float) -> None:
+        histogram = self.statement_ms.get(text)
+        if histogram is None:
+            if len(self.statement_ms) >= MAX_STATEMENTS:
+                return
+            histogram = self.statement_ms[text] = Histogram()
+        histogram.observe(duration_s * 1000)
 
 
 class SecurityMonitor:
@@ -190,9 +203,16 @@ class KrinObservabilityService:
         self.ai = AICoordinationMonitor(clock=clock)
         self.business = BusinessMetricsMonitor()
 
-    def finished(self, operation: str, began: float, error: ErrorCode | None = None) -> None:
-        """Count an operation of a user's that began at this time of the monotonic clock."""
-        duration_s, outcome = self._clock.monotonic() - began, outcome_of(error)
+    def finished(self, operation: str, began: float | None, error: ErrorCode | None = None) -> None:
+        """Count an operation of a user's that began at this time of the monotonic clock.
+
+        began None: it waits for what others do, so how long it took says nothing about the hub.
+        """
+        outcome = outcome_of(error)
+        if began is None:
+            self.performance.outcomes[outcome] += 1
+            return
+        duration_s = self._clock.monotonic() - began
         self.performance.record_latency(operation, duration_s, outcome)
         self.business.track_user_experience(operation, duration_s, outcome)
 

@@ -76,6 +76,15 @@ async def test_a_search_that_is_not_one_is_refused_and_told_where(
     assert answer.json()["meta"]["error"]["path"] in (path, "$")
 
 
+async def test_a_nul_in_a_query_is_the_askers_mistake_at_both_doors(hub: Any, http: httpx.AsyncClient) -> None:
+    token = hub.token("ann")
+    answer = await http.get("/v1/search?query=a%00b", headers={"authorization": f"Bearer {token}"})
+    async with peer(hub, token) as ann:
+        error = (await ann.ask("search", query="a\0b"))["error"]
+    assert (answer.status_code, answer.json()["meta"]["error"]["path"]) == (400, "$.query")
+    assert (error["name"], error["path"]) == ("bad_request", "$.query")
+
+
 async def test_a_session_is_remembered_and_found_by_its_user_alone(hub: Any) -> None:
     """Made a moment after `connect`, with the channels that it follows."""
     user, channel = unique("ann").replace(":", "-"), unique("custom")

@@ -275,6 +275,22 @@ async def test_a_promise_waits_for_a_queue_that_is_full_and_is_kept(database: Da
     assert promised["insight_id"] in {each.key for each in await jobs.listed(state="waiting")}
 
 
+async def test_a_promise_says_whether_it_outlives_its_node(database: Database) -> None:
+    scene, jobs = Scene(database, Door()), Jobs(database, max_open=1)
+    await jobs.put("insight", "another", {})
+    coordinator = coordinator_of(scene, jobs)
+    assert (await coordinator.generate_insights(page(1), SYSTEM))["queued"] is False
+    with pytest.raises(QueueFull):
+        await coordinator.keep_promises()
+    assert (await coordinator.generate_insights(page(1), SYSTEM))["queued"] is False
+    [other] = await jobs.claim(["insight"], worker="a", lease_s=60, limit=1)
+    await jobs.finish(other)
+    await coordinator.keep_promises()
+    promised = await coordinator.generate_insights(page(1), SYSTEM)
+    assert (promised["queued"], promised["status"]) == (True, "pending")
+    assert promised["insight_id"] in {each.key for each in await jobs.listed(state="waiting")}
+
+
 async def test_nothing_is_promised_of_other_channels_of_older_pages_or_of_a_model_that_is_away(
     database: Database,
 ) -> None:

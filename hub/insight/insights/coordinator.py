@@ -1,14 +1,15 @@
 """What is said beside an answer: at once what rules, statistics and the newest insight know, and later what a model
 sees.
 
-Rules: no model on the way of an answer, and no write; of a channel a model is asked once a minute at most, whoever
-reads there.
+Rules: no model on the way of an answer; of a channel a model is asked once a minute at most, whoever reads there. What
+was said before is read from the table of insights, not from a cache: one taken back or erased is gone at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Collection
 from typing import Any, NoReturn
 from uuid import uuid5
@@ -31,6 +32,8 @@ logger = logging.getLogger("krin.insights")
 
 ASK_EVERY_MS = 60_000
 MAX_PROMISED = 1_000  # that are not in the queue yet
+MAX_QUEUED = 10_000  # that are remembered: what is forgotten is put again, which changes nothing
+QUEUE_S = 0.002  # that an answer waits for its promise to be queued, once for each
 RETRY_S = 1.0
 RULES = "rules"
 
@@ -47,6 +50,16 @@ class Model(msgspec.Struct, frozen=True):
     namespaces: Collection[str]
 
 
+class _Promise:
+    """What is to be queued, and who waits for that."""
+
+    __slots__ = ("kept", "payload")
+
+    def __init__(self, payload: dict[str, Any]) -> None:
+        self.payload = payload
+        self.kept = asyncio.Event()
+
+
 class InsightCoordinator:
     """An AICoordinator (hub.edge.envelope). `answers` counts them by status."""
 
@@ -57,7 +70,8 @@ class InsightCoordinator:
         self._model = model
         self._hear = hear
         self._clock = clock
-        self._promised: dict[str, dict[str, Any]] = {}  # payloads of jobs that are to be queued, by key
+        self._promised: dict[str, _Promise] = {}  # by the key of the job
+        self._queued: OrderedDict[str, None] = OrderedDict()  # keys of jobs that Postgres has
         self._bell = asyncio.Event()
         self.answers = Tally()
 
@@ -92,9 +106,13 @@ class InsightCoordinator:
     async def keep_promises(self) -> None:
         """Raises StorageError: the next time goes on from there."""
         while self._promised and self._model is not None:
-            key, payload = next(iter(self._promised.items()))
-            await self._model.jobs.put("insight", key, payload)
+            key, promise = next(iter(self._promised.items()))
+            await self._model.jobs.put("insight", key, promise.payload)
             del self._promised[key]
+            self._queued[key] = None
+            if len(self._queued) > MAX_QUEUED:
+                self._queued.popitem(last=False)
+            promise.kept.set()
 
     def _is_of_interest(self, page: Page, model: Model) -> bool:
         """Whether a model might look at it: the newest messages of a channel that it may be shown."""
@@ -109,11 +127,29 @@ class InsightCoordinator:
             return known
         if not model.available():
             return known | {"status": "degraded", "reason": "the model is not to be had"}
-        if len(self._promised) >= MAX_PROMISED:
+        if id not in self._queued and id not in self._promised and len(self._promised) >= MAX_PROMISED:
             return known | {"status": "degraded", "reason": "too much is waiting for the model"}
-        self._promised[id] = {"subject": page.channel, "tenant": caller.tenant}
-        self._bell.set()
-        return known | {"status": "pending", "insight_id": id, "channel": f"insights:{page.channel}"}
+        queued = await self._is_queued(id, {"subject": page.channel, "tenant": caller.tenant})
+        return known | {
+            "status": "pending",
+            "insight_id": id,
+            "channel": f"insights:{page.channel}",
+            "queued": queued,
+        }
+
+    async def _is_queued(self, id: str, payload: dict[str, Any]) -> bool:
+        """Whether Postgres has the job by now, so that it outlives this node. It is put all the same."""
+        if id in self._queued:
+            return True
+        if (promise := self._promised.get(id)) is None:
+            promise = self._promised[id] = _Promise(payload)
+            self._bell.set()
+        try:
+            async with asyncio.timeout(QUEUE_S):
+                await promise.kept.wait()
+        except TimeoutError:
+            return False
+        return True
 
 
 def _with(stored: StoredInsight | None, items: list[Insight]) -> dict[str, Any]:

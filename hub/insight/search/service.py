@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+import msgspec
+
 from hub.audit.reads import Reads
 from hub.caller import Caller
 from hub.channels.access import Access
@@ -52,7 +54,7 @@ class SearchService:
 
     async def search(self, command: Search, caller: Caller, codec: Codec = JSON) -> SearchResult:
         """Raises HubError(permission_denied, unknown_channel, bad_request, not_available)."""
-        refuse_nul(command.query.encode(), "$.query")
+        refuse_nul(msgspec.json.encode(command.query), "$.query")
         scope = self._scope(command, caller)
         async with self._searching:
             try:
