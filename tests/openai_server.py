@@ -78,6 +78,16 @@ def no_json(body: dict[str, Any]) -> Response:
     return Response(b'{"id": "resp_1", "object"', media_type="application/json")
 
 
+def says_json(value: Any) -> Callable[[dict[str, Any]], Response]:
+    """JSON, and not what OpenAI's API says."""
+    return lambda body: Response(json.dumps(value), media_type="application/json")
+
+
+def page(body: dict[str, Any]) -> Response:
+    """What a proxy says in place of the server behind it."""
+    return Response("<html>Welcome</html>", media_type="text/html")
+
+
 def _response(
     content: list[dict[str, Any]], input_tokens: int, output_tokens: int, *, status: str = "completed"
 ) -> Callable[[dict[str, Any]], Response]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from clock import ManualClock
-from openai_server import OpenAIServer, no_json, openai_server, refused, says, says_nothing, will_not
+from openai_server import OpenAIServer, no_json, openai_server, page, refused, says, says_json, says_nothing, will_not
 from pydantic import BaseModel
 
 from hub.insight.calls.base import CallRefused, Prices, Reply
@@ -90,6 +90,10 @@ async def test_an_answer_is_of_the_type_that_was_asked_for_and_says_what_it_cost
         (will_not, "refused", "will not answer this"),
         (says_nothing, "malformed", "gave an answer that is none"),
         (no_json, "malformed", "gave an answer that is none"),
+        (page, "malformed", "gave an answer that is none"),
+        (says_json(None), "malformed", "gave an answer that is none"),
+        (says_json([]), "malformed", "gave an answer that is none"),
+        (says_json({"output": [{"type": "message"}]}), "malformed", "gave an answer that is none"),
         (says("{"), "malformed", "gave an answer that is none"),
         (says({"statement": "no confidence"}), "malformed", "gave an answer that is none"),
     ],

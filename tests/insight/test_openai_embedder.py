@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 from clock import ManualClock
-from openai_server import OpenAIServer, cut_off, openai_server, refused, too_few, too_long, vectors
+from openai_server import OpenAIServer, cut_off, openai_server, page, refused, says_json, too_few, too_long, vectors
 
 from hub.insight.calls.base import Prices
 from hub.insight.calls.budget import Budget
@@ -110,6 +110,11 @@ async def test_a_model_with_fewer_dimensions_is_filled_up(server: OpenAIServer) 
         (cut_off, "gave an answer that is none"),
         (too_few, "gave an answer that is none"),
         (too_long, "gave an answer that is none"),
+        (page, "gave an answer that is none"),
+        (says_json(None), "gave an answer that is none"),
+        (says_json({"data": None}), "gave an answer that is none"),
+        (says_json({"data": [{"embedding": ["a"], "index": 0}]}), "gave an answer that is none"),
+        (says_json({"data": [{"embedding": [1e400], "index": 0}]}), "gave an answer that is none"),
     ],
 )
 async def test_whatever_goes_wrong_is_one_sentence_without_a_secret(

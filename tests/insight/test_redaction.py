@@ -112,6 +112,8 @@ def test_a_number_that_was_not_shown_is_noticed(shown: list[int], made_up: int) 
         (finding("it waits", ("7", 'says "go"')), None),
         (finding("it waits", ("7", "waits"), confidence=1.5), "form"),
         (finding("it waits" * 1_000, ("7", "waits")), "form"),
+        (finding("it\0waits", ("7", "waits")), "form"),
+        (finding("it waits", ("7", "waits"), action="re\0start it"), "form"),
     ],
 )
 def test_what_is_believed_of_an_answer(said: Finding, flaw: str | None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TypeVar
 
 import openai
-import pydantic
 from openai import AsyncOpenAI
 from openai.types.responses import ParsedResponse
 
@@ -32,20 +31,19 @@ class OpenAIModel:
                 max_output_tokens=MAX_OUTPUT_TOKENS,
                 store=False,
             )
+            usage = response.usage
+            tokens = (int(usage.input_tokens), int(usage.output_tokens)) if usage is not None else (0, 0)
+            return Said(self._parsed(response), *tokens)
         except openai.APITimeoutError:
             raise CallRefused("timeout", f"the model {self.name} did not answer within {TIMEOUT_S:g} s") from None
         except openai.OpenAIError as failure:
             raise CallRefused(
                 "unavailable", f"the model {self.name} does not answer: {type(failure).__name__}"
             ) from None
-        except (pydantic.ValidationError, ValueError):  # the answer, or its JSON, is not what was asked for
+        except CallRefused:
+            raise
+        except Exception:  # not what was asked for, or not even JSON: the SDK reads whatever came as an answer
             raise CallRefused("malformed", f"the model {self.name} gave an answer that is none") from None
-        usage = response.usage
-        return Said(
-            self._parsed(response),
-            usage.input_tokens if usage is not None else 0,
-            usage.output_tokens if usage is not None else 0,
-        )
 
     async def close(self) -> None:
         await self._client.close()

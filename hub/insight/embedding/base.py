@@ -52,8 +52,10 @@ class Embedder(Protocol):
 def normalised(rows: NDArray[np.floating]) -> Vectors:
     """Rows of length 1 and `DIMENSIONS` wide: zeros at the end of a shorter vector change no cosine.
 
-    Raises ValueError for rows that are longer.
+    Raises ValueError for rows that are longer, or not of numbers.
     """
+    if not np.isfinite(rows).all():
+        raise ValueError("a vector has numbers alone")
     if rows.shape[1] > DIMENSIONS:
         raise ValueError(f"a vector has at most {DIMENSIONS} dimensions, not {rows.shape[1]}")
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)

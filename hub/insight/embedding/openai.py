@@ -79,7 +79,7 @@ class OpenAIEmbedder:
         except OpenAIError as failure:
             why = f"the model {self.name} does not answer: {type(failure).__name__}"
             raise self._unavailable(why) from failure
-        except ValueError as failure:  # no JSON, or not what was asked for
+        except Exception as failure:  # no JSON, or not what was asked for: the SDK hands out whatever came
             raise self._unavailable(f"the model {self.name} gave an answer that is none") from failure
         except BaseException:
             self._breaker.abandoned()
@@ -94,7 +94,7 @@ class OpenAIEmbedder:
         if len(answer.data) != len(texts):
             raise ValueError(f"{len(answer.data)} vectors for {len(texts)} texts")
         rows = normalised(np.array([each.embedding for each in sorted(answer.data, key=lambda each: each.index)]))
-        return rows, getattr(answer.usage, "total_tokens", 0)  # not every server says
+        return rows, int(getattr(answer.usage, "total_tokens", None) or 0)  # not every server says
 
     def _unavailable(self, why: str) -> EmbedderUnavailable:
         self._breaker.failed(self._clock.monotonic())

@@ -63,6 +63,8 @@ class Question:
         said = [finding.statement, finding.action or ""]
         if any(len(text) > MAX_SAID for text in said) or not 0 <= finding.confidence <= 1:
             return "form"
+        if "\0" in "".join([*said, *(point.ref + point.value for point in finding.evidence)]):
+            return "form"  # Postgres cannot keep it
         if len(finding.evidence) > MAX_EVIDENCE or any(len(point.value) > MAX_VALUE for point in finding.evidence):
             return "form"
         shown = {ref: "\n".join([json.dumps(value), *_leaves(value)]) for ref, value in self._shown.items()}
