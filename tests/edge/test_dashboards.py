@@ -87,7 +87,10 @@ def test_panels_do_not_cover_each_other() -> None:
     for name, dashboard in DASHBOARDS.items():
         places = [each["gridPos"] for each in dashboard["panels"]]
         cells = [
-            (x, y) for at in places for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])
+            (x, y)
+            for at in places
+            for x in range(at["x"], at["x"] + at["w"])
+            for y in range(at["y"], at["y"] + at["h"])
         ]
         assert len(cells) == len(set(cells)), name
         assert all(at["x"] + at["w"] <= 24 for at in places), name
