@@ -17,8 +17,7 @@ from hub.brokers.local import LocalBroker
 from hub.brokers.redis import RedisBroker
 from hub.channels.durable import DurableChannels
 from hub.channels.fanout import Fanout
-from hub.clock import Clock
-from hub.config import ConfigError, Settings
+from hub.config import ConfigError
 from hub.connections.burst import open_burst
 from hub.observe.delivery import DeliveryMeter
 from hub.observe.metrics import counter, counters, gauge, histogram
@@ -45,16 +44,22 @@ class Delivery(Room, frozen=True, kw_only=True):
 
 
 @contextmanager
-def open_tracing(settings: Settings, clock: Clock) -> Iterator[Tracing | None]:
+def open_tracing(ground: Ground) -> Iterator[Tracing | None]:
     """Raises ConfigError when spans have somewhere to go, and nothing is installed that could bring them there."""
-    tracing = settings.tracing
+    settings, tracing = ground.settings, ground.settings.tracing
     if tracing.endpoint is None:
         yield None
         return
     try:
         tracer = open_tracer(tracing.endpoint, node=settings.node, version=__version__)
         with tracer as opened:
-            yield Tracing(opened, ratio=tracing.sample_ratio, max_per_s=tracing.max_per_s, clock=clock)
+            yield Tracing(
+                opened,
+                ratio=tracing.sample_ratio,
+                max_per_s=tracing.max_per_s,
+                clock=ground.clock,
+                exemplify=ground.observability.exemplify,
+            )
     except ImportError:
         raise ConfigError("[tracing] endpoint needs the extra `otel`: pip install 'krin-hub[otel]'") from None
 
@@ -64,7 +69,7 @@ async def open_delivery(ground: Ground) -> AsyncIterator[Delivery]:
     """Raises ConfigError for a bell key that cannot be used."""
     settings, clock, database = ground.settings, ground.clock, ground.database
     async with database.writer() as writer:
-        with open_burst(uring=settings.io_uring) as burst, open_tracing(settings, clock) as tracing:
+        with open_burst(uring=settings.io_uring) as burst, open_tracing(ground) as tracing:
             meter = DeliveryMeter(clock=clock)
             written = meter.written if tracing is None else tracing.measured(meter)
             fanout = Fanout(asyncio.get_running_loop(), burst=burst, written=written)

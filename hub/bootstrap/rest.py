@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from prometheus_client.core import Metric
 
 from hub.bootstrap.auth import Auth
+from hub.bootstrap.delivery import Delivery
 from hub.bootstrap.ground import Ground
 from hub.bootstrap.guard import Guard
 from hub.bootstrap.insights import Insights
@@ -28,7 +29,7 @@ class Rest(Room, frozen=True, kw_only=True):
     service: KrinAPIService
 
 
-def open_rest(ground: Ground, auth: Auth, guard: Guard, insights: Insights) -> Rest:
+def open_rest(ground: Ground, delivery: Delivery, auth: Auth, guard: Guard, insights: Insights) -> Rest:
     clock, dispatcher = ground.clock, ground.dispatcher
     opt_outs = OptOuts(Consents(ground.database), clock=clock)
     concurrency = Concurrency()
@@ -48,6 +49,7 @@ def open_rest(ground: Ground, auth: Auth, guard: Guard, insights: Insights) -> R
         clock=clock,
         opted_out=opt_outs.hear,
         observe=ground.observability.finished,
+        tracing=delivery.tracing,
     )
     max_body_bytes = ground.settings.limits.message_bytes
     channels = RestRoutes(service, dispatcher, max_body_bytes=max_body_bytes)

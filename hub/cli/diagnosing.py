@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from hub.bootstrap import make_tokens
@@ -61,5 +62,8 @@ def _show(found: list[Finding], *, as_json: bool) -> None:
         return
     table = Table(box=None, show_header=False)
     for each in found:
-        table.add_row(MARKS[each.level], each.check, each.found, each.change or "")
-    Console(highlight=False).print(table)
+        table.add_row(MARKS[each.level], *map(escape, (each.check, each.found, each.change or "")))
+    console = Console(highlight=False)
+    if not console.is_terminal:  # who pipes it wants whole lines
+        console.width = 1000
+    console.print(table)

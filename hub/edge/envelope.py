@@ -24,10 +24,11 @@ from hub.caller import Caller
 from hub.clock import Clock
 from hub.dispatch import Dispatcher, Finished, unobserved
 from hub.edge.credentials import CHALLENGES
-from hub.edge.security import REQUEST_ID, TRACEPARENT, RevolutionarySecurityService, Validation
+from hub.edge.security import REQUEST_ID, RevolutionarySecurityService, Validation, traceparent_of
 from hub.guard.concurrency import Concurrency
 from hub.guard.security_audit import SecurityAudit
 from hub.observe.requests import served, serving
+from hub.observe.tracing import Tracing
 from hub.permissions import Need, Permissions
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import ErrorBody
@@ -132,9 +133,10 @@ class KrinAPIService:
         clock: Clock,
         opted_out: Callable[[str], None] = lambda name: None,
         observe: Finished = unobserved,
+        tracing: Tracing | None = None,
     ) -> None:
         """`opted_out` is told who sent `Sec-GPC: 1`, the Global Privacy Control of a browser; `observe` of every
-        request to a route.
+        request to a route. `tracing`: who brings a sampled `traceparent` finds the request in that trace.
         """
         self._security = security
         self._dispatcher = dispatcher
@@ -145,6 +147,7 @@ class KrinAPIService:
         self._tracker = PerformanceTracker(clock)
         self._opted_out = opted_out
         self._observe = observe
+        self._tracing = tracing
         self.without_insights = 0  # answers that should have had some, and analyses of errors that failed
 
     def route(self, name: str, handler: Handler, *, waits: bool = False) -> Route:
@@ -215,7 +218,13 @@ class KrinAPIService:
 
         async def endpoint(request: Request) -> Response:
             with served(self._clock):
-                return await answer(request)
+                if self._tracing is None or (traced := self._tracing.request(name, traceparent_of(request))) is None:
+                    return await answer(request)
+                request.state.trace = traced.traceparent
+                with traced:
+                    response = await answer(request)
+                    traced.answered(response.status_code)
+                    return response
 
         return endpoint
 
@@ -395,7 +404,5 @@ class OrjsonResponse(Response):
 
 def _trace_id(request: Request) -> str:
     """The trace of a W3C `traceparent`, or a new one."""
-    traceparent = request.headers.get("traceparent", "")
-    if TRACEPARENT.match(traceparent):
-        return traceparent.split("-")[1]
-    return secrets.token_hex(16)
+    traceparent = traceparent_of(request)
+    return secrets.token_hex(16) if traceparent is None else traceparent.split("-")[1]

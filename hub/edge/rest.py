@@ -11,7 +11,7 @@ from hub.caller import Caller
 from hub.dispatch import Dispatcher
 from hub.edge.body import read_struct
 from hub.edge.envelope import Answer, KrinAPIService
-from hub.edge.security import TRACEPARENT
+from hub.edge.security import traceparent_of
 from protocol.codec import decode_error
 from protocol.errors import ErrorCode, HubError
 from protocol.fields import ChannelName, IdempotencyKey, Key, TtlMs
@@ -106,13 +106,13 @@ JSON_DECODE = msgspec.json.Decoder().decode
 
 def _traced(message: msgspec.Raw, request: Request) -> msgspec.Raw:
     """The message in the trace of its request, where it has none of its own."""
-    traceparent = request.headers.get("traceparent", "")
-    if not TRACEPARENT.match(traceparent):
+    trace = getattr(request.state, "trace", None) or traceparent_of(request)
+    if trace is None:
         return message
     fields = JSON_DECODE(message)
     if not isinstance(fields, dict):
         return message
-    return msgspec.Raw(msgspec.json.encode({"trace": traceparent, **fields}))
+    return msgspec.Raw(msgspec.json.encode({"trace": trace, **fields}))
 
 
 def _validated(value: Any, kind: Any) -> Any:

@@ -32,7 +32,18 @@ from protocol.errors import ErrorCode, HubError
 
 FOREIGN_ORIGIN = "krin.foreign_origin"  # in the scope of a request that a page of another origin has sent
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,64}\Z")
-TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")  # W3C Trace Context
+# W3C Trace Context: ff is no version, and one after 00 may have more to say behind what is known of it.
+TRACEPARENT = re.compile(
+    r"(?:(?=00-.{52}\Z)|(?!00|ff))[0-9a-f]{2}-((?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})(?:-.*)?\Z"
+)
+
+
+def traceparent_of(request: Request) -> str | None:
+    """The request's `traceparent` as version 00 has it, or nothing of use."""
+    found = TRACEPARENT.match(request.headers.get("traceparent", ""))
+    return f"00-{found[1]}" if found else None
+
+
 REASONS = {ErrorCode.TOKEN_INVALID, ErrorCode.TOKEN_EXPIRED, ErrorCode.PROOF_INVALID, ErrorCode.NOT_AVAILABLE}
 
 

@@ -31,12 +31,13 @@ def configure_logging(level: str) -> None:
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(level.upper())
+    logging.getLogger("krin").setLevel(level.upper())
+    # Whatever the level: below a warning libraries log addresses with what is secret in them, headers and messages.
+    root.setLevel(max(logging.WARNING, logging.getLogger("krin").level))
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = True
-        # Whatever the level: below a warning it logs query strings, authorization headers and what messages say.
-        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+        logging.getLogger(name).setLevel(root.level)
 
 
 def printable(text: str) -> str:

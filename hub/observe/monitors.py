@@ -216,6 +216,11 @@ class KrinObservabilityService:
         self.performance.record_latency(operation, duration_s, outcome)
         self.business.track_user_experience(operation, duration_s, outcome)
 
+    def exemplify(self, operation: str, duration_s: float, trace_id: str) -> None:
+        """Name the trace of an operation that has finished."""
+        if (histogram := self.performance.latency_ms.get(operation)) is not None:
+            histogram.exemplify(duration_s * 1000, trace_id, self._clock.now_us() / 1e6)
+
     def rest(self) -> tuple[float, int]:
         """Milliseconds of all REST requests since the start, and how many there were.
 

@@ -79,8 +79,35 @@ class _Publish:
         )
 
 
+class TracedRequest:
+    """The span of a REST request. As a context it ends with it, whatever happens."""
+
+    def __init__(self, tracing: Tracing, span: Span, operation: str) -> None:
+        context = span.get_span_context()
+        self.trace_id = f"{context.trace_id:032x}"
+        self.traceparent = f"00-{self.trace_id}-{context.span_id:016x}-01"
+        self._tracing = tracing
+        self._span = span
+        self._operation = operation
+        self._began_us = tracing.now_us()
+
+    def answered(self, status: int) -> None:
+        self._span.set_attribute("http.response.status_code", status)
+        duration_s = (self._tracing.now_us() - self._began_us) / 1e6
+        self._tracing.exemplify(self._operation, duration_s, self.trace_id)
+        logger.info("answered %s with %d", self._operation, status, extra={"trace_id": self.trace_id})
+
+    def __enter__(self) -> TracedRequest:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._span.end()
+
+
 class Tracing:
-    """`ratio`: how many of the messages that bring no trace get one; `max_per_s`: how many are traced at most."""
+    """`ratio`: how many of the messages that bring no trace get one; `max_per_s`: how many are traced at most;
+    `exemplify`: told of each request, how long it took, and its trace.
+    """
 
     def __init__(
         self,
@@ -89,11 +116,13 @@ class Tracing:
         ratio: float,
         max_per_s: int,
         clock: Clock,
+        exemplify: Callable[[str, float, str], None],
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._tracer = tracer
         self._ratio = ratio
         self._clock = clock
+        self.exemplify = exemplify
         self._chance = chance
         self._budget = TokenBucket(max_per_s, now=clock.monotonic())
 
@@ -102,28 +131,31 @@ class Tracing:
 
     def publish(self, channel: str, type: str, trace: str | None, *, where: str) -> Traced | None:
         """Begin the span of a publish; None: this one is not traced. `where` it goes: commit, broker."""
-        if trace is None:
-            if self._chance() >= self._ratio:
+        parent = None
+        if trace is not None:
+            if (parent := _sampled(trace)) is None:
                 return None
-            parent = None
-        else:
-            found = TRACEPARENT.match(trace)
-            if found is None or not int(found[3], 16) & SAMPLED:
-                return None
-            parent = _context(found)
+        elif self._chance() >= self._ratio:
+            return None
         if self._budget.take(now=self._clock.monotonic()):
             return None
         attributes = {"messaging.destination.name": channel, "krin.type": type}
         return _Publish(self, self._tracer.start_span("publish", parent, attributes=attributes), channel, where)
 
+    def request(self, operation: str, trace: str | None) -> TracedRequest | None:
+        """Begin the span of a request, of an operation such as `POST /v1/publish`; None: it brings no sampled trace."""
+        parent = None if trace is None else _sampled(trace)
+        if parent is None or self._budget.take(now=self._clock.monotonic()):
+            return None
+        method, route = operation.split(" ")
+        attributes = {"http.request.method": method, "http.route": route}
+        return TracedRequest(self, self._tracer.start_span(operation, parent, attributes=attributes), operation)
+
     def span(self, name: str, trace: str, began_us: int, **attributes: Any) -> None:
         """A span that ends now, below `trace`."""
-        found = TRACEPARENT.match(trace)
-        if found is not None and int(found[3], 16) & SAMPLED:
-            span = self._tracer.start_span(
-                name, _context(found), attributes=attributes, start_time=min(began_us, self.now_us()) * 1000
-            )
-            span.end()
+        if (parent := _sampled(trace)) is not None:
+            began_us = min(began_us, self.now_us())
+            self._tracer.start_span(name, parent, attributes=attributes, start_time=began_us * 1000).end()
 
     def measured(self, meter: DeliveryMeter) -> Callable[[Sequence[Publication], int], None]:
         """`meter.written`, with a span `deliver` for each traced message: from published to written."""
@@ -158,8 +190,12 @@ def open_tracer(endpoint: str, *, node: str, version: str) -> Iterator[Tracer]:
         provider.shutdown()
 
 
-def _context(found: re.Match[str]) -> Context:
+def _sampled(trace: str) -> Context | None:
+    """What is to hang below a traceparent; None: it is none, or nobody wants to see it."""
     from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
+    found = TRACEPARENT.match(trace)
+    if found is None or not int(found[3], 16) & SAMPLED:
+        return None
     context = SpanContext(int(found[1], 16), int(found[2], 16), is_remote=True, trace_flags=TraceFlags(SAMPLED))
     return set_span_in_context(NonRecordingSpan(context))

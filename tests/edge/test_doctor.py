@@ -197,3 +197,11 @@ def test_the_command_says_a_line_for_each_and_ends_with_how_bad_it_is(quick: Hub
     assert checks["metrics"] == "warning"
     assert done.returncode == (4 if "error" in checks.values() else 5), done.stderr
     assert all(each.get("change") for each in found if each["level"] in ("warning", "error"))
+
+
+def test_whoever_pipes_the_command_gets_a_whole_line_for_each_and_nothing_else(quick: HubProcess) -> None:
+    done = krin("doctor", "--data-dir", str(quick.data_dir))
+    lines = done.stdout.splitlines()
+    assert all(line.split()[0] in ("ok", "warning", "error", "-") for line in lines), done.stdout
+    assert any(line.endswith("give --url to have the way in checked") for line in map(str.rstrip, lines))
+    assert done.stderr == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,11 @@ async def test_one_trace_id_leads_from_the_publisher_through_two_nodes(tmp_path:
     assert any(line.get("trace_id") == TRACE and channel in line["event"] for line in logged)
 
 
-async def exemplar_lines(hub: HubProcess) -> list[str]:
+async def exemplar_lines(hub: HubProcess, metric: str = "krin_delivery_latency_ms_bucket") -> list[str]:
     async with httpx.AsyncClient(headers={"accept": "application/openmetrics-text"}) as http_client:
         answer = await http_client.get(f"{hub.url}/metrics")
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
-    return [line for line in answer.text.splitlines() if line.startswith("krin_delivery_latency_ms_bucket")]
+    return [line for line in answer.text.splitlines() if line.startswith(metric)]
 
 
 async def test_a_request_hands_its_trace_to_the_message_it_publishes(tmp_path: Path) -> None:
@@ -75,9 +76,49 @@ async def test_a_request_hands_its_trace_to_the_message_it_publishes(tmp_path: P
         async with httpx.AsyncClient(base_url=hub.url, headers=headers) as http_client:
             body = {"channel": "custom:x", "message": {"type": "NOTE", "data": {}}}
             answer = await http_client.post("/v1/publish", json=body)
-        assert answer.json()["meta"]["trace_id"] == TRACE
-        spans = await asyncio.to_thread(collector.wait_for, 2, trace_id=TRACE)
-        assert {span.name for span in spans} == {"publish", "broker"}
+            refused = await http_client.get("/v1/history/team:nobody")
+            await http_client.get("/v1/channels", headers={"traceparent": TRACEPARENT[:-1] + "0"})  # nobody looks at it
+        assert answer.json()["meta"]["trace_id"] == refused.json()["meta"]["trace_id"] == TRACE
+        spans = await asyncio.to_thread(collector.wait_for, 4, trace_id=TRACE)
+        exemplars = await exemplar_lines(hub, "krin_operation_ms_bucket")
+    below = {span.name: span for span in spans}
+    assert {*below} == {"POST /v1/publish", "publish", "broker", "GET /v1/history/{channel:path}"}
+    asked = below["POST /v1/publish"]
+    assert asked.parent_id == below["GET /v1/history/{channel:path}"].parent_id == PARENT
+    assert below["publish"].parent_id == asked.span_id
+    assert below["broker"].parent_id == below["publish"].span_id
+    assert any('operation="POST /v1/publish"' in line and TRACE in line for line in exemplars)
+    logged = [json.loads(line) for line in hub.log.read_text().splitlines() if line.startswith("{")]
+    found = {line["event"] for line in logged if line.get("trace_id") == TRACE}
+    assert found >= {
+        "answered POST /v1/publish with 200",
+        f"answered GET /v1/history/{{channel:path}} with {refused.status_code}",
+    }
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "kept"),
+    [
+        (TRACEPARENT, True),
+        (f"cc-{TRACEPARENT[3:]}", True),
+        (f"cc-{TRACEPARENT[3:]}-what-is-to-come", True),
+        (f"{TRACEPARENT}-more", False),
+        (f"ff-{TRACEPARENT[3:]}", False),
+        (f"cc-{TRACEPARENT[3:]}more", False),
+        (f"00-{'0' * 32}-{PARENT}-01", False),
+        (f"00-{TRACE}-{'0' * 16}-01", False),
+        (TRACEPARENT.upper(), False),
+    ],
+)
+async def test_what_is_no_traceparent_is_none(hub: HubProcess, traceparent: str, kept: bool) -> None:
+    headers = {"authorization": f"Bearer {hub.token('ann')}", "traceparent": traceparent}
+    async with httpx.AsyncClient(base_url=hub.url, headers=headers) as http_client:
+        channel = f"custom:{secrets.token_hex(4)}"
+        body = {"channel": channel, "message": {"type": "NOTE", "data": {}}}
+        answer = await http_client.post("/v1/publish", json=body)
+        [message] = (await http_client.get(f"/v1/history/{channel}")).json()["data"]["messages"]
+    assert (answer.json()["meta"]["trace_id"] == TRACE) is kept
+    assert message.get("trace") == (TRACEPARENT if kept else None)
 
 
 async def test_a_message_with_a_key_may_be_sent_again_while_it_is_traced(tmp_path: Path) -> None:

@@ -23,11 +23,12 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
+    root, ours = logging.getLogger(), logging.getLogger("krin")
+    handlers, level, our_level = root.handlers, root.level, ours.level
     yield
     root.handlers = handlers
     root.setLevel(level)
+    ours.setLevel(our_level)
 
 
 def logged(stream: io.StringIO, name: str) -> str:
@@ -57,3 +58,25 @@ def test_c81_on_a_terminal_a_hostile_name_is_one_line_and_moves_no_cursor(as_it_
     assert len(text.splitlines()) == 1
     assert text.count("\x1b") == harmless.count("\x1b"), "only the colours of the log itself"
     assert not {"\x07", "\x00", "\x7f", "\x85"} & set(text)
+
+
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_libraries_do_not_log_addresses_headers_and_messages_with_their_secrets(as_it_was: None, level: str) -> None:
+    stream = io.StringIO()
+    with contextlib.redirect_stderr(stream):
+        configure_logging(level)
+        for library in (
+            "httpx",
+            "httpcore.http11",
+            "websockets.client",
+            "openai._base_client",
+            "ccxt",
+            "uvicorn.error",
+        ):
+            logging.getLogger(library).info("POST https://hooks.example/T0/s3cret")
+            logging.getLogger(library).debug("authorization: Bearer s3cret")
+            logging.getLogger(library).warning("gone")
+        logging.getLogger("krin.webhooks").log(logging.getLevelName(level.upper()), "told")
+    lines = [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+
+    assert lines == ["gone"] * 6 + ["told"]
