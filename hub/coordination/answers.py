@@ -45,13 +45,13 @@ def read_schema(schema: Mapping[str, Any]) -> AnswerSchema:
         read = msgspec.convert(schema, AnswerSchema)
     except msgspec.ValidationError as failure:
         message = "The hub cannot check answers against this schema."
-        raise HubError(ErrorCode.SCHEMA_INVALID, message, path="response_schema") from failure
+        raise HubError(ErrorCode.SCHEMA_INVALID, message, path="$.params.response_schema") from failure
     if _depth(read) > MAX_DEPTH:
-        raise HubError(ErrorCode.SCHEMA_INVALID, "The schema is nested too deep.", path="response_schema")
+        raise HubError(ErrorCode.SCHEMA_INVALID, "The schema is nested too deep.", path="$.params.response_schema")
     return read
 
 
-def check_answer(schema: AnswerSchema, value: Any, *, path: str = "payload") -> None:
+def check_answer(schema: AnswerSchema, value: Any, *, path: str = "$.params.payload") -> None:
     """Raises HubError(schema_invalid) with the path of what does not fit."""
     if schema.type is not None and not _is_a(value, schema.type):
         raise _unfit(path, f"Expected {schema.type}.")

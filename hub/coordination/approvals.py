@@ -46,7 +46,9 @@ class ApprovalCase(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 def ask(approval_id: str, request: ApprovalRequest, *, requested_by: str, now_us: int) -> ApprovalCase:
     """Raises HubError(bad_request, schema_invalid): what nobody could answer, or whose answers nobody could check."""
     if not now_us < request.expires_at <= now_us + MAX_TTL_US:
-        raise HubError(ErrorCode.BAD_REQUEST, "An approval expires within 30 days from now.", path="expires_at")
+        raise HubError(
+            ErrorCode.BAD_REQUEST, "An approval expires within 30 days from now.", path="$.params.expires_at"
+        )
     if request.response_schema is not None:
         read_schema(request.response_schema)
     return ApprovalCase(approval_id=approval_id, request=request, requested_by=requested_by, requested_us=now_us)
@@ -144,7 +146,7 @@ def _check_payload(request: ApprovalRequest, decision: Decision, payload: Any) -
     if request.response_schema is not None:
         check_answer(read_schema(request.response_schema), payload)
     elif payload is not None:
-        raise HubError(ErrorCode.SCHEMA_INVALID, "No payload was asked for.", path="payload")
+        raise HubError(ErrorCode.SCHEMA_INVALID, "No payload was asked for.", path="$.params.payload")
 
 
 def _decided(case: ApprovalCase, last: Answer) -> ApprovalCase:

@@ -295,4 +295,4 @@ def _touched(project: str, agent: str, now_us: int) -> tuple[Account, ...]:
 
 def _check(amount: Amount) -> None:
     if amount.tokens < 0 or not amount.usd.is_finite() or amount.usd < 0:
-        raise HubError(ErrorCode.BAD_REQUEST, "An amount is not below zero.", path="amount")
+        raise HubError(ErrorCode.BAD_REQUEST, "An amount is not below zero.", path="$.params")

@@ -54,7 +54,7 @@ class ContractDesk:
             raise HubError(
                 ErrorCode.BAD_REQUEST,
                 "a change is announced before it is in force, a year at most",
-                path="effective_at",
+                path="$.params.effective_at",
             )
         told = ContractChange(
             contract=asked.contract,

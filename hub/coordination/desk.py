@@ -26,6 +26,7 @@ from hub.coordination.tasks.graph import TaskGraph
 from hub.coordination.tasks.task import Said, Task
 from hub.coordination.tasks.transitions import ASSIGNED, ENDED, QUEUED
 from protocol.coordination import (
+    Blocker,
     Gate,
     Presence,
     ProjectConfig,
@@ -236,7 +237,10 @@ class TaskDesk:
         Raises HubError(schema_invalid, limit_exceeded).
         """
         if project.config.gates:
-            specs = [replace(spec, gates=_gates(project.config, spec)) for spec in specs]
+            specs = [
+                replace(spec, gates=_gates(project.config, spec, at=f"$.params.tasks[{index}].gates"))
+                for index, spec in enumerate(specs)
+            ]
         known = [project.tasks[spec.task_id] for spec in specs if spec.task_id in project.tasks]
         if [task.spec for task in known] == specs:
             return known
@@ -310,6 +314,25 @@ class TaskDesk:
         if said.fingerprint != fingerprint_of(asked):
             raise HubError(ErrorCode.IDEMPOTENCY_CONFLICT, "something else was said under this request_id")
         return said
+
+    def require_no_circle(self, task: Task, blockers: Iterable[Blocker]) -> None:
+        """Raises HubError(schema_invalid, not_found): a blocker is no task of the project, or waits for this one."""
+        project = self.project(task.project_id)
+        left = [each.ref for each in blockers if each.kind == TASK]
+        for ref in left:
+            if ref not in project.tasks:
+                raise HubError(ErrorCode.NOT_FOUND, "no such task", path="$.params.blockers")
+        seen: set[str] = set()
+        while left:
+            name = left.pop()
+            if name == task.task_id:
+                raise HubError(
+                    ErrorCode.SCHEMA_INVALID, "Tasks wait for each other in a circle.", path="$.params.blockers"
+                )
+            if name not in seen and name not in project.done:
+                seen.add(name)
+                left += project.graph.waits_for(name)
+                left += [each.ref for each in project.tasks[name].blockers if each.kind == TASK]
 
     def say(self, asked: TaskHold, happening: Any, *, actor: str, change: Change, **fields: Any) -> Task:
         """What the holder of a task says of it. Raises as `act`."""
@@ -559,17 +582,17 @@ def fingerprint_of(asked: msgspec.Struct) -> str:
     return hashlib.sha256(type(asked).__name__.encode() + msgspec.json.encode(asked)).hexdigest()[:32]
 
 
-def check_tasks(config: ProjectConfig) -> None:
+def check_tasks(config: ProjectConfig, *, at: str = "$.params.project") -> None:
     """Raises HubError(schema_invalid): the tasks of a project cannot be worked through, or mean different gates."""
-    TaskGraph().add(config.tasks)
+    TaskGraph().add(config.tasks, at=f"{at}.tasks")
     if config.gates:
-        for spec in config.tasks:
-            _gates(config, spec)
+        for index, spec in enumerate(config.tasks):
+            _gates(config, spec, at=f"{at}.tasks[{index}].gates")
 
 
-def _gates(config: ProjectConfig, spec: TaskSpec) -> list[Gate]:
+def _gates(config: ProjectConfig, spec: TaskSpec, *, at: str) -> list[Gate]:
     """Raises HubError(schema_invalid): the task gives a gate of the project another meaning."""
-    return list(gates_for(Standards(name=config.project_id, version=1, gates=config.gates), spec.gates))
+    return list(gates_for(Standards(name=config.project_id, version=1, gates=config.gates), spec.gates, at=at))
 
 
 def _urgency(task: Task) -> tuple[Any, ...]:

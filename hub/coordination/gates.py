@@ -135,7 +135,7 @@ def reviewed(
         _check_person(reviewer)
     shown = _bounded(evidence)
     if passed and not shown:
-        raise HubError(ErrorCode.SCHEMA_INVALID, "A pass needs evidence.", path="evidence")
+        raise HubError(ErrorCode.SCHEMA_INVALID, "A pass needs evidence.", path="$.params.evidence")
     result: GateResult = "PASS" if passed else "FAIL"
     return _with(
         review,
@@ -155,7 +155,7 @@ def waived(review: Review, gate_id: str, waiver: Caller, *, allowed: bool, reaso
     _check_other(review, waiver)
     _check_person(waiver)
     if not reason.strip():
-        raise HubError(ErrorCode.SCHEMA_INVALID, "A waiver needs a reason.", path="reason")
+        raise HubError(ErrorCode.SCHEMA_INVALID, "A waiver needs a reason.", path="$.params.because")
     if before.result in ("PASS", "WAIVED"):
         raise HubError(ErrorCode.ILLEGAL_TRANSITION, "There is nothing to waive at this gate.")
     return _with(review, replace(before, result="WAIVED", by=waiver.user, because=reason, decided_us=now_us))
@@ -165,7 +165,7 @@ def _gate(review: Review, gate_id: str) -> Gate:
     for gate in review.gates:
         if gate.gate_id == gate_id:
             return gate
-    raise HubError(ErrorCode.NOT_FOUND, "The task has no such gate.", path="gate_id")
+    raise HubError(ErrorCode.NOT_FOUND, "The task has no such gate.", path="$.params.gate_id")
 
 
 def _undecided(review: Review, gate_id: str) -> Gate:
@@ -189,7 +189,7 @@ def _check_person(caller: Caller) -> None:
 def _bounded(evidence: Iterable[Evidence]) -> tuple[Evidence, ...]:
     shown = tuple(evidence)
     if len(shown) > MAX_EVIDENCE:
-        raise HubError(ErrorCode.LIMIT_EXCEEDED, "Too much evidence for one verdict.", path="evidence")
+        raise HubError(ErrorCode.LIMIT_EXCEEDED, "Too much evidence for one verdict.", path="$.params.evidence")
     return shown
 
 

@@ -65,6 +65,8 @@ class HandOffDesk:
             if known.request != asked:
                 raise HubError(ErrorCode.IDEMPOTENCY_CONFLICT, "another offer has this handoff_id")
             return known
+        if asked.to_specialist is not None and not self._is_of_team(asked.to_specialist, asked.project_id):
+            raise HubError(ErrorCode.NOT_FOUND, "the team has no such specialist", path="$.params.to_specialist")
         if len(self._open) >= MAX_OPEN:
             raise HubError(ErrorCode.LIMIT_EXCEEDED, f"at most {MAX_OPEN} tasks are on offer")
         team = self._tasks.project(asked.project_id).team
@@ -121,6 +123,10 @@ class HandOffDesk:
         if found is None:
             raise HubError(ErrorCode.NOT_FOUND, "there is no such offer", path="$.params.handoff_id")
         return found
+
+    def _is_of_team(self, specialist_id: str, project_id: str) -> bool:
+        known = specialist_id in self._roster
+        return known and self._roster.specialist(specialist_id).team == self._tasks.project(project_id).team
 
     def _team(self, offered: Offer) -> str | None:
         project = self._tasks.projects.get(offered.request.project_id)

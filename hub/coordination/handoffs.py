@@ -62,11 +62,13 @@ def offer(
     offered = Offer(handoff_id=handoff_id, request=request, offered_us=now_us)
     claim = offered.claim
     if (request.to_specialist is None) == (request.to_skill is None):
-        raise HubError(ErrorCode.BAD_REQUEST, "Offer it either to a specialist or to a skill.", path="to_specialist")
+        raise HubError(
+            ErrorCode.BAD_REQUEST, "Offer it either to a specialist or to a skill.", path="$.params.to_specialist"
+        )
     if not now_us < request.expires_at <= now_us + MAX_TTL_US:
-        raise HubError(ErrorCode.BAD_REQUEST, "An offer expires within a day from now.", path="expires_at")
+        raise HubError(ErrorCode.BAD_REQUEST, "An offer expires within a day from now.", path="$.params.expires_at")
     if request.to_specialist == claim.specialist_id:
-        raise HubError(ErrorCode.BAD_REQUEST, "You have this task already.", path="to_specialist")
+        raise HubError(ErrorCode.BAD_REQUEST, "You have this task already.", path="$.params.to_specialist")
     if holder != claim:
         raise HubError(ErrorCode.PERMISSION_DENIED, "Only who has the task may offer it.")
     if any(each.claim == claim and open_at(each, now_us=now_us) for each in others):

@@ -26,6 +26,7 @@ from hub.dispatch import Method, convert
 from protocol.coordination import (
     Alert,
     NextSteps,
+    PlanChange,
     PlanDifference,
     ProjectConfig,
     Specialist,
@@ -223,6 +224,15 @@ class Plans:
         self._keep(kept, change)
         change.tell(team_channel(plan.project_id), "PLAN_PROPOSED", _notice(kept, change.now_us))
 
+    def require_known(self, project_id: str, change: PlanChange) -> None:
+        """Raises HubError(not_found): it names a task or a specialist that is not there, and would change nothing."""
+        tasks, at = self._term.tasks.project(project_id).tasks, "$.params.change"
+        for where, who in ((f"{at}.without", change.without), (f"{at}.pinned", change.pinned.values())):
+            if any(name not in self._roster for name in who):
+                raise HubError(ErrorCode.NOT_FOUND, "no such specialist", path=where)
+        if any(name not in tasks for name in change.pinned):
+            raise HubError(ErrorCode.NOT_FOUND, "no such task", path=f"{at}.pinned")
+
     def commit(self, project_id: str, plan_id: str, *, by: str, change: Change) -> TeamPlan:
         """Raises HubError(version_conflict): another one was proposed meanwhile."""
         project = self._term.tasks.project(project_id)
@@ -304,6 +314,7 @@ class PlanService:
         asked: TeamWhatIf = self._asked(params, TeamWhatIf, caller, "subscribe")
         plans = self._plans()
         before = plans.current(asked.project_id)
+        plans.require_known(asked.project_id, asked.change)
         return await plans.service.what_if(plans.config(asked.project_id), asked.change, before=before)
 
     async def commit(self, params: Mapping[str, Any], caller: Caller) -> TeamCommitted:

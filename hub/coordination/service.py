@@ -376,7 +376,15 @@ class TeamService:
 
     async def block(self, params: Mapping[str, Any], caller: Caller) -> TaskAnswer:
         asked: TaskBlock = self._asked(params, TaskBlock, caller)
-        return await self._hold(asked, caller, "BLOCK", blockers=tuple(asked.blockers))
+
+        def decide(term: Term, change: Change) -> TaskAnswer:
+            term.roster.own(asked.specialist_id, caller)
+            if term.tasks.said_before(asked) is None:
+                term.tasks.require_no_circle(term.tasks.task(asked.project_id, asked.task_id), asked.blockers)
+                term.tasks.say(asked, "BLOCK", actor=caller.user, change=change, blockers=tuple(asked.blockers))
+            return TaskAnswer(task=update_of(term.tasks.task(asked.project_id, asked.task_id)))
+
+        return await self._decided(decide)
 
     async def unblock(self, params: Mapping[str, Any], caller: Caller) -> TaskAnswer:
         asked: TaskUnblock = self._asked(params, TaskUnblock, caller)

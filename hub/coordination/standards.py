@@ -33,14 +33,14 @@ KRIN_STANDARDS = Standards(
 )
 
 
-def gates_for(standards: Standards, *more: Iterable[Gate]) -> tuple[Gate, ...]:
+def gates_for(standards: Standards, *more: Iterable[Gate], at: str = "$.params.tasks") -> tuple[Gate, ...]:
     """The standards, then each level's own gates (the project's, the task's), in order and each once.
 
-    Raises HubError(schema_invalid) when a level gives a gate of an earlier one another meaning.
+    Raises HubError(schema_invalid), with `at` as its path, when a level gives a gate of an earlier one another meaning.
     """
     gates = {gate.gate_id: gate for gate in standards.gates}
     for level in more:
         for gate in level:
             if gates.setdefault(gate.gate_id, gate) != gate:
-                raise HubError(ErrorCode.SCHEMA_INVALID, "A gate of this gate_id exists and differs.", path="gates")
+                raise HubError(ErrorCode.SCHEMA_INVALID, "A gate of this gate_id exists and differs.", path=at)
     return tuple(gates.values())

@@ -182,6 +182,69 @@ async def test_a_blocker_that_is_a_task_goes_when_that_task_is_completed(scene: 
     assert (await scene.task(bob.client, "t-2"))["task"]["substate"] == "RUNNING"
 
 
+async def test_nothing_is_blocked_by_what_waits_for_it(scene: Scene) -> None:
+    ann = await scene.agent("ann", max_concurrent=3)
+    tasks = [{"task_id": "a"}, {"task_id": "b", "depends_on": ["a"]}, {"task_id": "c"}, {"task_id": "d"}]
+    await scene.project(ann.client, *tasks)
+    first, third = await ann.claim("a"), await ann.claim("c")
+    await ann.say("tasks.block", third, blockers=[{"kind": "task", "ref": "a"}])
+    for ref in "abc":  # itself, what depends on it, what it blocks
+        with pytest.raises(HubError, match="schema_invalid") as refused:
+            await ann.say("tasks.block", first, blockers=[{"kind": "task", "ref": "d"}, {"kind": "task", "ref": ref}])
+        assert refused.value.path == "$.params.blockers"
+    with pytest.raises(HubError, match="not_found"):
+        await ann.say("tasks.block", first, blockers=[{"kind": "task", "ref": "nowhere"}])
+    assert (await ann.say("tasks.progress", first, progress=0.1))["substate"] == "RUNNING"
+
+
+async def test_who_has_lost_a_task_hears_that_before_anybody_else_has_it(scene: Scene) -> None:
+    ann = await scene.agent("ann")
+    await scene.project(ann.client, {"task_id": "t-1"})
+    claimed = await ann.claim()
+    async with asyncio.timeout(30):
+        while (await scene.task(ann.client, "t-1"))["task"]["state"] != "SUBMITTED":
+            await asyncio.sleep(0.05)
+    for method, fields in (
+        ("tasks.progress", {"progress": 0.5}),
+        ("tasks.submit", {"artifacts": [{"name": "late"}]}),
+        ("tasks.fail", {"reason": "late"}),
+        ("tasks.block", {"blockers": [{"kind": "resource", "ref": "disk"}]}),
+    ):
+        with pytest.raises(HubError, match="version_conflict"):
+            await ann.say(method, claimed, **fields)
+
+
+async def test_a_refusal_names_the_field_from_the_root_of_the_command(scene: Scene) -> None:
+    ann = await scene.agent("ann", heartbeat_s=300)
+    await scene.project(ann.client, {"task_id": "t-1", "gates": [{"gate_id": "g", "kind": "AGENT_REVIEW"}]})
+    claimed = await ann.claim()
+    held = {"project_id": scene.team, "task_id": "t-1", "specialist_id": ann.name, "fence": claimed["fence"]}
+    question = {"reason": "INPUT", "message": "?", "approver_roles": ["lead"], "expires_at": 1}
+    circle = [{"task_id": "a", "depends_on": ["b"]}, {"task_id": "b", "depends_on": ["a"]}]
+    lost = [{"task_id": "a"}, {"task_id": "b", "depends_on": ["nowhere"]}]
+    differs = [{"task_id": "a", "gates": [{"gate_id": "g", "kind": "HUMAN_REVIEW"}]}]
+    gated = {"project_id": "x", "gates": [{"gate_id": "g"}], "tasks": differs}
+    update = {"specialist_id": ann.name, "project_id": scene.team}
+    announced = {"contract": "c", "version": "1", "change": "?", "effective_at": 1}
+    for field, method, params in (
+        ("project.tasks", "projects.create", {"project": {"project_id": scene.team, "tasks": circle}}),
+        ("project.tasks[1]", "projects.create", {"project": {"project_id": scene.team, "tasks": lost}}),
+        ("project.tasks[0].gates", "projects.create", {"project": {**gated, "project_id": scene.team}}),
+        ("tasks", "tasks.create", {"project_id": scene.team, "tasks": circle}),
+        ("tasks[1]", "tasks.create", {"project_id": scene.team, "tasks": lost}),
+        ("expires_at", "tasks.request_input", {**held, **question}),
+        ("to_specialist", "handoffs.offer", {**held, "expires_at": 1}),
+        ("to_specialist", "handoffs.offer", {**held, "to_specialist": "nobody", "expires_at": 2**50}),
+        ("expires_at", "handoffs.offer", {**held, "to_skill": "py", "expires_at": 1}),
+        ("gate_id", "tasks.gate", {"project_id": scene.team, "task_id": "t-1", "gate_id": "h", "result": "WAIVED"}),
+        ("updates", "team.sync", {"updates": [update, {**update, "project_id": "other"}]}),
+        ("effective_at", "contracts.announce", {"project_id": scene.team, **announced}),
+    ):
+        with pytest.raises(HubError) as refused:
+            await ann.client.call(method, **params)
+        assert refused.value.path == f"$.params.{field}" or field == "updates", refused.value
+
+
 async def test_a_retry_takes_the_place_of_the_task_that_failed(scene: Scene) -> None:
     ann = await scene.agent("ann")
     await scene.project(ann.client, {"task_id": "t-1"}, {"task_id": "t-2", "depends_on": ["t-1"]})
@@ -225,6 +288,14 @@ async def test_a_plan_is_proposed_compared_committed_and_followed(scene: Scene) 
         assert (await anext(team)).type == "PLAN_PROPOSED"
         gone = await lead.call("team.what_if", project_id=scene.team, change={"without": [bob.name]})
         assert [each["task_id"] for each in gone["moves"] if "to_specialist" not in each] == ["t-2"]
+        for field, change in (
+            ("without", {"without": ["nobody"]}),
+            ("pinned", {"pinned": {"t-9": bob.name}}),
+            ("pinned", {"pinned": {"t-2": "nobody"}}),
+        ):
+            with pytest.raises(HubError, match="not_found") as refused:
+                await lead.call("team.what_if", project_id=scene.team, change=change)
+            assert refused.value.path == f"$.params.change.{field}"
         with pytest.raises(HubError, match="version_conflict"):
             await lead.call("team.commit", project_id=scene.team, plan_id="p-0")
         committed = await lead.call("team.commit", project_id=scene.team, plan_id=plan["plan_id"])

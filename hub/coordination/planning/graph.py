@@ -19,7 +19,9 @@ def in_order(tasks: Iterable[TaskSpec]) -> list[TaskSpec]:
     try:
         return [by_id[name] for name in sorter.static_order()]
     except CycleError as error:
-        raise HubError(ErrorCode.SCHEMA_INVALID, "Tasks wait for each other in a circle.", path="tasks") from error
+        raise HubError(
+            ErrorCode.SCHEMA_INVALID, "Tasks wait for each other in a circle.", path="$.params.tasks"
+        ) from error
 
 
 def dependencies(task: TaskSpec, among: Mapping[str, object]) -> list[str]:

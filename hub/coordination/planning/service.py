@@ -97,7 +97,7 @@ class AITeamCoordinationService:
             return NextSteps()
         project_id = updates[0].project_id
         if project_id is None or any(update.project_id != project_id for update in updates):
-            raise HubError(ErrorCode.SCHEMA_INVALID, "All updates must name the same project.", path="updates")
+            raise HubError(ErrorCode.SCHEMA_INVALID, "All updates must name the same project.", path="$.params.updates")
         await self._log.append(project_id, updates)
         steps = self.calculate_next_steps(project_id, updates)
         await self._websocket_service.broadcast_to_team(

@@ -30,6 +30,7 @@ MAX_REVIEWS = 3  # results that may be handed in before a task fails
 BY_HOLDER: frozenset[Happening] = frozenset(
     {"CLAIM", "RENEW", "PROGRESS", "BLOCK", "REQUEST_INPUT", "REQUEST_AUTH", "SUBMIT_RESULT", "ERROR"}
 )
+SAID_BY_HOLDER = BY_HOLDER - {"CLAIM"}
 RENEWING: frozenset[Happening] = frozenset(
     {"ASSIGN", "CLAIM", "RENEW", "PROGRESS", "BLOCK", "RESOLVE", "EXPIRE", "SUBMIT_RESULT", "HANDOFF_ACCEPTED"}
 )
@@ -60,6 +61,8 @@ def apply(task: Task | None, event: TaskEvent) -> Task:
         raise TaskEnded(task, event)
     target = TRANSITIONS.get((task.position, event.happening))
     if target is None:
+        if event.happening in SAID_BY_HOLDER:  # whoever lost the task hears that, whatever became of the task
+            _check_holder(task, event)
         raise InvalidTransition(task, event)
     _check_holder(task, event)
     changed = replace(

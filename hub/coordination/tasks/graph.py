@@ -19,21 +19,19 @@ class TaskGraph:
     def __contains__(self, task_id: str) -> bool:
         return task_id in self._waits_for
 
-    def add(self, tasks: Sequence[TaskSpec]) -> None:
-        """All of them, in any order, or none. A review waits for what it reviews.
+    def add(self, tasks: Sequence[TaskSpec], *, at: str = "$.params.tasks") -> None:
+        """All of them, in any order, or none. A review waits for what it reviews. `at`: where they stand in a command.
 
         Raises HubError: a task is there already, names one that is not, or waits for itself.
         """
         added = {task.task_id: _dependencies(task) for task in tasks}
         if len(added) < len(tasks) or any(task_id in self for task_id in added):
-            raise HubError(ErrorCode.SCHEMA_INVALID, "Two tasks have the same task_id.", path="tasks")
+            raise HubError(ErrorCode.SCHEMA_INVALID, "Two tasks have the same task_id.", path=at)
         for index, task in enumerate(tasks):
             if any(name not in self and name not in added for name in added[task.task_id]):
-                raise HubError(
-                    ErrorCode.SCHEMA_INVALID, "A task names one that does not exist.", path=f"tasks[{index}]"
-                )
+                raise HubError(ErrorCode.SCHEMA_INVALID, "A task names one that does not exist.", path=f"{at}[{index}]")
         # What was there before waits for nothing new: a circle can only be among the new ones.
-        _check_circles(added)
+        _check_circles(added, at)
         self._waits_for |= added
         self._followers |= {task_id: set() for task_id in added}
         for task_id, names in added.items():
@@ -43,9 +41,11 @@ class TaskGraph:
     def depend(self, task_id: str, on: str) -> None:
         """From now on the first waits for the second, too. Raises HubError as `add` does."""
         if task_id not in self or on not in self:
-            raise HubError(ErrorCode.SCHEMA_INVALID, "A task names one that does not exist.", path="depends_on")
+            raise HubError(
+                ErrorCode.SCHEMA_INVALID, "A task names one that does not exist.", path="$.params.depends_on"
+            )
         if task_id == on or on in self.descendants(task_id):
-            raise _circle("depends_on")
+            raise _circle("$.params.depends_on")
         self._waits_for[task_id].add(on)
         self._followers[on].add(task_id)
 
@@ -76,11 +76,11 @@ def _dependencies(task: TaskSpec) -> set[str]:
     return {*task.depends_on, *([task.review_of] if task.review_of is not None else [])}
 
 
-def _check_circles(graph: dict[str, set[str]]) -> None:
+def _check_circles(graph: dict[str, set[str]], at: str) -> None:
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
-        raise _circle("tasks") from error
+        raise _circle(at) from error
 
 
 def _circle(path: str) -> HubError:
