@@ -17,7 +17,7 @@ from hub.publication import Publication
 from protocol.channels import split_channel
 from protocol.codec import encode_body
 from protocol.errors import ErrorCode
-from protocol.messages import SearchHit, Unsubscribed
+from protocol.messages import Notice, SearchHit, Unsubscribed
 from protocol.vocabulary import CustomMessage
 from storage.errors import StorageError
 
@@ -39,7 +39,7 @@ def query_of(channel: str) -> str:
 class _Follower:
     """One subscription. `vector` None: nobody has said yet what the query means."""
 
-    __slots__ = ("channel", "connection", "sent", "subscription", "vector")
+    __slots__ = ("channel", "connection", "sent", "subscription", "vector", "waits")
 
     def __init__(self, connection: Connection, channel: str) -> None:
         self.connection = connection
@@ -47,10 +47,17 @@ class _Follower:
         self.subscription = connection.subscriptions[channel]
         self.vector: list[float] | None = None
         self.sent = 0
+        self.waits = False  # and has been told so
 
     @property
     def here(self) -> bool:
         return self.connection.open and self.connection.subscriptions.get(self.channel) is self.subscription
+
+    def wait(self, why: str) -> None:
+        """Nobody can say what the query means: until somebody can, nothing comes."""
+        if not self.waits:
+            self.waits = True
+            self.connection.push(Notice(code="degraded", channel=self.channel, detail=why))
 
     def send(self, hits: Iterable[SearchHit], *, now_ms: int) -> None:
         for hit in hits:
@@ -91,12 +98,12 @@ class SemanticFollowing:
         while True:
             try:
                 await self.look()
-            except (StorageError, EmbedderUnavailable) as failure:
+            except StorageError as failure:
                 logger.warning("subscriptions by meaning wait: %s", failure)
             await self._clock.sleep(INTERVAL_S)
 
     async def look(self) -> None:
-        """Raises StorageError and EmbedderUnavailable: the next look goes on from the same document."""
+        """Raises StorageError: the next look goes on from the same document."""
         self._take_in()
         if not self._followers:
             return
@@ -107,8 +114,22 @@ class SemanticFollowing:
         self._seen = newest
         for follower in self._followers:
             if follower.vector is None and follower.here:
-                follower.vector = await self._searches.vector(query_of(follower.channel), follower.connection.caller)
-                await self._tell(follower, after=0, upto=newest)
+                await self._begin(follower, newest)
+
+    async def _begin(self, follower: _Follower, newest: int) -> None:
+        """One whose query has no vector, such as of somebody who did not agree to have it made, keeps up no other."""
+        try:
+            vector = await self._searches.vector(query_of(follower.channel), follower.connection.caller)
+        except EmbedderUnavailable as failure:
+            follower.wait(str(failure))
+            return
+        if follower.waits:
+            follower.waits = False
+            follower.connection.push(
+                Notice(code="restored", channel=follower.channel, detail="the query is followed from here on")
+            )
+        follower.vector = vector
+        await self._tell(follower, after=0, upto=newest)
 
     def _take_in(self) -> None:
         """Who has come and who has gone since the last look."""
@@ -138,6 +159,6 @@ class SemanticFollowing:
         if after:
             hits = await self._searches.between(follower.vector, caller, after=after, upto=upto, limit=MAX_HITS)
         else:
-            hits = await self._searches.nearest(follower.vector, caller, limit=FIRST_HITS)
+            hits = await self._searches.nearest(follower.vector, caller, upto=upto, limit=FIRST_HITS)
         if follower.here:
             follower.send(hits, now_ms=self._clock.now_ms())

@@ -105,12 +105,15 @@ class SearchService:
         """The id of the newest document. Raises StorageError, as the methods below."""
         return await self._documents.newest()
 
-    async def nearest(self, vector: list[float], caller: Caller, *, limit: int) -> list[SearchHit]:
-        """What is about the same as a vector of the embedder's, the best first, within what the caller may read."""
+    async def nearest(self, vector: list[float], caller: Caller, *, upto: int, limit: int) -> list[SearchHit]:
+        """What is about the same as a vector of the embedder's, the best first, within what the caller may read.
+
+        Of documents with ids up to `upto`: others are new.
+        """
         scope = readable(caller, self._namespaces.by_prefix())
         model, above = self._embedder.name, self._embedder.related
         ids = await self._documents.nearest(vector, model, scope, above=above, limit=limit)
-        return self._hits(await self._documents.found(ids, ""), caller)
+        return self._hits(await self._documents.found([id for id in ids if id <= upto], ""), caller)
 
     async def between(
         self, vector: list[float], caller: Caller, *, after: int, upto: int, limit: int
