@@ -137,6 +137,8 @@ def _announce(settings: Settings, where: str, grant: Grant = Grant(), *, quiet: 
     sys.stdout.flush()
     if quiet or settings.role == "worker":
         return
+    if settings.database_url is not None and not err.is_terminal:
+        return  # a node of a deployment, whose log others keep and read: no place for a token
     token = _demo_token(settings, grant)
     # In the fragment: a browser never sends it to a server, and the page removes it at once.
     err.print(f"\n  dashboard  {where}/#token={token}", soft_wrap=True)

@@ -373,3 +373,13 @@ async def accepted_by_node(hub: HubProcess) -> dict[str, float]:
         text = (await http.get(f"{hub.url}/metrics")).text
     lines = [line for line in text.splitlines() if line.startswith("krin_connections_accepted_total{")]
     return {line.partition('node="')[2].partition('"')[0]: float(line.split()[-1]) for line in lines}
+
+
+async def test_a_node_of_a_deployment_writes_no_token_into_its_log(tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    async with EmbeddedPostgres(alone) as dsn:
+        with running(tmp_path / "node", "--database-url", dsn) as node, running(alone) as tried:
+            async with asyncio.timeout(PATIENCE_S):
+                while "#token=ey" not in tried.log.read_text():  # who only tries it out is let in
+                    await asyncio.sleep(0.05)
+            assert "eyJ" not in node.log.read_text()
