@@ -10,15 +10,17 @@ import hashlib
 import struct
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from storage.database import Database, columns
 from storage.privacy import ERASED_TYPE, RESTRICTED_TYPE
 from storage.vectors import DocumentKind
+
+if TYPE_CHECKING:  # every command that migrates a database would load it
+    import numpy as np
+    from numpy.typing import NDArray
 
 IndexKind = Literal["hnsw", "ivfflat"]
 

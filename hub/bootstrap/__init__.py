@@ -31,11 +31,17 @@
 A new room is a file with a builder, and its line in `open_hub`.
 """
 
-from hub.bootstrap.ground import open_database
-from hub.bootstrap.hub import Hub, open_hub
-from hub.bootstrap.keys import load_audit_key, make_sealer, make_tokens, open_keys
-from hub.bootstrap.market import make_feed
-from hub.bootstrap.privacy import make_privacy, open_hold, stored_privacy, stored_retention
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hub.bootstrap.ground import open_database
+    from hub.bootstrap.hub import Hub, open_hub
+    from hub.bootstrap.keys import load_audit_key, make_sealer, make_tokens, open_keys
+    from hub.bootstrap.market import make_feed
+    from hub.bootstrap.privacy import make_privacy, open_hold, stored_privacy, stored_retention
 
 __all__ = [
     "Hub",
@@ -51,3 +57,19 @@ __all__ = [
     "stored_privacy",
     "stored_retention",
 ]
+
+# A room is loaded when something of it is asked for: all of them take two seconds, and a command that makes a token
+# needs its keys only.
+_ROOMS = {
+    **dict.fromkeys(("Hub", "open_hub"), "hub"),
+    **dict.fromkeys(("load_audit_key", "make_sealer", "make_tokens", "open_keys"), "keys"),
+    **dict.fromkeys(("make_privacy", "open_hold", "stored_privacy", "stored_retention"), "privacy"),
+    "make_feed": "market",
+    "open_database": "ground",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)

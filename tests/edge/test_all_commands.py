@@ -82,10 +82,19 @@ def test_the_table_of_commands_is_that_of_the_modules() -> None:
         assert command.name == name
 
 
+def loaded_by(command: str) -> set[str]:
+    code = f"import sys; from hub.cli import main; main.get_command(None, {command!r}); print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return set(told.split())
+
+
 def test_a_command_loads_neither_a_server_nor_a_driver_to_speak_to_a_hub() -> None:
-    code = "import sys; from hub.cli import main; main.get_command(None, 'publish'); print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert not {"starlette", "uvicorn", "asyncpg", "redis", "highspy", "numpy"} & set(loaded.split())
+    assert not {"starlette", "uvicorn", "asyncpg", "redis", "highspy", "numpy"} & loaded_by("publish")
+
+
+@pytest.mark.parametrize("command", ["token", "user", "key", "keys", "audit", "jobs"])
+def test_a_command_that_works_on_the_database_loads_no_server(command: str) -> None:
+    assert not {"uvicorn", "redis", "highspy", "numpy", "hub.bootstrap.hub"} & loaded_by(command)
 
 
 # --- exit codes
