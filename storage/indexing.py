@@ -236,6 +236,7 @@ class DocumentWriter:
         await self._session.execute("SET max_parallel_maintenance_workers = 0; SET maintenance_work_mem = '256MB'")
         options = "" if kind == "hnsw" else f" WITH (lists = {max(10, rows // 1000)})"
         await self._define(CREATE_INDEX, name, kind, options, model)
+        await self._session.execute("ANALYZE documents")  # a plan made for the few rows of before does not use it
         for other in await self._session.fetch(INDEXES, f"{INDEX_PREFIX}%"):
             if other["indexname"] != name:
                 await self._define("DROP INDEX CONCURRENTLY %I", other["indexname"])

@@ -183,7 +183,7 @@ async def test_who_may_not_trade_is_told_so_and_nothing_else(demo: Demo, page: P
     await open_orders(demo, page, "gus", "dashboard")
     await enter(page, symbol="BTC-USD", qty="1", price="100")
 
-    assert await page.evaluate(VERDICT) == "This account may look and not trade: that needs the role trader."
+    await page.until(f"{VERDICT} === 'This account may look and not trade: that needs the role trader.'")
     assert await page.evaluate(f"{SUBMIT}.disabled && document.getElementById('halt-form').hidden")
     assert await page.evaluate("document.getElementById('notice').hidden")
     assert page.complaints == []

@@ -63,10 +63,10 @@ async def test_search_finds_what_was_said(hub: HubProcess) -> None:
     word = f"zephyr{secrets.token_hex(4)}"
     async with asyncio.timeout(60), Client(hub.url, token=hub.token("ann", "admin")) as krin:
         await krin.publish("team:words", "ALERT", {"alert_id": word, "severity": "INFO", "title": f"the {word} rises"})
-        while word not in (found := await said(hub, "search", word)):
+        # Words and vectors are asked for one after the other: what arrives between is found by its words alone at first.
+        while "team:words" not in (await said(hub, "search", word)).partition("\n")[0]:
             await asyncio.sleep(0.05)
         as_json = json.loads(await said(hub, "search", word, "--channel", "team:words", "--json"))
-    assert "team:words" in found.splitlines()[0]
     assert as_json["hits"][0]["type"] == "ALERT"
 
 
