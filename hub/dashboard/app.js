@@ -51,8 +51,8 @@ const chosen = new SymbolView(context, { prices, trades, depth });
 const sources = new SourcesView();
 const ticket = new Ticket(desk, prices);
 const orders = new OrdersView(context, desk);
-const fills = new FillsView();
-const positions = new PositionsView();
+const fills = new FillsView(desk);
+const positions = new PositionsView(desk);
 const switches = new SwitchesView(context, desk);
 const work = new Work(context);
 const team = [work, ...[ApprovalsPanel, HandOffsPanel, SpecialistsPanel, TasksPanel, StepsPanel, BudgetPanel].map((Made) => new Made(work))];
@@ -382,6 +382,13 @@ $("sign-out").addEventListener("click", () => {
   location.reload(); // nothing of what was shown stays behind
 });
 $("reconnect").addEventListener("click", () => krin?.connect());
+
+$("orders-account").addEventListener("change", ({ target }) => {
+  desk.account = target.value;
+  for (const panel of [orders, fills, positions]) panel.dirty = true;
+  if (desk.account) ticket.choose(desk.account);
+  schedule();
+});
 
 addEventListener("hashchange", navigate);
 addEventListener("keydown", onKey);

@@ -14,6 +14,8 @@ export function mayCommand({ user, roles }, account) {
 
 export class Desk {
   #context;
+  /** Whose orders, fills and positions are shown; empty: of all that may be seen. */
+  account = "";
 
   /** @param {{session: import("./session.js").Session, krin: () => import("./krin.js").Krin | null, stepUp: () => Promise<void>}} context */
   constructor(context) {
@@ -27,6 +29,18 @@ export class Desk {
   /** @param {string} account */
   may(account) {
     return mayCommand({ user: this.user, roles: this.#context.session.roles }, account);
+  }
+
+  /** The accounts among these channels, the own one first. @param {string[]} channels */
+  accounts(channels) {
+    const named = [...this.channels, ...channels].filter((name) => name.startsWith("orders:")).map((name) => name.slice("orders:".length));
+    const own = (account) => Number(account === this.user);
+    return [...new Set(named)].sort((a, b) => own(b) - own(a) || (a < b ? -1 : 1));
+  }
+
+  /** @param {string} account */
+  shows(account) {
+    return this.account === "" || this.account === account;
   }
 
   /** Whether this person controls the risk of all. */

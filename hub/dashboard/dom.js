@@ -150,6 +150,12 @@ export function figure(cell, widths, name, text) {
   say(cell, text);
 }
 
+/** Fill a <select> with names that it lacks, and keep what is chosen. @param {HTMLSelectElement} select @param {string[]} names */
+export function offer(select, names) {
+  const known = new Set([...select.options].map(({ value }) => value));
+  for (const name of names) if (!known.has(name)) select.append(new Option(name, name));
+}
+
 /** What every panel shares: a count in its title, a line for when there is nothing, and what the page tells it. */
 export class Panel {
   /** @param {string} id */

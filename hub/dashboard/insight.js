@@ -1,7 +1,7 @@
 /** What was said and what was noticed: search by meaning, the moment around a message, insights. */
 
-import { age, rate, time, words } from "./format.js";
-import { Children, Panel, chip, make, mark, say, show } from "./dom.js";
+import { age, amount, rate, time, words } from "./format.js";
+import { Children, Panel, chip, make, mark, offer, say, show } from "./dom.js";
 import { AdminPanel } from "./operate.js";
 import { address } from "./session.js";
 
@@ -28,10 +28,15 @@ const isText = (part) => typeof part === "string";
 function gist({ data }) {
   const first = Array.isArray(data) ? data[0] : data;
   if (!first || typeof first !== "object") return String(first ?? "");
-  const { specialist_id, symbol, side, title, statement, state, ord_status, activity, message, text, detail } = first;
-  const told = [specialist_id, symbol, side, title ?? statement, state ?? ord_status ?? activity, message ?? text ?? detail].filter(isText);
+  const { specialist_id, symbol, side, title, statement, state, ord_status, activity, message, text, detail, size, price } = first;
+  const stage = words(state ?? ord_status ?? activity);
+  const traded = size && price && `${amount(size)} at ${amount(price)}`;
+  const told = [specialist_id, symbol, side, traded, title ?? statement, stage, message ?? text ?? detail].filter((part) => part && isText(part));
   return (told.length ? told : Object.values(first).filter(isText)).join(" · ");
 }
+
+/** A sentence of the hub's with a capital, and its milliseconds as people read them. */
+const readable = (text) => text[0].toUpperCase() + text.slice(1).replace(/\d+(?= ms\b)/g, (digits) => Number(digits).toLocaleString());
 
 /** A button that shows the history around a message, in place, with the message marked. */
 function jump(context, text, channel, offset, epoch = "") {
@@ -73,7 +78,7 @@ function momentLine(message, meant) {
 
 /** Text with the words that were asked for marked. */
 function marked(text, query) {
-  const wanted = query.match(/[\p{L}\p{N}]{3,}/gu) ?? [];
+  const wanted = query.match(/[\p{L}\p{N}]{4,}/gu) ?? []; // shorter ones are in every sentence
   const node = make("p", "message");
   if (!wanted.length) node.append(text);
   else {
@@ -81,12 +86,6 @@ function marked(text, query) {
     node.append(...text.split(pattern).map((part, index) => (index % 2 ? make("mark", "", part) : part)));
   }
   return node;
-}
-
-/** Fill a <select> with names, and keep what is chosen. @param {HTMLSelectElement} select @param {string[]} names */
-function offer(select, names) {
-  const known = new Set([...select.options].map(({ value }) => value));
-  for (const name of names) if (!known.has(name)) select.append(new Option(name, name));
 }
 
 export class SearchView extends Panel {
@@ -140,14 +139,12 @@ export class SearchView extends Panel {
 
   #hit({ channel, offset, epoch, timestamp, type, snippet, score, publisher }, query, now_ms) {
     const when = make("span", "muted when", `${time(timestamp)} · ${age(now_ms - timestamp)} ago`);
-    const where = make("span", "muted", [channel, publisher && `from ${publisher}`].filter(Boolean).join(" · "));
+    const where = make("span", "muted where", [channel, publisher && `from ${publisher}`].filter(Boolean).join(" · "));
     const node = make("li", "", make("div", "line", make("strong", "", words(type)), where, when), marked(snippet, query));
-    const foot = make("div", "line", make("span", "muted", `score ${score.toFixed(4)}`));
-    if (offset === undefined) node.append(foot);
-    else {
+    node.title = `score ${score.toFixed(4)}`;
+    if (offset !== undefined) {
       const { button, moment } = jump(this.context, "Jump to moment", channel, offset, epoch);
-      foot.prepend(button);
-      node.append(foot, moment);
+      node.append(make("div", "line", button), moment);
     }
     return node;
   }
@@ -199,7 +196,12 @@ export class InsightsView extends Panel {
     }
   }
 
-  /** Once, and only where no model is asked by it: that costs something. */
+  /** Each time the view comes up, what has happened since is looked at as well. */
+  shown() {
+    this.looked = false;
+  }
+
+  /** Only where no model is asked by it: that costs something. */
   async #lookAround() {
     this.looked = true;
     try {
@@ -248,7 +250,7 @@ export class InsightsView extends Panel {
     const made = `${MAKERS[maker] ?? "by"} (${name ?? source})${degraded ? ", because no model answered" : ""}`;
     const about = make("p", "muted", `${subject} · ${Math.round(confidence * 100)}% sure · ${made}`);
     const reason = make("p", "message");
-    const node = make("li", "", make("div", "line", severity, make("strong", "", words(kind)), when), make("p", "", statement), about, reason);
+    const node = make("li", "", make("div", "line", severity, make("strong", "", words(kind)), when), make("p", "", readable(statement)), about, reason);
     if (action) about.before(make("p", "message", `Suggested: ${action}`));
     node.append(...this.#evidence(subject, evidence));
     if (kept) node.append(this.#feedback(insight));
@@ -266,7 +268,7 @@ export class InsightsView extends Panel {
         button.title = "Jump to moment";
         line.append(button);
         moments.push(moment);
-      } else line.append(make("span", "", `${ref.replace(/^\$\S*, ?/, "")}: ${value}`));
+      } else line.append(make("span", "", readable(`${ref.replace(/^\$\S*, ?/, "")}: ${value}`.replace(/ in ms: (\d+)$/, ": $1 ms"))));
     }
     return [line, ...moments];
   }

@@ -1,12 +1,14 @@
 /** What became of orders: the blotter with its commands, fills, positions. `take` only remembers; `render` draws. */
 
 import { amount, average, plain, profit, sum, time, words } from "./format.js";
-import { Children, Panel, Widths, chip, figure, make, mark, say, show, tableRow } from "./dom.js";
+import { Children, Panel, Widths, chip, figure, make, mark, offer, say, show, tableRow } from "./dom.js";
 import { isOpen, newId } from "./desk.js";
 import { why } from "./reasons.js";
 
 const BLOTTER_ROWS = 200;
 const FILL_ROWS = 100;
+const ASKED_ACCOUNTS = 20; // for their open orders, however old
+const ASKED_ORDERS = 500; // the hub's most at a time
 
 const ORDER_TONES = {
   FILLED: "good",
@@ -38,6 +40,8 @@ const ADJUSTABLE = { 4: "qty", 6: "price" }; // column -> what a replacement may
 
 export class OrdersView extends Panel {
   #desk;
+  #asked = new Set(); // accounts, over this connection
+  #asking = Promise.resolve(); // one account after the other
   #changing = null; // id of the order whose row is being typed into
 
   /** @param {{schedule: () => void}} context @param {import("./desk.js").Desk} desk */
@@ -55,6 +59,33 @@ export class OrdersView extends Panel {
     this.outcome = document.getElementById("orders-outcome");
     this.openOnly = /** @type {HTMLInputElement} */ (document.getElementById("orders-open"));
     this.openOnly.addEventListener("change", this.redraw);
+    this.account = /** @type {HTMLSelectElement} */ (document.getElementById("orders-account"));
+  }
+
+  opened() {
+    this.#asked.clear();
+  }
+
+  heard(channels) {
+    const accounts = this.#desk.accounts(channels);
+    offer(this.account, accounts);
+    show(this.account, this.account.options.length > 2);
+    for (const account of accounts.slice(0, ASKED_ACCOUNTS)) {
+      if (this.#asked.has(account)) continue;
+      this.#asked.add(account);
+      this.#asking = this.#asking.then(() => this.#seed(account)).catch(() => this.#asked.delete(account)); // and again
+    }
+  }
+
+  /** An order may have been open for longer than the messages go back. What those say of it is newer. */
+  async #seed(account) {
+    const { orders } = await this.#desk.ask("orders.list", { account, open: true, limit: ASKED_ORDERS });
+    const open = new Set(orders.map(({ client_order_id }) => `${account}/${client_order_id}`));
+    for (const [id, order] of this.orders) if (order.listed && order.account === account && !open.has(id)) this.orders.delete(id);
+    for (const data of orders) {
+      if (!this.orders.has(`${account}/${data.client_order_id}`)) this.take({ data: { ...data, listed: true }, timestamp: 0, offset: -1 });
+    }
+    this.redraw();
   }
 
   /** EXECUTION_REPORT and ORDER_EVENT alike: a field that a report leaves out keeps its value. */
@@ -65,7 +96,7 @@ export class OrdersView extends Panel {
     if (earlier && earlier.offset >= offset) return; // history read again after a loss
     if (data.orig_client_order_id) this.orders.delete(`${data.account}/${data.orig_client_order_id}`);
     const at = data.ts_event ? data.ts_event / 1000 : timestamp;
-    this.orders.set(id, { ...earlier, ...data, at, opened_at: earlier?.opened_at ?? at, offset });
+    this.orders.set(id, { ...earlier, listed: false, ...data, at, opened_at: earlier?.opened_at ?? at, offset });
     if (this.orders.size > 2 * BLOTTER_ROWS) this.#forget();
     this.dirty = true;
   }
@@ -73,9 +104,11 @@ export class OrdersView extends Panel {
   render() {
     if (!this.dirty) return;
     this.dirty = false;
-    const open = [...this.orders.values()].filter((order) => OPEN.has(order.ord_status)).length;
-    const wanted = [...this.orders].filter(([, order]) => !this.openOnly.checked || OPEN.has(order.ord_status));
-    const shown = wanted.sort(([, a], [, b]) => b.opened_at - a.opened_at).slice(0, BLOTTER_ROWS);
+    const seen = [...this.orders].filter(([, order]) => this.#desk.shows(order.account));
+    const open = seen.filter(([, order]) => OPEN.has(order.ord_status)).length;
+    const wanted = seen.filter(([, order]) => !this.openOnly.checked || OPEN.has(order.ord_status));
+    wanted.sort(([, a], [, b]) => b.opened_at - a.opened_at);
+    const shown = wanted.filter(([, order], index) => index < BLOTTER_ROWS || OPEN.has(order.ord_status));
     const rows = this.rows.arrange(shown.map(([id]) => id));
     rows.forEach((row, index) => this.#draw(row, ...shown[index]));
     this.summary(shown.length, `${shown.length} · ${open} open`);
@@ -98,7 +131,7 @@ export class OrdersView extends Panel {
 
   #draw(row, id, order) {
     const { node, cells, status, paper, change, cancel } = row;
-    mark(node, "title", [order.client_order_id, order.order_type, order.tif, order.text].filter(Boolean).join(" · "));
+    mark(node, "title", [order.account, order.client_order_id, order.order_type, order.tif, order.text].filter(Boolean).join(" · "));
     say(cells[0], time(order.at));
     figure(cells[1], this.widths, "symbol", order.symbol ?? "");
     say(cells[2], order.side ?? "");
@@ -188,14 +221,17 @@ export class OrdersView extends Panel {
   }
 
   #forget() {
-    const oldest = [...this.orders].sort(([, a], [, b]) => a.opened_at - b.opened_at);
+    const ended = [...this.orders].filter(([, order]) => !OPEN.has(order.ord_status));
+    const oldest = ended.sort(([, a], [, b]) => a.opened_at - b.opened_at);
     for (const [id] of oldest.slice(0, BLOTTER_ROWS)) this.orders.delete(id);
   }
 }
 
 export class FillsView extends Panel {
-  constructor() {
+  /** @param {import("./desk.js").Desk} desk */
+  constructor(desk) {
     super("fills");
+    this.desk = desk;
     /** @type {any[]} */
     this.fills = []; // newest first
     const classes = ["c-time", "c-order-symbol", "c-side", "num c-qty", "num c-px", "c-liquidity"];
@@ -215,8 +251,9 @@ export class FillsView extends Panel {
   render() {
     if (!this.dirty) return;
     this.dirty = false;
-    this.rows.arrange(this.fills.map((_, index) => String(index))).forEach(({ node, cells }, index) => {
-      const fill = this.fills[index];
+    const shown = this.fills.filter(({ account }) => this.desk.shows(account));
+    this.rows.arrange(shown.map((_, index) => String(index))).forEach(({ node, cells }, index) => {
+      const fill = shown[index];
       const cost = fill.commission && Number(fill.commission) ? `commission ${fill.commission} ${fill.commission_asset}` : "";
       mark(node, "title", [fill.account, fill.client_order_id, words(fill.exec_type), cost].filter(Boolean).join(" · "));
       say(cells[0], time(fill.at));
@@ -227,13 +264,15 @@ export class FillsView extends Panel {
       figure(cells[4], this.widths, "price", amount(fill.last_px));
       say(cells[5], words(fill.liquidity));
     });
-    this.summary(this.fills.length, String(this.fills.length));
+    this.summary(shown.length, String(shown.length));
   }
 }
 
 export class PositionsView extends Panel {
-  constructor() {
+  /** @param {import("./desk.js").Desk} desk */
+  constructor(desk) {
     super("positions");
+    this.desk = desk;
     this.held = new Map(); // POSITION by account and symbol
     this.balances = new Map(); // BALANCE by account and asset
     const classes = ["c-order-symbol", "c-account", "num c-qty", "num c-px", "num c-px c-mark", "num c-pnl", "num c-pnl c-realized"];
@@ -254,7 +293,8 @@ export class PositionsView extends Panel {
   render() {
     if (!this.dirty) return;
     this.dirty = false;
-    const keys = [...this.held.keys()].sort();
+    const seen = (map) => [...map].filter(([, { account }]) => this.desk.shows(account)).map(([key]) => key).sort();
+    const keys = seen(this.held);
     this.rows.arrange(keys).forEach(({ cells }, index) => {
       const position = this.held.get(keys[index]);
       figure(cells[0], this.widths, "symbol", position.symbol);
@@ -265,13 +305,13 @@ export class PositionsView extends Panel {
       drawProfit(cells[5], position.unrealized_pnl ?? "0");
       drawProfit(cells[6], position.realized_pnl ?? "0");
     });
-    const balances = [...this.balances.keys()].sort();
+    const balances = seen(this.balances);
     this.funds.arrange(balances).forEach(({ name, value }, index) => {
       const { account, asset, free, locked } = this.balances.get(balances[index]);
       say(name, `${account} ${asset}`);
       say(value, `${amount(plain(free))}${Number(locked ?? 0) ? ` and ${amount(plain(locked))} in orders` : ""}`);
     });
-    const open = [...this.held.values()].map(({ unrealized_pnl }) => unrealized_pnl ?? "0");
+    const open = keys.map((key) => this.held.get(key).unrealized_pnl ?? "0");
     this.summary(keys.length, `${keys.length} · open profit ${profit(sum(open))}`);
   }
 }

@@ -1,10 +1,11 @@
 /**
  * The order ticket. What the risk checks say is shown before anything is sent, and asked again while the market moves.
- * Rule: one ticket filled in is one order. It keeps its name until the hub has answered, however often it is sent.
+ * Rule: one ticket filled in is one order, or two of which one cancels the other. They keep their names until the hub
+ * has answered, however often they are sent.
  */
 
 import { amount, product, words } from "./format.js";
-import { Panel, chip, make, mark, say, show } from "./dom.js";
+import { Panel, chip, make, mark, offer, say, show } from "./dom.js";
 import { isOpen, newId } from "./desk.js";
 import { measured, why } from "./reasons.js";
 
@@ -20,32 +21,55 @@ export const PRICES_OF = {
   STOP: ["stop_price"],
   STOP_LIMIT: ["price", "stop_price"],
   TRAILING_STOP: ["trail"],
+  OCO: ["price", "stop_price"],
 };
+const REFUSED = new Set(["DENIED", "REJECTED"]);
 const NUMBERS = { qty: "a quantity", price: "a limit price", stop_price: "a stop price", trail: "the trailing distance" };
 
 /**
- * The order that a form says, or what is missing of it. Pure.
+ * The orders that a form says, or what is missing of them. Pure.
  * @param {Record<string, string>} fields @param {number} now_ms  by the hub's clock
- * @returns {{order: Record<string, any>, missing: null} | {order: null, missing: string}}
+ * @returns {{orders: Record<string, any>[], missing: null} | {orders: null, missing: string}}
  */
-export function orderOf(fields, now_ms) {
+export function ordersOf(fields, now_ms) {
   const { account, side, order_type, tif } = fields;
   const order = { account, symbol: fields.symbol.trim(), side, order_type, tif };
-  if (!order.symbol) return { order: null, missing: "Choose a symbol." };
+  if (!order.symbol) return { orders: null, missing: "Choose a symbol." };
   for (const name of ["qty", ...PRICES_OF[order_type]]) {
     const text = fields[name].trim();
-    if (!text) return { order: null, missing: `Enter ${NUMBERS[name]}.` };
-    if (!DECIMAL.test(text)) return { order: null, missing: `“${text}” is no number: write it like 1234.5.` };
+    if (!text) return { orders: null, missing: `Enter ${NUMBERS[name]}.` };
+    if (!DECIMAL.test(text)) return { orders: null, missing: `“${text}” is no number: write it like 1234.5.` };
     order[name] = text;
   }
   if (tif === "GTD") {
     const minutes = Number(fields.minutes);
-    if (!(minutes > 0)) return { order: null, missing: "Enter for how many minutes." };
+    if (!(minutes > 0)) return { orders: null, missing: "Enter for how many minutes." };
     order.expire_at = Math.round((now_ms + minutes * 60_000) * 1000);
   }
   if (fields.post_only) order.post_only = true;
   if (fields.reduce_only) order.reduce_only = true;
-  return { order, missing: null };
+  return { orders: order_type === "OCO" ? oneCancelsTheOther(order) : [order], missing: null };
+}
+
+/** A limit and a stop of the same quantity. Pure. */
+function oneCancelsTheOther({ price, stop_price, post_only, ...both }) {
+  const limit = { ...both, order_type: "LIMIT", price, ...(post_only && { post_only }) };
+  return [limit, { ...both, order_type: "STOP", stop_price }].map((order) => ({ ...order, contingency: "OCO" }));
+}
+
+/** Under names that nobody else has given. */
+function named(orders) {
+  const list = orders.length > 1 ? { list_id: newId() } : {};
+  return orders.map((order) => ({ ...order, ...list, client_order_id: newId() }));
+}
+
+const RESULTS = ["APPROVED", "NEEDS_APPROVAL", "REFUSED"]; // the worst last
+
+/** What is said of several orders that are placed together or not at all. Pure. */
+function together(decisions) {
+  const worst = Math.max(...decisions.map(({ result }) => RESULTS.indexOf(result)));
+  const faults = new Map(decisions.flatMap(({ faults = [] }) => faults).map((fault) => [JSON.stringify(fault), fault]));
+  return { ...decisions[0], result: RESULTS[worst], faults: [...faults.values()] };
 }
 
 /** The worst price that is expected of an order, and what it is worth then; empty where nobody knows. Pure. */
@@ -71,8 +95,8 @@ export class Ticket extends Panel {
   #turn = 0; // of the questions; an answer to an earlier one is not shown
   #asked_at = 0;
   #timer;
-  /** @type {{order: any, decision?: any, failure?: Error} | null} */ #preview = null;
-  /** @type {Record<string, any> | null} */ #sent = null; // the order under way, or of unknown fate
+  /** @type {{orders: any[], decision?: any, failure?: Error} | null} */ #preview = null;
+  /** @type {Record<string, any>[] | null} */ #sent = null; // the orders under way, or of unknown fate
   #unsure = false;
   #live = false;
   #now_ms = Date.now();
@@ -111,6 +135,18 @@ export class Ticket extends Panel {
     this.#changed();
   }
 
+  /** Whose orders are written here, where there is a choice. */
+  heard(channels) {
+    const account = this.#form.elements.namedItem("account");
+    offer(account, this.#desk.accounts(channels).filter((each) => this.#desk.may(each)));
+    show(account.parentElement, account.options.length > 1);
+  }
+
+  /** Trade for the account that is looked at. @param {string} account */
+  choose(account) {
+    if (this.#desk.may(account)) this.fill({ account });
+  }
+
   render({ now_ms, live, ticking }) {
     this.#now_ms = now_ms;
     this.#live = live;
@@ -128,7 +164,7 @@ export class Ticket extends Panel {
     const fields = Object.fromEntries(chosen.map(({ name, value }) => [name, value])); // FormData leaves out what is disabled
     const typed = fields.symbol.trim().toLowerCase();
     fields.symbol = this.#prices.symbols.find((symbol) => symbol.toLowerCase() === typed) ?? fields.symbol;
-    return { account: this.#desk.user, ...fields };
+    return { ...fields, account: fields.account || this.#desk.user };
   }
 
   #changed() {
@@ -147,18 +183,18 @@ export class Ticket extends Panel {
 
   /** What would the risk checks say? Nothing comes of it. */
   async #ask() {
-    const { order } = orderOf(this.#fields(), this.#now_ms);
-    if (!order || !this.#live || this.#sent || !this.#desk.may(order.account)) return;
+    const { orders } = ordersOf(this.#fields(), this.#now_ms);
+    if (!orders || !this.#live || this.#sent || !this.#desk.may(orders[0].account)) return;
     if (this.#preview?.failure?.name === "mfa_required") return; // until somebody confirms
     const turn = this.#turn;
     this.#asked_at = performance.now();
-    this.#learn(order.symbol);
+    this.#learn(orders[0].symbol);
     let preview;
     try {
-      const params = { ...order, client_order_id: newId() };
-      preview = { order, decision: await this.#desk.ask("orders.validate", params, PREVIEW_WITHIN_MS) };
+      const asked = named(orders).map((order) => this.#desk.ask("orders.validate", order, PREVIEW_WITHIN_MS));
+      preview = { orders, decision: together(await Promise.all(asked)) };
     } catch (failure) {
-      preview = { order, failure };
+      preview = { orders, failure };
     }
     if (turn !== this.#turn || this.#sent) return;
     this.#preview = preview;
@@ -177,7 +213,7 @@ export class Ticket extends Panel {
 
   async #confirm() {
     try {
-      await this.#desk.command("orders.validate", { ...this.#preview.order, client_order_id: newId() });
+      await this.#desk.command("orders.validate", named(this.#preview.orders)[0]);
       this.#changed();
     } catch (failure) {
       say($("ticket-outcome"), failure.message);
@@ -187,21 +223,47 @@ export class Ticket extends Panel {
   async #send() {
     if (this.#sent && !this.#unsure) return; // pressed twice
     if (!this.#sent && this.#obstacle() !== null) return;
-    this.#sent ??= { ...this.#preview.order, client_order_id: newId() };
+    this.#sent ??= named(this.#preview.orders);
     this.#unsure = false;
     this.#turn += 1;
     say($("ticket-outcome"), "");
     this.#draw();
     try {
-      const report = await this.#desk.command("orders.submit", this.#sent);
+      const reports = await this.#submit(this.#sent);
       this.#form.elements.namedItem("qty").value = ""; // a third click finds nothing to send
-      const outcome = [words(report.ord_status), why(report.reject_reason), report.text].filter(Boolean).join(": ");
-      this.#settle(`${report.side} ${amount(report.order_qty)} ${report.symbol}. ${outcome}.`);
+      const outcomes = reports.map((report) => [words(report.ord_status), why(report.reject_reason), report.text].filter(Boolean).join(": "));
+      const { side, order_qty, symbol } = reports[0];
+      this.#settle(`${side} ${amount(order_qty)} ${symbol}. ${outcomes.length > 1 ? `Limit: ${outcomes[0]}. Stop: ${outcomes[1]}` : outcomes[0]}.`);
     } catch (failure) {
       this.#unsure = isOpen(failure);
       if (this.#unsure) this.#draw();
       else this.#settle(`Not placed: ${failure.message}.`);
     }
+  }
+
+  /** One after the other. Of two that belong together none is left alone. */
+  async #submit(orders) {
+    const reports = [];
+    try {
+      for (const order of orders) {
+        reports.push(await this.#desk.command("orders.submit", order));
+        if (REFUSED.has(reports.at(-1).ord_status)) break;
+      }
+    } catch (failure) {
+      if (!isOpen(failure)) await this.#takeBack(reports);
+      throw failure;
+    }
+    const refused = reports.at(-1);
+    return REFUSED.has(refused.ord_status) ? [...(await this.#takeBack(reports.slice(0, -1))), refused] : reports;
+  }
+
+  /** @returns {Promise<any[]>} how they stand then */
+  #takeBack(reports) {
+    const canceled = reports.map(({ account, client_order_id }) => this.#desk.command("orders.cancel", { account, client_order_id }));
+    return Promise.all(canceled.map((each, index) => each.catch((failure) => {
+      if (failure.name === "illegal_transition") return reports[index]; // it has ended by itself
+      throw failure;
+    })));
   }
 
   #settle(outcome) {
@@ -218,7 +280,7 @@ export class Ticket extends Panel {
     if (!this.#desk.may(fields.account)) return "This account may look and not trade: that needs the role trader.";
     if (this.#unsure) return "";
     if (this.#sent) return "Sending…";
-    const { missing } = orderOf(fields, this.#now_ms);
+    const { missing } = ordersOf(fields, this.#now_ms);
     if (missing) return missing;
     if (!this.#preview) return "Checking…";
     const { failure, decision } = this.#preview;
@@ -228,7 +290,8 @@ export class Ticket extends Panel {
 
   #draw() {
     const obstacle = this.#obstacle();
-    const { decision, order, failure } = this.#preview ?? {};
+    const { decision, orders, failure } = this.#preview ?? {};
+    const order = orders?.at(-1); // of two the stop has the worse price
     const { side, qty, symbol } = order ?? this.#fields();
     const button = $("ticket-submit");
     button.disabled = obstacle !== null;

@@ -112,11 +112,79 @@ async def test_an_order_is_placed_once_however_often_it_is_pressed_then_changed_
     await page.evaluate(f"{change.format('Save')}.click()")
     await page.until(f"{row_of('quin', 6)}.replaceAll(',', '') === '{cheaper}' && {row_of('quin', 3)} === 'New'")
     await page.evaluate(f"{change.format('Cancel')}.click()")
-    await page.until(f"!{change.format('Cancel')}")
+    # Once it is being canceled there is nothing to press any more, and it has not ended yet.
+    status = "[...document.querySelectorAll('#orders tbody tr[title^=\"quin \"]')].map((row) => row.cells[3].innerText)"
+    await page.until(f"!{change.format('Cancel')} && {status}.join() === 'Canceled'")
 
     async with trader(demo, "quin") as krin:
         (order,) = await orders_of(krin)
     assert (order.ord_status, order.price, order.order_qty) == ("CANCELED", cheaper, "0.1")
+    assert page.complaints == []
+
+
+async def test_of_a_limit_and_a_stop_one_cancels_the_other(demo: Demo, page: Page) -> None:
+    await open_orders(demo, page, "olga")
+    below, above = await price(page, 0.97), await price(page, 1.02)
+    await enter(page, symbol="BTC-USD", order_type="OCO", qty="0.1", price=below, stop_price=below)
+    await page.until(f"{VERDICT}.startsWith('Would be refused') && {FAULTS}.includes('The stop would trigger at once')")
+    await enter(page, stop_price=above)
+    await page.until(f"!{SUBMIT}.disabled")
+    await page.evaluate(f"{SUBMIT}.click(); {SUBMIT}.click()")
+    await page.until(f"{OUTCOME}.startsWith('BUY 0.1 BTC-USD. Limit: ')")
+    rows = "[...document.querySelectorAll('#orders tbody tr[title^=\"olga \"]')]"
+    await page.until(f"{rows}.length === 2 && {rows}.every((row) => row.cells[3].innerText === 'New')")
+    async with trader(demo, "olga") as krin:
+        placed = await orders_of(krin)
+        assert {(order.order_type, order.price, order.stop_price) for order in placed} == {
+            ("LIMIT", below, None),
+            ("STOP", None, above),
+        }
+        await page.evaluate(f"{rows}[0].querySelector('.c-do button:last-child').click()")
+        await page.until(f"{rows}.every((row) => row.cells[3].innerText === 'Canceled')")
+        assert [order.ord_status for order in await orders_of(krin)] == ["CANCELED", "CANCELED"]
+    assert page.complaints == []
+
+
+async def test_an_order_that_is_open_for_longer_than_messages_go_back_is_shown_and_can_be_canceled(
+    demo: Demo, page: Page
+) -> None:
+    async with trader(demo, "vera") as krin:
+        await page.open(f"{demo.url}/#token={demo.token('vera', 'trader')}")
+        await page.until(f"{LIVE} && {BID}")
+        old = await krin.orders.submit("BTC-USD", "BUY", "0.1", price=await price(page, 0.97))
+        async with asyncio.timeout(60):
+            while (await krin.history("orders:vera", limit=1, reverse=True)).messages[0].offset < 305:
+                for _ in range(20):  # each is denied: one report
+                    await krin.orders.submit("BTC-USD", "BUY", "0.10005", price="1")
+        await page.command("Page.reload")
+        await page.until(f"{LIVE} && {BID}")
+        await show(page, "orders")
+        row = f"document.querySelector('#orders tbody tr[title*=\"{old.client_order_id} \"]')"
+        await page.until(f"{row}.cells[3].innerText === 'New'")
+        await page.evaluate(f"{row}.querySelector('.c-do button:last-child').click()")
+        await page.until(f"{row}.cells[3].innerText === 'Canceled'")
+    assert page.complaints == []
+
+
+async def test_who_sees_several_accounts_chooses_whose_orders_are_shown_and_whose_are_written(
+    demo: Demo, page: Page
+) -> None:
+    async with trader(demo, "xena") as krin:
+        await open_orders(demo, page, "boss", "admin")
+        await krin.orders.submit("BTC-USD", "BUY", "0.1", price=await price(page, 0.97))
+        chooser = "document.getElementById('orders-account')"
+        await page.until(f"[...{chooser}.options].some((option) => option.value === 'xena')")
+        others = "[...document.querySelectorAll('#orders tbody tr')].filter((row) => !row.title.startsWith('xena '))"
+        await page.until(f"{others}.length > 0")
+        await page.evaluate(f"{chooser}.value = 'xena'; {chooser}.dispatchEvent(new Event('change'))")
+        await page.until(f"{others}.length === 0 && document.querySelectorAll('#orders tbody tr').length === 1")
+        assert await page.evaluate("document.querySelectorAll('#fills tbody tr').length") == 0
+
+        await enter(page, symbol="BTC-USD", qty="0.2", price=await price(page, 0.97))
+        await page.until(f"!{SUBMIT}.disabled")
+        await page.evaluate(f"{SUBMIT}.click()")
+        await page.until(f"{OUTCOME}.startsWith('BUY 0.2 BTC-USD.')")
+        assert [order.order_qty for order in await orders_of(krin)] == ["0.2", "0.1"]
     assert page.complaints == []
 
 
