@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from importlib import resources
+from os import PathLike
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,6 +22,17 @@ from hub.edge.envelope import OrjsonResponse
 from hub.edge.perimeter import API, Perimeter
 from hub.edge.websocket import UnknownPath
 from hub.guard.addresses import networks
+
+
+class DashboardFiles(StaticFiles):
+    """Python takes `.ts` for a video; declarations of types are text that a browser shows."""
+
+    def file_response(self, full_path: str | PathLike[str], *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(full_path, *args, **kwargs)
+        if str(full_path).endswith(".d.ts"):
+            response.headers["content-type"] = "text/plain; charset=utf-8"
+        return response
+
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -80,7 +93,9 @@ def create_app(hub: Hub, *, demo_token: Callable[[], str] | None = None) -> Star
         Route("/openapi.json", describe_rest),
         Route("/asyncapi.json", describe_socket),
         *hub.routes,
-        Mount("/static", GZipMiddleware(StaticFiles(directory=str(dashboard)), compresslevel=5)),  # it holds no secret
+        Mount(
+            "/static", GZipMiddleware(DashboardFiles(directory=str(dashboard)), compresslevel=5)
+        ),  # it holds no secret
     ]
     routes = [
         Route("/health", health),

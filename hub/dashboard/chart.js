@@ -2,7 +2,9 @@
 
 import { amount } from "./format.js";
 
-const SLOT = 8; // pixels of one candle and its gap
+/** Pixels of one candle and its gap: near and far. */
+export const SLOTS = [3, 5, 8, 12, 18, 26];
+const MEAN_OF = 20; // candles
 const RIGHT = 70; // the axis of prices
 const BOTTOM = 18; // the axis of times
 const VOLUME = 0.18; // of the height
@@ -31,19 +33,39 @@ export function steps(low, high, most) {
   return found;
 }
 
-/** How many candles a picture of this width has room for. @param {number} width */
-export const room = (width) => Math.max(1, Math.floor((width - RIGHT) / SLOT));
+/** How many candles a picture of this width has room for. @param {number} width @param {number} slot */
+export const room = (width, slot) => Math.max(1, Math.floor((width - RIGHT) / slot));
+
+/** The mean of the last 20 closes up to each bar; null before there are so many. Pure. @param {any[]} bars */
+export function means(bars) {
+  let sum = 0;
+  return bars.map(({ close }, index) => {
+    sum += Number(close) - Number(bars[index - MEAN_OF]?.close ?? 0);
+    return index + 1 < MEAN_OF ? null : sum / MEAN_OF;
+  });
+}
+
+/** The price of an average piece traded since the first bar; null before anything was. Pure. @param {any[]} bars */
+export function vwaps(bars) {
+  let [worth, volume] = [0, 0];
+  return bars.map((bar) => {
+    worth += Number(bar.vwap ?? (Number(bar.high) + Number(bar.low) + Number(bar.close)) / 3) * Number(bar.volume);
+    volume += Number(bar.volume);
+    return volume ? worth / volume : null;
+  });
+}
 
 /** Which of the candles shown is under this point, counted from the first. Pure. */
-export const under = (x, width, shown) =>
-  Math.min(shown - 1, Math.max(0, Math.floor((x - (width - RIGHT - shown * SLOT)) / SLOT)));
+export const under = (x, width, shown, slot) =>
+  Math.min(shown - 1, Math.max(0, Math.floor((x - (width - RIGHT - shown * slot)) / slot)));
 
 /**
  * @param {HTMLCanvasElement} canvas  as large as it is to be
  * @param {any[]} bars  oldest first, no more than there is room for
- * @param {{interval: string, decimals: number, marked: number, inks: Record<string, string>, scale: number}} how
+ * @param {{interval: string, slot: number, lines: {values: (number | null)[], ink: string, dash: number[]}[], decimals: number,
+ *   marked: number, inks: Record<string, string>, scale: number}} how  a line has one value for each bar
  */
-export function drawCandles(canvas, bars, { interval, decimals, marked, inks, scale }) {
+export function drawCandles(canvas, bars, { interval, slot, lines, decimals, marked, inks, scale }) {
   const pen = canvas.getContext("2d");
   const [width, height] = [canvas.width / scale, canvas.height / scale];
   pen.setTransform(scale, 0, 0, scale, 0, 0);
@@ -66,32 +88,46 @@ export function drawCandles(canvas, bars, { interval, decimals, marked, inks, sc
     pen.fillStyle = inks.muted;
     pen.fillText(amount(price.toFixed(decimals)), right + 8, y(price));
   }
-  const left = right - bars.length * SLOT;
-  const every = Math.ceil(84 / SLOT);
+  const left = right - bars.length * slot;
+  const every = Math.ceil(84 / slot);
   bars.forEach(({ start }, index) => {
-    if (index % every === Math.floor(every / 2)) pen.fillText(startOf(interval, start), left + index * SLOT - 20, height - BOTTOM / 2);
+    if (index % every === Math.floor(every / 2)) pen.fillText(startOf(interval, start), left + index * slot - 20, height - BOTTOM / 2);
   });
 
   const most = Math.max(...bars.map(({ volume }) => Number(volume))) || 1;
   bars.forEach((bar, index) => {
     const rose = Number(bar.close) >= Number(bar.open);
-    const x = left + index * SLOT;
+    const x = left + index * slot;
     const tall = (Number(bar.volume) / most) * floor * (VOLUME - 0.03);
     pen.globalAlpha = 0.35;
     pen.fillStyle = pen.strokeStyle = rose ? inks.up : inks.down;
-    pen.fillRect(x + 1, floor - tall, SLOT - 3, tall);
+    const wide = Math.max(1, slot - 3);
+    pen.fillRect(x + 1, floor - tall, wide, tall);
     pen.globalAlpha = 1;
     const [top, end] = [y(Math.max(bar.open, bar.close)), y(Math.min(bar.open, bar.close))];
-    const middle = x + SLOT / 2 - 1;
+    const middle = Math.round(x + slot / 2 - 1);
     pen.fillRect(middle, y(highs[index]), 1, top - y(highs[index]));
     pen.fillRect(middle, end, 1, y(lows[index]) - end);
-    if (rose) pen.strokeRect(x + 1.5, top, SLOT - 4, Math.max(1, end - top));
-    else pen.fillRect(x + 1, top, SLOT - 3, Math.max(1, end - top));
+    if (rose && wide > 2) pen.strokeRect(x + 1.5, top, wide - 1, Math.max(1, end - top));
+    else pen.fillRect(x + 1, top, wide, Math.max(1, end - top));
     if (index === marked) {
       pen.fillStyle = inks.muted;
       pen.fillRect(middle, 0, 1, floor);
     }
   });
+
+  pen.save();
+  pen.beginPath();
+  pen.rect(0, 0, right, roof); // a line may leave the picture, and not cross the volumes
+  pen.clip();
+  for (const { values, ink, dash } of lines) {
+    pen.setLineDash(dash);
+    pen.strokeStyle = ink;
+    pen.beginPath();
+    values.forEach((value, index) => value !== null && pen.lineTo(left + (index + 0.5) * slot - 1, y(value)));
+    pen.stroke();
+  }
+  pen.restore();
 
   pen.setLineDash([3, 3]);
   pen.strokeStyle = inks.text;

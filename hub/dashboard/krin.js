@@ -430,6 +430,7 @@ export class Krin {
     const Socket = this.#options.WebSocket ?? globalThis.WebSocket;
     let socket;
     try {
+      if (!Socket) throw new Error("there is no WebSocket here: give a class as the option WebSocket");
       socket = new Socket(this.#url, [SUBPROTOCOL]);
     } catch (failure) {
       this.#finish({ code: 0, reason: String(failure?.message ?? failure) });

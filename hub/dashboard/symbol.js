@@ -2,7 +2,7 @@
 
 import { age, amount, sum, words } from "./format.js";
 import { Children, Panel, chip, make, mark, say, show, tableRow } from "./dom.js";
-import { INTERVALS, drawCandles, room, startOf, under } from "./chart.js";
+import { INTERVALS, SLOTS, drawCandles, means, room, startOf, under, vwaps } from "./chart.js";
 import { QUOTE_TONES, readInks } from "./trading.js";
 
 const BARS = 400; // kept
@@ -73,6 +73,7 @@ export class SymbolView extends Panel {
   #interval = INTERVALS[0];
   #marked = -1; // the candle under the pointer, among those shown
   #inks = null;
+  #zoom = SLOTS.indexOf(8);
 
   /**
    * @param {{krin: () => import("./krin.js").Krin | null, schedule: () => void}} context
@@ -98,6 +99,8 @@ export class SymbolView extends Panel {
     });
     this.canvas.addEventListener("pointermove", ({ offsetX }) => this.#point(offsetX));
     this.canvas.addEventListener("pointerleave", () => this.#point(null));
+    this.canvas.addEventListener("wheel", (event) => this.#zoomBy(event, -Math.sign(event.deltaY)), { passive: false });
+    this.canvas.addEventListener("keydown", (event) => this.#zoomBy(event, { "+": 1, "=": 1, "-": -1 }[event.key]));
   }
 
   /** @param {string[]} names */
@@ -184,6 +187,14 @@ export class SymbolView extends Panel {
     this.#redraw();
   }
 
+  /** At the last step the page scrolls on. */
+  #zoomBy(event, step) {
+    if (event.ctrlKey || event.metaKey || !SLOTS[this.#zoom + step]) return;
+    event.preventDefault();
+    this.#zoom += step;
+    this.#redraw();
+  }
+
   #redraw() {
     this.dirty = true;
     this.#context.schedule();
@@ -231,16 +242,24 @@ export class SymbolView extends Panel {
     const [width, height] = [Math.round(clientWidth * scale), Math.round(clientHeight * scale)];
     if (this.canvas.width !== width) this.canvas.width = width;
     if (this.canvas.height !== height) this.canvas.height = height;
-    const bars = [...this.#bars.values()].sort((a, b) => a.start - b.start).slice(-room(clientWidth));
-    const marked = this.#marked < 0 ? -1 : under(this.#marked, clientWidth, bars.length);
+    const kept = [...this.#bars.values()].sort((a, b) => a.start - b.start);
+    const slot = SLOTS[this.#zoom];
+    const shown = room(clientWidth, slot);
+    const bars = kept.slice(-shown);
+    const [mean, vwap] = [means(kept).slice(-shown), vwaps(bars)];
+    const marked = this.#marked < 0 ? -1 : under(this.#marked, clientWidth, bars.length, slot);
     const decimals = Math.max(0, ...bars.slice(-20).map(({ close }) => close.split(".")[1]?.length ?? 0));
-    this.#inks ??= readInks("up", "down", "muted", "line", "text", "panel");
-    drawCandles(this.canvas, bars, { interval: this.#interval, decimals, marked, inks: this.#inks, scale });
+    this.#inks ??= readInks("up", "down", "muted", "line", "text", "panel", "accent", "warn");
+    const lines = [{ values: mean, ink: this.#inks.accent, dash: [] }, { values: vwap, ink: this.#inks.warn, dash: [5, 3] }];
+    drawCandles(this.canvas, bars, { interval: this.#interval, slot, lines, decimals, marked, inks: this.#inks, scale });
     const bar = bars.at(marked);
     const told = bar && ["open", "high", "low", "close", "volume"].map((name) => `${name} ${amount(bar[name])}`).join("  ");
     say($("symbol-bar"), bar ? `${startOf(this.#interval, bar.start)}  ${told}` : "");
+    const figure = (values) => (bar && values.at(marked) !== null ? amount(values.at(marked).toFixed(decimals)) : "–");
+    say($("symbol-mean"), `mean of 20 ${figure(mean)}`);
+    say($("symbol-vwap"), `VWAP shown ${figure(vwap)}`);
     show(this.none, bars.length === 0);
-    mark(this.canvas, "aria-label", `${this.symbol ?? ""} candles of ${this.#interval}, ${bars.length} shown`);
+    mark(this.canvas, "aria-label", `${this.symbol ?? ""} candles of ${this.#interval}, ${bars.length} shown; plus and minus zoom`);
   }
 }
 

@@ -119,6 +119,13 @@ async def test_everything_but_the_picture_is_less_than_100_kb_to_load(hub: Serve
     assert 20_000 < travelled < 100_000
 
 
+async def test_each_file_says_what_it_is(hub: ServeHub) -> None:
+    kinds = {"krin.js": "text/javascript", "krin.d.ts": "text/plain", "style.css": "text/css"}
+    async with httpx.AsyncClient(base_url=hub.url, timeout=10) as http:
+        for name, kind in kinds.items():
+            assert (await http.get(f"/static/{name}")).headers["content-type"] == f"{kind}; charset=utf-8"
+
+
 async def test_a_lost_hub_is_admitted_and_found_again(demo: Demo, page: Page) -> None:
     await page.open(f"{demo.url}/#token={demo.token()}")
     await page.until(f"{LIVE} && {PRICE}")

@@ -252,3 +252,45 @@ def test_the_installed_package_speaks_with_a_hub(project: Path, hub: ServeHub) -
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "GREETING hi\n"), done.stderr
+
+
+WITHOUT_ITS_OWN = """
+delete globalThis.WebSocket; // as in Node 20
+const { Krin } = await import("@krin/client");
+const options = { token: process.env.KRIN_TOKEN };
+if (process.argv[2]) options.WebSocket = (await import("ws")).default;
+const krin = new Krin(process.env.KRIN_URL, options);
+try {
+  await krin.connect();
+  const { time } = await krin.call("hub.time");
+  console.log(typeof time);
+} catch (failure) {
+  console.log(failure.message);
+}
+krin.close();
+"""
+
+
+@pytest.mark.parametrize(("given", "told"), [("ws", "number"), ("", "there is no WebSocket here")])
+def test_node_without_a_websocket_takes_one_from_the_package_ws(
+    project: Path, hub: ServeHub, given: str, told: str
+) -> None:
+    node = node_command()
+    if isinstance(node, str):
+        absent(node)
+    if given:
+        try:
+            npm("install", "--no-save", "ws@8", cwd=project)
+        except (AssertionError, subprocess.TimeoutExpired) as failure:
+            absent(f"ws cannot be installed: {failure}")
+    (project / "bare.mjs").write_text(WITHOUT_ITS_OWN)
+    done = subprocess.run(
+        [node[0], "bare.mjs", given],
+        cwd=project,
+        env=os.environ | {"KRIN_TOKEN": hub.token("ada", "agent"), "KRIN_URL": hub.ws_url},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert told in done.stdout, done.stderr

@@ -145,3 +145,37 @@ async def test_decimals_are_added_and_multiplied_exactly_and_axes_have_round_num
         " sum([]), profit('-1234.5'), profit('-0.001'), plain('0.000'), plain('100'), steps(9.7, 12.2, 5)]; })()"
     )
     assert answer == ["0.02", "32000.15", "3", "-0.7", "0", "−1,234.50", "0.00", "0", "100", [10, 10.5, 11, 11.5, 12]]
+
+
+async def test_candles_zoom_and_their_lines_are_the_mean_of_twenty_and_the_price_of_an_average_piece(
+    hub: ServeHub, feed: AbstractAsyncContextManager[Feed], page: Page
+) -> None:
+    start = 1_700_000_040
+    bars = [bar("XZA", "1m", start + 60 * number, str(10 + number % 3)) for number in range(200)]
+    async with feed as market:
+        await market.publish_all([("prices:XZA", "PRICE_TICK", tick("XZA"))])
+        await market.publish_all([("bars:1m:XZA", "BAR", each) for each in bars])
+    await page.open(f"{hub.url}/#token={hub.token('ada')}")
+    await page.until("[...document.querySelectorAll('#prices .symbol')].some((each) => each.textContent === 'XZA')")
+    await page.evaluate(choose("XZA"))
+    canvas = "document.querySelector('#symbol canvas')"
+    shown = f"Number({canvas}.ariaLabel.match(/, (\\d+) shown/)[1])"
+    await page.until(f"{BAR} && {shown} > 20")
+    closes = [float(each["close"]) for each in bars][-20:]
+    mean = await page.evaluate("document.getElementById('symbol-mean').textContent")
+    assert float(mean.removeprefix("mean of 20 ")) == round(sum(closes) / 20)
+    before = await page.evaluate(shown)
+
+    await page.evaluate(f"{canvas}.focus()")
+    await page.command("Input.dispatchKeyEvent", type="keyDown", key="+", text="+")
+    await page.until(f"{shown} < {before}")
+    for delta in (1, 1, 1, 1):  # turned away from oneself: further off
+        await page.evaluate(f"{canvas}.dispatchEvent(new WheelEvent('wheel', {{ deltaY: {delta}, cancelable: true }}))")
+    await page.until(f"{shown} > {before}")
+    answer = await page.evaluate(
+        "(async () => { const { means, vwaps } = await import('./static/chart.js');"
+        " const bars = [...Array(21).keys()].map((n) => ({ high: '2', low: '2', close: String(n), volume: '1', vwap: String(n) }));"
+        " return [means(bars).slice(18), vwaps(bars).slice(0, 3), vwaps([{ volume: '0', vwap: '1' }])]; })()"
+    )
+    assert answer == [[None, 9.5, 10.5], [0, 0.5, 1], [None]]
+    assert page.complaints == []

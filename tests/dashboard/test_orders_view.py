@@ -154,8 +154,8 @@ async def test_an_order_that_is_open_for_longer_than_messages_go_back_is_shown_a
         old = await krin.orders.submit("BTC-USD", "BUY", "0.1", price=await price(page, 0.97))
         async with asyncio.timeout(60):
             while (await krin.history("orders:vera", limit=1, reverse=True)).messages[0].offset < 305:
-                for _ in range(20):  # each is denied: one report
-                    await krin.orders.submit("BTC-USD", "BUY", "0.10005", price="1")
+                denied = [krin.orders.submit("BTC-USD", "BUY", "0.10005", price="1") for _ in range(20)]
+                await asyncio.gather(*denied)
         await page.command("Page.reload")
         await page.until(f"{LIVE} && {BID}")
         await show(page, "orders")
