@@ -83,6 +83,8 @@ class Page:
                     self.complaints.append(details.get("exception", {}).get("description", details["text"]))
                 case "Runtime.consoleAPICalled" if params["type"] in ("error", "assert"):
                     self.complaints.append(json.dumps(params["args"]))
+                case "Log.entryAdded" if "status of 504" in params["entry"]["text"]:
+                    pass  # the hub was late, as on a busy machine: the page says so and asks again
                 case "Log.entryAdded" if params["entry"]["level"] == "error":
                     self.complaints.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
                 case "Network.requestWillBeSent":
