@@ -180,11 +180,11 @@ async def test_who_sees_several_accounts_chooses_whose_orders_are_shown_and_whos
         await page.until(f"{others}.length === 0 && document.querySelectorAll('#orders tbody tr').length === 1")
         assert await page.evaluate("document.querySelectorAll('#fills tbody tr').length") == 0
 
-        await enter(page, symbol="BTC-USD", qty="0.2", price=await price(page, 0.97))
+        await enter(page, symbol="BTC-USD", qty="0.12", price=await price(page, 0.97))
         await page.until(f"!{SUBMIT}.disabled")
         await page.evaluate(f"{SUBMIT}.click()")
-        await page.until(f"{OUTCOME}.startsWith('BUY 0.2 BTC-USD.')")
-        assert [order.order_qty for order in await orders_of(krin)] == ["0.2", "0.1"]
+        await page.until(f"{OUTCOME}.startsWith('BUY 0.12 BTC-USD.')")
+        assert [order.order_qty for order in await orders_of(krin)] == ["0.12", "0.1"]
     assert page.complaints == []
 
 
