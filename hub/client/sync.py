@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -54,6 +55,25 @@ def connect(url: str, *, token: Token, **options: Any) -> Client:
     return Client(background, background.part)
 
 
+class _Closing(ABC):
+    """What is closed at the end of a `with` block."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def _leave(self, failure: Exception | None) -> None:
+        """Of a block that ended, or that an error left."""
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._leave(failure if isinstance(failure, Exception) else None)
+
+
 class _Facade(Generic[T]):
     """Something that lives in the background, as whoever waits for it sees it."""
 
@@ -75,7 +95,7 @@ def _waiting(method: Callable[Concatenate[T, P], Awaitable[R]]) -> Callable[Conc
     return call
 
 
-class Client(_Facade[client.Client]):
+class Client(_Facade[client.Client], _Closing):
     """Made by `connect`. May be used by several threads at once."""
 
     def __init__(self, background: Background[Any], part: client.Client) -> None:
@@ -155,14 +175,6 @@ class Client(_Facade[client.Client]):
         """Say goodbye. Loops over subscriptions end, and what waits in other threads raises Disconnected."""
         self._background.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, failure: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 class _LostHere(Exception):
     """Carries a loss out of the client's thread to whoever iterates."""
@@ -185,7 +197,7 @@ class _Source(Protocol[Item]):
     async def aclose(self) -> None: ...
 
 
-class _Stream(Generic[R]):
+class _Stream(_Closing, Generic[R]):
     """What comes, one by one: an iterator and a context manager, for one thread at a time."""
 
     def __init__(
@@ -249,14 +261,6 @@ class _Stream(Generic[R]):
             if ended.code != 1000:
                 raise
         raise StopIteration
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, failure: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 async def _carry(source: _Source[R], came: _Came[R], room: asyncio.Event, _: object) -> None:
@@ -372,7 +376,7 @@ class Task(_Facade[specialist.Task]):
     fail = _waiting(specialist.Task.fail)
 
 
-class Specialist(_Facade[specialist.Specialist]):
+class Specialist(_Facade[specialist.Specialist], _Closing):
     """As `hub.client.Specialist`, registered once it is made:
 
     with Specialist(url, token=token, specialist_id="py-1", team="alpha", skills=["py"]) as me:
@@ -407,10 +411,5 @@ class Specialist(_Facade[specialist.Specialist]):
         """Leave the team: what it still has goes back."""
         self._background.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, failure: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._background.close(failure if isinstance(failure, Exception) else None)
+    def _leave(self, failure: Exception | None) -> None:
+        self._background.close(failure)
