@@ -73,6 +73,13 @@ class SocketIo:
         )
         return found[0]
 
+    async def first(self, *names: str) -> tuple[str, Any]:
+        """The first event of any of these names, waited for."""
+        found: tuple[str, Any] = await self._found(
+            lambda: next((each for each in self.heard if each[0] in names), None)
+        )
+        return found
+
     async def publication(self, channel: str, offset: int) -> dict[str, Any]:
         found: dict[str, Any] = await self.next("message", lambda m: (m["channel"], m["offset"]) == (channel, offset))
         return found

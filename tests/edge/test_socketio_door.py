@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from dashboard.browser import PLAIN
 from official_socketio import install, socket_io
 from processes import krin, running
+from proofs import ProofKey
 from sockets import PATIENCE_S, Metrics, RawSocket, peer, unique
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -111,6 +114,97 @@ async def test_the_handshake_may_carry_the_token(hub: Any, program: Path) -> Non
     async with socket_io(program, hub, {}, extraHeaders={"authorization": "Bearer a.b.c"}, **POLLING) as client:
         await client.next("connect_error")
         assert client.heard == [("connect_error", ["xhr poll error", None])]
+
+
+@pytest.fixture(scope="module")
+def robot(hub: Any) -> tuple[str, str]:
+    """A program with credentials of its own."""
+    name = f"robot-{secrets.token_hex(3)}"
+    added = krin("client", "add", name, "--role", "agent", "--data-dir", str(hub.data_dir), timeout_s=60)
+    assert added.returncode == 0, added.stderr
+    return name, added.stdout.strip()
+
+
+class Holder:
+    """A program that has a key, and a token that is bound to it."""
+
+    def __init__(self, hub: Any, robot: tuple[str, str]) -> None:
+        self.url = hub.url
+        self.name, self._secret = robot
+        self._key = ProofKey()
+
+    def proof(self, token: str | None, path: str = "/socket.io/", method: str = "GET") -> str:
+        return self._key.proof(method, self.url + path, now_s=time.time(), token=token)
+
+    async def token(self, http: httpx.AsyncClient) -> str:
+        form = {"grant_type": "client_credentials", "client_id": self.name, "client_secret": self._secret}
+        answer = await http.post("/oauth/token", data=form, headers={"dpop": self.proof(None, "/oauth/token", "POST")})
+        assert answer.json()["token_type"] == "DPoP", answer.text
+        token: str = answer.json()["access_token"]
+        return token
+
+
+async def connects(program: Path, hub: Any, auth: dict[str, Any], options: dict[str, Any]) -> tuple[str, Any]:
+    """The name and the content of what the client is told: who it is, or why not."""
+    async with socket_io(program, hub, auth, reconnection=False, **options) as client:
+        return await client.first("connected", "connect_error")
+
+
+@pytest.mark.parametrize("options", [WEBSOCKET, POLLING], ids=["websocket", "polling"])
+async def test_c54_a_token_that_is_bound_to_a_key_wants_its_proof(
+    hub: Any, http: httpx.AsyncClient, program: Path, robot: tuple[str, str], options: dict[str, Any]
+) -> None:
+    holder, thief = Holder(hub, robot), Holder(hub, robot)
+    token = await holder.token(http)
+    seen = holder.proof(token)
+
+    told, connected = await connects(program, hub, {"token": token, "proof": seen}, options)
+    assert (told, connected.get("user")) == ("connected", holder.name)
+    for auth in (
+        {"token": token},
+        {"token": token, "proof": seen},  # a replayed jti
+        {"token": token, "proof": thief.proof(token)},
+        {"token": token, "proof": holder.proof(token, "/ws")},
+        {"token": token, "proof": holder.proof(token, method="POST")},
+        {"token": token, "proof": holder.proof(await holder.token(http))},
+        {"token": hub.token("ann"), "proof": holder.proof(hub.token("ann"))},
+    ):
+        told, (_, error) = await connects(program, hub, auth, options)
+        assert (told, error["code"], error["name"]) == ("connect_error", 1022, "proof_invalid"), auth
+
+
+@pytest.mark.parametrize("options", [WEBSOCKET, POLLING], ids=["websocket", "polling"])
+async def test_c54_so_it_does_in_the_handshake(
+    hub: Any, http: httpx.AsyncClient, program: Path, robot: tuple[str, str], options: dict[str, Any]
+) -> None:
+    holder = Holder(hub, robot)
+    token = await holder.token(http)
+    seen = holder.proof(token)
+
+    good = {"authorization": f"DPoP {token}", "dpop": seen}
+    told, connected = await connects(program, hub, {}, {"extraHeaders": good, **options})
+    assert (told, connected.get("user")) == ("connected", holder.name)
+    for headers in (good, {"authorization": f"DPoP {token}"}, {"authorization": f"Bearer {token}"}):
+        told, (_, error) = await connects(program, hub, {}, {"extraHeaders": headers, **options})
+        assert (told, error) == ("connect_error", None)
+        answer = await http.get("/socket.io/", params=HANDSHAKE, headers=headers)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"].startswith('DPoP error="invalid_dpop_proof"')
+
+
+async def test_c54_and_the_next_token_wants_another(
+    hub: Any, http: httpx.AsyncClient, program: Path, robot: tuple[str, str]
+) -> None:
+    holder = Holder(hub, robot)
+    token, following = await holder.token(http), await holder.token(http)
+    seen = holder.proof(token)
+    async with socket_io(program, hub, {"token": token, "proof": seen}, **WEBSOCKET) as client:
+        await client.next("connected")
+        for refresh in ({"token": following}, {"token": following, "proof": seen}):
+            assert (await client.emit("refresh", refresh))["error"]["name"] == "proof_invalid"
+        refreshed = await client.emit("refresh", {"token": following, "proof": holder.proof(following)})
+        assert refreshed["result"]["expires_at"] > time.time() * 1000
+        assert (await client.emit("call", {"method": "hub.time", "params": {}}))["result"]["time"] > 0
 
 
 async def test_who_was_cut_off_comes_back_and_goes_on_where_it_was(hub: Any, program: Path) -> None:

@@ -12,7 +12,8 @@ import httpx
 import pytest
 from processes import HubProcess, krin, running
 from receiver import Receiver, receiving
-from sockets import PATIENCE_S, peer, unique
+from redis_server import redis_server
+from sockets import PATIENCE_S, Metrics, peer, unique
 
 CONFIG = """
 [doors]
@@ -168,6 +169,45 @@ async def test_a_sigkill_loses_nothing(tmp_path: Path, config: Path) -> None:
     assert offsets == sorted(offsets)  # what was sent twice comes before what follows it
     assert set(offsets) == set(range(1, 8))
     assert len({each.id for each in receiver.requests}) == 7
+
+
+async def test_the_node_that_sends_is_killed_and_the_other_goes_on_behind_it(tmp_path: Path, config: Path) -> None:
+    room, data = unique("team"), tmp_path / "data"
+
+    async def sends(hub: HubProcess) -> bool:
+        return await Metrics(hub).value("krin_webhooks") == 1
+
+    async with receiving() as receiver, redis_server(limit_s=150) as url:
+        given = ("--redis-url", url, "--config", str(config))
+        with (
+            running(data, *given, "--node", "n1") as one,
+            running(data, *given, "--node", "n2") as two,
+        ):
+            async with api(one) as http:
+                made = await add(http, receiver, room)
+            async with asyncio.timeout(PATIENCE_S):
+                while not (await sends(one) or await sends(two)):
+                    await asyncio.sleep(0.05)
+            sender, other = (one, two) if await sends(one) else (two, one)
+            async with peer(other, other.token("pub")) as publisher:
+                await say(publisher, room, 3)
+                await receiver.until(3)
+                receiver.always = None  # from here on it hangs, and nobody knows what it has taken
+                await say(publisher, room, 3)
+                await receiver.until(4, taken=False)
+                sender.kill()
+                receiver.hang_up()
+                receiver.always = 204
+                await say(publisher, room, 3)
+                while (taken := await receiver.until(9))[-1].data["offset"] < 9:
+                    await receiver.until(len(taken) + 1)
+            assert await sends(other)
+    offsets = [each.data["offset"] for each in receiver.requests]
+    assert offsets == sorted(offsets)  # what was sent twice comes before what follows it
+    assert {each.data["offset"] for each in receiver.taken} == set(range(1, 10))
+    assert len({(each.id, each.data["offset"]) for each in receiver.requests}) == 9
+    assert len({each.id for each in receiver.requests}) == 9
+    assert all(each.signed_by(made["secret"]) for each in receiver.requests)
 
 
 async def test_a_history_that_has_gone_is_told_as_lost(tmp_path: Path, config: Path) -> None:
