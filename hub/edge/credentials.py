@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 from starlette.types import Scope
 
@@ -21,6 +21,15 @@ CHALLENGES = {
 """What `WWW-Authenticate` says to a credential that is no good (RFC 6750 section 3, RFC 9449 section 7.1)."""
 
 FORGERIES = (ErrorCode.TOKEN_INVALID, ErrorCode.PROOF_INVALID)  # what is reported as authn_token_invalid
+
+
+TOKEN_NAMES = ("token", "access_token", "authorization")
+
+
+def token_in_url(scope: Scope) -> bool:
+    """Addresses end up in logs and histories: a token in one is refused, even beside one that is where it belongs."""
+    query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    return any(name.lower() in TOKEN_NAMES for name, _ in query)
 
 
 class Credentials:

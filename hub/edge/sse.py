@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hub.caller import Caller
+from hub.edge.credentials import token_in_url
 from hub.edge.envelope import KrinAPIService
 from hub.edge.streams import COMMENT, Stream, Streams, event
 from protocol.codec import decode_error
@@ -43,6 +44,7 @@ class SseRoutes:
         ]
 
     async def _listen(self, request: Request, caller: Caller) -> Response:
+        _require_no_token_in_url(request)
         query = request.query_params
         channels = sorted({name for name in query.get("channels", "").split(",") if name})
         if not 1 <= len(channels) <= MAX_CHANNELS:
@@ -65,6 +67,7 @@ class SseRoutes:
 
     async def _poll(self, request: Request, caller: Caller) -> Any:
         """What `subscribe` answers; if that is nothing new after `since`, what comes within `wait_ms`."""
+        _require_no_token_in_url(request)
         channel, query = request.path_params["channel"], request.query_params
         wait_ms = _within(query.get("wait_ms", str(WAIT_MS)), MAX_WAIT_MS, path="$.wait_ms")
         since = position(query["since"], path="$.since") if query.get("since") else None
@@ -95,6 +98,12 @@ class SseRoutes:
             if message is not None and message["type"] == "unsubscribed":
                 raise HubError(ErrorCode(message["code"]), message["reason"], path="$.channel")
         raise HubError(ErrorCode.NOT_AVAILABLE, "the stream has ended", retry_after_ms=1000)
+
+
+def _require_no_token_in_url(request: Request) -> None:
+    """As at the WebSocket. Raises HubError(bad_request)."""
+    if token_in_url(request.scope):
+        raise HubError(ErrorCode.BAD_REQUEST, "token_in_url: send the token as Authorization")
 
 
 def joined(result: SubscribeResult, at: Positions) -> Iterator[bytes]:

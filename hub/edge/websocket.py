@@ -6,7 +6,6 @@ import asyncio
 import sys
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope, Send
 
@@ -17,14 +16,13 @@ from hub.connections.connection import Connection, ConnectionLimits
 from hub.connections.registry import Registry
 from hub.connections.verdicts import Notes
 from hub.dispatch import Dispatcher
-from hub.edge.credentials import Credentials, Unwelcome, claims_of
+from hub.edge.credentials import Credentials, Unwelcome, claims_of, token_in_url
 from hub.edge.raw import EXTENSION
 from hub.edge.refusals import refuse_websocket
 from hub.guard.events import Report
 from protocol import frames
 from protocol.codec import CODECS, JSON, Codec
 
-TOKEN_NAMES = ("token", "access_token", "authorization")
 RETRY_SOON = (b"retry-after", b"2")
 QUEUE_FRAMES = 64  # what the fallback hands to a slow ASGI server before it counts as blocked
 
@@ -62,7 +60,7 @@ class WebSocketEndpoint:
         await receive()  # websocket.connect
         headers = [(name.lower(), value) for name, value in scope["headers"]]
         codec = _negotiate(scope["subprotocols"])
-        if any(name.lower() in TOKEN_NAMES for name, _ in parse_qsl(scope["query_string"].decode("latin-1"))):
+        if token_in_url(scope):
             await refuse_websocket(send, 400, "token_in_url: send the token in the first message")
         elif sum(name == b"host" for name, _ in headers) != 1:
             await refuse_websocket(send, 400, "exactly one Host header is needed")

@@ -179,6 +179,15 @@ async def test_what_makes_no_sense_is_refused(hub: Any, http: httpx.AsyncClient,
     assert (answer.status_code, answer.json()["meta"]["error"]["name"]) == (422, "schema_invalid")
 
 
+@pytest.mark.parametrize("path", ["/sse?channels=custom:a", "/v1/poll/custom:a?wait_ms=0"])
+@pytest.mark.parametrize("name", ["token", "Access_Token"])
+async def test_a_token_in_the_url_is_refused_as_at_a_socket(
+    hub: Any, http: httpx.AsyncClient, path: str, name: str
+) -> None:
+    answer = await http.get(f"{path}&{name}=a.b.c", headers={"authorization": f"Bearer {hub.token('ann')}"})
+    assert (answer.status_code, answer.json()["meta"]["error"]["name"]) == (400, "bad_request")
+
+
 async def test_a_poll_waits_for_the_next_message_and_goes_on_from_there(hub: Any, http: httpx.AsyncClient) -> None:
     room = unique("custom")
     headers = {"authorization": f"Bearer {hub.token('ann')}"}

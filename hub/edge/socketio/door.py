@@ -14,11 +14,11 @@ from starlette.types import Receive, Scope, Send
 
 from hub.auth.service import Authentication
 from hub.auth.tokens import Claims
-from hub.edge.credentials import Credentials, Unwelcome, claims_of
+from hub.edge.credentials import Credentials, Unwelcome, claims_of, token_in_url
 from hub.edge.refusals import refuse_websocket
 from hub.edge.security import FOREIGN_ORIGIN
 from hub.edge.streams import Streams
-from hub.edge.websocket import RETRY_SOON, TOKEN_NAMES
+from hub.edge.websocket import RETRY_SOON
 from hub.guard.events import Report
 from hub.guard.limits import Limits
 from protocol.errors import ErrorCode, HubError
@@ -107,7 +107,7 @@ class SocketIoDoor:
             raise Refused(405, "method not allowed")
         if scope.get(FOREIGN_ORIGIN):
             raise Refused(403, "pages of this origin may not ask")
-        if any(name.lower() in TOKEN_NAMES for name in query):
+        if token_in_url(scope):
             raise Refused(400, "token_in_url: send the token in `auth`")
         if "j" in query:
             raise Refused(400, "answers are no scripts: JSONP went with Engine.IO 3")
