@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -108,6 +110,13 @@ async def test_whatever_goes_wrong_is_a_reason_and_a_sentence_without_a_secret(
     assert (refusal.value.reason, str(refusal.value)) == (reason, f"the model gpt-test {said}")
     assert scene.calls.outcomes == {reason: 1}
     assert len(scene.server.asked) == 1, "nobody tries again while somebody waits"
+
+
+def test_the_sdk_is_there_before_the_first_call() -> None:
+    """In a process of its own: here it has been used."""
+    made = "from hub.insight.calls.openai import OpenAIModel; OpenAIModel('m', api_key='k', base_url=None)"
+    seen = "import sys; sys.exit('openai.resources.responses.responses' not in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", f"{made}; {seen}"], timeout=60).returncode == 0
 
 
 async def test_without_a_model_nobody_is_asked(scene: Scene) -> None:

@@ -19,11 +19,14 @@ class OpenAIModel:
     def __init__(self, model: str, *, api_key: str | None, base_url: str | None) -> None:
         self.name = model
         # The SDK would wait ten minutes and try three times: whoever calls decides whether to try again.
-        self._client = AsyncOpenAI(api_key=api_key or "none", base_url=base_url, timeout=TIMEOUT_S, max_retries=0)
+        client = AsyncOpenAI(api_key=api_key or "none", base_url=base_url, timeout=TIMEOUT_S, max_retries=0)
+        # The SDK imports this when it is first used, for up to a second: at the start, when no message waits.
+        self._responses = client.responses
+        self._client = client
 
     async def say(self, *, instructions: str, text: str, answer: type[T]) -> Said[T]:
         try:
-            response = await self._client.responses.parse(
+            response = await self._responses.parse(
                 model=self.name,
                 instructions=instructions,
                 input=text,

@@ -43,7 +43,9 @@ class OpenAIEmbedder:
         self._clock = clock
         self._breaker = Breaker(in_a_row=1)  # what is behind it comes again and again by itself
         # The SDK would wait ten minutes and try three times: whoever calls decides whether to try again.
-        self._client = AsyncOpenAI(api_key=api_key or "none", base_url=base_url, timeout=TIMEOUT_S, max_retries=0)
+        client = AsyncOpenAI(api_key=api_key or "none", base_url=base_url, timeout=TIMEOUT_S, max_retries=0)
+        self._embeddings = client.embeddings  # imported when first used, which would hold up messages
+        self._client = client
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         rows = np.zeros((len(texts), DIMENSIONS), np.float32)
@@ -90,7 +92,7 @@ class OpenAIEmbedder:
     async def _vectors(self, texts: list[str]) -> tuple[Vectors, int]:
         """And the tokens that they have cost."""
         dimensions = DIMENSIONS if self.name.startswith("text-embedding-3") else omit
-        answer = await self._client.embeddings.create(model=self.name, input=texts, dimensions=dimensions)
+        answer = await self._embeddings.create(model=self.name, input=texts, dimensions=dimensions)
         if len(answer.data) != len(texts):
             raise ValueError(f"{len(answer.data)} vectors for {len(texts)} texts")
         rows = normalised(np.array([each.embedding for each in sorted(answer.data, key=lambda each: each.index)]))
