@@ -21,6 +21,7 @@ from hub.auth.providers import PROVIDER_NAME, ProviderPolicy
 from hub.guard.addresses import networks
 from hub.guard.origins import ORIGIN
 from hub.namespaces import DEFAULTS, QUALIFIERS, Namespace
+from hub.unusable import ConfigError, UnsafeConfig
 from protocol.channels import NAMESPACE_NAME
 from protocol.fields import DecimalString, Name, Quantity
 
@@ -29,14 +30,6 @@ Positive = Annotated[int, Meta(ge=1)]
 
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
-
-
-class ConfigError(Exception):
-    """One sentence for the terminal."""
-
-
-class UnsafeConfig(ConfigError):
-    """The configuration promises a protection that is not there."""
 
 
 class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -19,9 +19,10 @@ import uvicorn
 
 from hub.app import create_app
 from hub.bootstrap import Hub
-from hub.config import ConfigError, Settings
+from hub.config import Settings
 from hub.edge.http import StreamingHttpProtocol
 from hub.edge.raw import RawWebSocketProtocol
+from hub.unusable import ConfigError
 
 logger = logging.getLogger("krin.serve")
 

@@ -18,7 +18,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
-from hub.config import ConfigError
+from hub.unusable import ConfigError
 
 logger = logging.getLogger("krin.supervise")
 

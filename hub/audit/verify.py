@@ -12,8 +12,8 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from hub.audit.heads import heads_in, is_signed, key_id
-from hub.config import ConfigError
 from hub.guard.events import Report, SecurityEvent
+from hub.unusable import ConfigError
 from protocol.audit import AuditHead, AuditRow, ChainVerifier, Fault, from_json, in_order
 from protocol.errors import ErrorCode, HubError
 from storage.audit import CHUNK, AuditTable

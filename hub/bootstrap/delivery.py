@@ -17,11 +17,11 @@ from hub.brokers.local import LocalBroker
 from hub.brokers.redis import RedisBroker
 from hub.channels.durable import DurableChannels
 from hub.channels.fanout import Fanout
-from hub.config import ConfigError
 from hub.connections.burst import open_burst
 from hub.observe.delivery import DeliveryMeter
 from hub.observe.metrics import counter, counters, gauge, histogram
 from hub.observe.tracing import Tracing, open_tracer
+from hub.unusable import ConfigError
 from storage.messages import MessageLog
 from storage.shared_secrets import shared_secret
 

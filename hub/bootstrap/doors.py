@@ -12,13 +12,14 @@ from hub.bootstrap.guard import Guard
 from hub.bootstrap.rest import Rest
 from hub.bootstrap.room import Room
 from hub.bootstrap.sockets import Sockets
-from hub.config import ConfigError, Settings
+from hub.config import Settings
 from hub.edge.a2a.rpc import A2ARoutes
 from hub.edge.ag_ui import AgUiRoutes
 from hub.edge.mcp.door import McpDoor, Server
 from hub.edge.socketio.door import Server as SocketServer
 from hub.edge.socketio.door import SocketIoDoor
 from hub.edge.sse import SseRoutes
+from hub.unusable import ConfigError
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 

@@ -10,7 +10,8 @@ from hub.auth.keys import Keys, KeySet, configured_keys
 from hub.auth.sealing import Sealer, sealing_key
 from hub.auth.tokens import Tokens
 from hub.clock import Clock
-from hub.config import ConfigError, Settings
+from hub.config import Settings
+from hub.unusable import ConfigError
 from storage.shared_secrets import SECRET_BYTES
 
 

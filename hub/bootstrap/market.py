@@ -13,7 +13,7 @@ from hub.bootstrap.ground import Ground
 from hub.bootstrap.room import Room
 from hub.channels.listening import InsideListener
 from hub.clock import Clock
-from hub.config import ConfigError, ExchangeFeed, MarketSettings, ReplayFeed, Settings, SimulatedFeed
+from hub.config import ExchangeFeed, MarketSettings, ReplayFeed, Settings, SimulatedFeed
 from hub.observe.metrics import counter, gauge
 from hub.trading.market.consolidation import Rules
 from hub.trading.market.desk import MarketDesk
@@ -25,6 +25,7 @@ from hub.trading.market.source import Source
 from hub.trading.market.turn import FeedTurn
 from hub.trading.market.view import MarketView
 from hub.trading.outgoing import Publish
+from hub.unusable import ConfigError
 from storage.feed_lock import FeedLock
 
 NEW_CHANNEL = "market-channel"  # what the feed announces, so that nobody must look for it

@@ -14,9 +14,10 @@ from hub.auth.service import caller_of
 from hub.bootstrap import make_tokens, open_database
 from hub.caller import Caller
 from hub.channels.access import Access, Action, decide
+from hub.cli.nodes import node_options, settings_of
 from hub.cli.parameters import Channel
 from hub.cli.people import TENANT, authentication_of, check_roles, user
-from hub.cli.shared import err, json_option, node_options, print_json, run, settings_of, show
+from hub.cli.shared import err, json_option, print_json, run, show
 from hub.clock import SystemClock
 from hub.config import Settings
 from hub.namespaces import Namespaces

@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hub.audit.seen import AuditedReads, Question
 from hub.audit.verify import exported_rows, signed_heads, verify_all, verify_log
 from hub.bootstrap import load_audit_key, open_database
-from hub.cli.shared import err, json_option, node_options, print_json, progress, run, settings_of
+from hub.cli.nodes import node_options, settings_of
+from hub.cli.shared import err, json_option, print_json, progress, run
 from hub.clock import SystemClock
 from protocol.audit import AuditRow, as_json
 from storage.audit import AuditTable

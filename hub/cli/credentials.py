@@ -11,9 +11,10 @@ import click
 from hub.auth.api_keys import ApiKeys
 from hub.bootstrap import open_database
 from hub.caller import Grant
+from hub.cli.nodes import node_options, settings_of
 from hub.cli.parameters import Duration
 from hub.cli.people import check_roles
-from hub.cli.shared import err, json_option, node_options, run, settings_of, show
+from hub.cli.shared import err, json_option, run, show
 from hub.clock import SystemClock
 from hub.config import Settings
 from storage.api_keys import ApiKeyTable

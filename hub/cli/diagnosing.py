@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from hub.bootstrap import make_tokens
-from hub.cli.shared import json_option, print_json, run, serve_options, settings_of
+from hub.cli.nodes import serve_options, settings_of
+from hub.cli.shared import json_option, print_json, run
 from hub.clock import SystemClock
 from hub.doctor.door import door
 from hub.doctor.examination import database, machine, protections, redis_servers

@@ -12,7 +12,8 @@ import click
 import msgspec
 
 from hub.bootstrap import make_feed
-from hub.cli.shared import Progressed, err, hub_client, node_options, progress, run, settings_of
+from hub.cli.nodes import node_options, settings_of
+from hub.cli.shared import Progressed, err, hub_client, progress, run
 from hub.clock import SystemClock
 from hub.trading.market.captures import CaptureError
 from hub.trading.market.feed import feed_replay

@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from hub.bootstrap import open_database
-from hub.cli.shared import err, json_option, node_options, print_json, run, settings_of
+from hub.cli.nodes import node_options, settings_of
+from hub.cli.shared import err, json_option, print_json, run
 from storage.jobs import MAX_LISTED, Jobs, JobState
 
 

@@ -9,10 +9,11 @@ import click
 
 from hub.auth.keyring import OVERLAP_S, SETTLE_S, UNNAMED, KeyRing, KeyUnusable
 from hub.bootstrap import open_keys
+from hub.cli.nodes import node_options, settings_of
 from hub.cli.parameters import Duration
-from hub.cli.shared import err, json_option, node_options, settings_of, show
+from hub.cli.shared import err, json_option, show
 from hub.clock import SystemClock
-from hub.config import ConfigError
+from hub.unusable import ConfigError
 
 
 @click.group()

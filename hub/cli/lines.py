@@ -11,7 +11,7 @@ from typing import BinaryIO
 import msgspec
 
 from hub.client import Message
-from hub.observe.logs import printable
+from hub.observe.printable import printable
 
 CHUNK_BYTES = 65_536
 MAX_LINE_BYTES = 16 << 20  # no message is as long; whatever is, has no lines

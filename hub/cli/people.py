@@ -21,10 +21,12 @@ from hub.auth.revocations import Revoked
 from hub.auth.service import BUILT_IN_ROLES, Authentication
 from hub.bootstrap import make_sealer, make_tokens, open_database
 from hub.caller import Tenant
+from hub.cli.nodes import node_options, settings_of
 from hub.cli.parameters import Duration
-from hub.cli.shared import err, node_options, run, settings_of
+from hub.cli.shared import err, run
 from hub.clock import SystemClock
-from hub.config import ConfigError, Settings
+from hub.config import Settings
+from hub.unusable import ConfigError
 from storage.api_keys import ApiKeyTable
 from storage.audit import HUB
 from storage.revocations import LONGEST_TOKEN, Revocations

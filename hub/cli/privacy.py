@@ -11,8 +11,9 @@ import msgspec
 
 from hub.auth.sealing import Unreadable
 from hub.bootstrap import make_privacy, open_database, open_hold, stored_privacy, stored_retention
+from hub.cli.nodes import node_options, settings_of
 from hub.cli.parameters import Channel
-from hub.cli.shared import err, json_option, node_options, print_json, progress, run, settings_of, show
+from hub.cli.shared import err, json_option, print_json, progress, run, show
 from hub.clock import SystemClock
 
 OPERATOR = "operator"  # in the audit: whoever may use the command line of this node

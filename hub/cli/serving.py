@@ -15,7 +15,8 @@ from msgspec.structs import replace
 
 from hub.bootstrap import Hub, make_sealer, make_tokens, open_database, open_hub
 from hub.caller import SYSTEM, Caller, Grant
-from hub.cli.shared import err, json_option, node_options, run, serve_options, settings_of, show
+from hub.cli.nodes import node_options, serve_options, settings_of
+from hub.cli.shared import err, json_option, run, show
 from hub.clock import SystemClock
 from hub.config import NodeRole, Settings, SimulatedFeed, environment_with
 from hub.demo.desk import ACCOUNT

@@ -216,6 +216,47 @@ def decline(approval_id: str, as_json: bool, url: str, token_: str) -> None:
     _ask(url, token_, "approvals.resolve", asked, as_json, lambda found: [_approval(found["approval"])])
 
 
+@team.command()
+@click.option("--project", "project_id", help="of this project only")
+@click.option("--agent", "specialist_id", help="to or from this specialist only")
+@json_option
+@hub_options
+def handoffs(as_json: bool, url: str, token_: str, **fields: str | None) -> None:
+    """Tasks that one specialist offers to another, and what became of the offer."""
+    asked = {name: value for name, value in fields.items() if value is not None}
+    _ask(url, token_, "handoffs.list", asked, as_json, lambda found: map(describe_handoff, found["handoffs"]))
+
+
+@team.command()
+@click.argument("project_id")
+@json_option
+@hub_options
+def budgets(project_id: str, as_json: bool, url: str, token_: str) -> None:
+    """What a project and its specialists have used of what they may. Only those with a limit are listed."""
+    asked = {"project_id": project_id}
+    _ask(url, token_, "budgets.list", asked, as_json, lambda found: map(describe_budget, found["budgets"]))
+
+
+def describe_handoff(handoff: dict[str, Any]) -> str:
+    """`h-1 OFFERED t-1 of alpha: ann to bob: lunch`; the reason last: of the offer, or of its end."""
+    to = handoff.get("to_specialist") or f"whoever knows {handoff['to_skill']}"
+    why = handoff.get("because") or handoff.get("reason")
+    task = f"{handoff['task_id']} of {handoff['project_id']}"
+    parts = [f"{handoff['handoff_id']} {handoff['state']} {task}", f"{handoff['from_specialist']} to {to}", why]
+    return ": ".join(part for part in parts if part)
+
+
+def describe_budget(budget: dict[str, Any]) -> str:
+    """`PROJECT alpha: 40 % used: 4 of 10 USD (1 reserved), 900 tokens`."""
+    used = []
+    for unit, label in (("usd", "USD"), ("tokens", "tokens")):
+        limit = f" of {budget[f'limit_{unit}']}" if budget.get(f"limit_{unit}") is not None else ""
+        reserved = budget.get(f"reserved_{unit}", 0)
+        held = f" ({reserved} reserved)" if float(reserved) else ""
+        used.append(f"{budget[unit]}{limit} {label}{held}")
+    return f"{budget['kind']} {budget['name']}: {budget['percent']:.0f} % used: {', '.join(used)}"
+
+
 def describe_task(task: dict[str, Any]) -> str:
     """`t-1 WORKING/RUNNING 50 % py-1 the title`."""
     state = "/".join(filter(None, (task.get("state"), task.get("substate"))))

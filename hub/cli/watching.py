@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from contextlib import AsyncExitStack
+from typing import Any, NamedTuple
 
 import click
 import msgspec
@@ -25,6 +26,7 @@ class Row(NamedTuple):
     state: str
     connections: int
     delivered_per_s: float | None
+    latency_ms: dict[str, float]  # empty while nothing is delivered
     outbox_bytes: int
     scale_hint: float
     budget_left: float
@@ -50,6 +52,7 @@ class Board:
             state=status.state,
             connections=int(figures.get("connections", 0)),
             delivered_per_s=rate,
+            latency_ms={name: float(value) for name, value in figures.get("latency_ms", {}).items()},
             outbox_bytes=int(figures.get("outbox_bytes", 0)),
             scale_hint=float(figures.get("hub_scale_hint", 0)),
             budget_left=float(figures.get("budget_left", 0)),
@@ -70,40 +73,46 @@ class Board:
 
 @click.command()
 @click.option("--once", is_flag=True, help="one look, and out")
-@click.option("--json", "as_json", is_flag=True, help="with --once: one JSON object a node")
+@click.option("--json", "as_json", is_flag=True, help="a JSON object whenever a node has spoken; with --once: one")
 @hub_options
 def top(once: bool, as_json: bool, url: str, token_: str) -> None:
-    """Each node: clients, deliveries a second, what waits to be read, what is wrong. Needs the role admin."""
+    """Each node: clients, deliveries a second, how long they take, what waits to be read, what is wrong. Needs the role admin."""
     console = Console()
-    if not once and not console.is_terminal:
-        raise click.UsageError("this is no terminal: say --once")
-    if as_json and not once:
-        raise click.UsageError("--json goes with --once")
+    if not once and not as_json and not console.is_terminal:
+        raise click.UsageError("this is no terminal: say --once, or --json")
+    drawn = not once and not as_json
 
     async def go() -> None:
         board = Board()
-        with Live(table_of([]), console=console, refresh_per_second=2, screen=not once, transient=once) as live:
-            async with hub_client(url, token_, name="top") as krin, krin.subscribe(CHANNEL) as statuses:
-                async for message in statuses:
-                    board.hear(msgspec.convert(message.data, Status))
-                    if once and board.complete:
-                        break
-                    if not once:
-                        live.update(table_of(board.rows))
-        if as_json:
-            for row in board.rows:
-                print_json(row._asdict())
-        else:
-            console.print(table_of(board.rows))
+        async with AsyncExitStack() as stack:
+            live = stack.enter_context(Live(table_of([]), console=console, screen=True)) if drawn else None
+            krin = await stack.enter_async_context(hub_client(url, token_, name="top"))
+            async for message in await stack.enter_async_context(krin.subscribe(CHANNEL)):
+                board.hear(msgspec.convert(message.data, Status))
+                if once and not board.complete:
+                    continue
+                if live is not None:
+                    live.update(table_of(board.rows))
+                elif as_json:
+                    print_json(document_of(board.rows))
+                else:
+                    console.print(table_of(board.rows))
+                if once:
+                    break
 
     run(go())
+
+
+def document_of(rows: list[Row]) -> dict[str, Any]:
+    """One refresh: every node that speaks."""
+    return {"nodes": [row._asdict() for row in rows]}
 
 
 def table_of(rows: list[Row]) -> Table:
     table = Table(expand=True)
     table.add_column("node")
     table.add_column("state")
-    for title in ("clients", "sent/s", "outbox bytes", "scale hint", "error budget"):
+    for title in ("clients", "sent/s", "p50 ms", "p99 ms", "outbox bytes", "scale hint", "error budget"):
         table.add_column(title, justify="right")
     table.add_column("detail")
     for row in rows:
@@ -113,6 +122,7 @@ def table_of(rows: list[Row]) -> Table:
             f"[{tone}]{row.state}[/]",
             f"{row.connections:,}",
             "" if row.delivered_per_s is None else f"{row.delivered_per_s:,.0f}",
+            *(f"{row.latency_ms[name]:,.1f}" if name in row.latency_ms else "" for name in ("p50", "p99")),
             f"{row.outbox_bytes:,}",
             f"{row.scale_hint:.2f}",
             f"{row.budget_left:.0%}",

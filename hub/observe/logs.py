@@ -8,6 +8,8 @@ from typing import Any
 
 import structlog
 
+from hub.observe.printable import printable
+
 
 def configure_logging(level: str) -> None:
     """Set up the root logger. Called once, by the command line."""
@@ -38,11 +40,6 @@ def configure_logging(level: str) -> None:
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = True
         logging.getLogger(name).setLevel(root.level)
-
-
-def printable(text: str) -> str:
-    """What others say must not write lines, move the cursor or turn the reading order: such characters are escaped."""
-    return text if text.isprintable() else "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def _printable(logger: Any, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

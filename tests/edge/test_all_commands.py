@@ -82,19 +82,41 @@ def test_the_table_of_commands_is_that_of_the_modules() -> None:
         assert command.name == name
 
 
-def loaded_by(command: str) -> set[str]:
-    code = f"import sys; from hub.cli import main; main.get_command(None, {command!r}); print(*sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return set(told.split())
+HEAVY = {"starlette", "uvicorn", "redis", "highspy", "numpy", "openai", "mcp", "opentelemetry", "prometheus_client"}
+DRIVERS = HEAVY | {"asyncpg", "structlog", "jwt", "cryptography"}  # what only nodes need, not who speaks to one
+LOADS = {
+    **dict.fromkeys(("tail", "publish", "history", "team", "order", "top", "risk"), DRIVERS),
+    **dict.fromkeys(("token", "user", "auth", "keys", "key", "client", "jobs"), HEAVY),
+}
 
 
-def test_a_command_loads_neither_a_server_nor_a_driver_to_speak_to_a_hub() -> None:
-    assert not {"starlette", "uvicorn", "asyncpg", "redis", "highspy", "numpy"} & loaded_by("publish")
+def loaded_by(code: str) -> set[str]:
+    code = f"import sys; from hub.cli import main\n{code}\nprint(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
 
 
-@pytest.mark.parametrize("command", ["token", "user", "key", "keys", "audit", "jobs"])
-def test_a_command_that_works_on_the_database_loads_no_server(command: str) -> None:
-    assert not {"uvicorn", "redis", "highspy", "numpy", "hub.bootstrap.hub"} & loaded_by(command)
+@pytest.mark.parametrize("name", LOADS)
+def test_a_command_loads_what_it_needs_only(name: str) -> None:
+    assert not LOADS[name] & loaded_by(f"main.get_command(None, {name!r})")
+
+
+def test_a_token_is_printed_without_a_server_or_a_driver_of_one(tmp_path: Path) -> None:
+    arguments = ["token", "ann", "--role", "trader", "--data-dir", str(tmp_path)]
+    assert not HEAVY & loaded_by(f"main({arguments!r}, standalone_mode=False)")
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_load_no_command(option: str) -> None:
+    found = loaded_by(f"try: main([{option!r}])\nexcept SystemExit: pass")
+    assert {each for each in found if each.startswith("hub.")} == {"hub.cli"}
+    assert not {"msgspec", "rich", "websockets", *DRIVERS} & found
+
+
+def test_the_help_has_every_command_on_a_line_of_its_own() -> None:
+    listed = CliRunner().invoke(main, ["--help"], terminal_width=80).output.partition("Commands:\n")[2]
+    assert {line.split(maxsplit=1)[0] for line in listed.splitlines()} == set(main.list_commands(click.Context(main)))
+    assert all(len(line.split(maxsplit=1)) > 1 for line in listed.splitlines())
 
 
 # --- exit codes

@@ -72,12 +72,27 @@ async def test_search_finds_what_was_said(hub: HubProcess) -> None:
 
 async def test_top_shows_each_node(hub: HubProcess) -> None:
     async with asyncio.timeout(60):
-        [line] = [json.loads(each) for each in (await said(hub, "top", "--once", "--json")).splitlines()]
+        await said(hub, "publish", "custom:top", "NOTE", "{}")
+        [seen] = [json.loads(each) for each in (await said(hub, "top", "--once", "--json")).splitlines()]
         table = await said(hub, "top", "--once")
+    [line] = seen["nodes"]
     assert line["state"] == "OK"
     assert line["connections"] >= 1
     assert line["delivered_per_s"] >= 0
+    assert line["latency_ms"].keys() == {"p50", "p99", "p999"}  # the statuses themselves are deliveries
     assert line["node"] in table
+    assert "p99 ms" in table
+
+
+async def test_top_goes_on_in_json_until_nobody_reads(hub: HubProcess) -> None:
+    environment = os.environ | {"KRIN_URL": hub.url, "KRIN_TOKEN": hub.token("ann", "admin")}
+    command = f"{sys.executable} -m hub top --json | head -n 2; exit ${{PIPESTATUS[0]}}"
+    run = functools.partial(subprocess.run, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    done = await asyncio.to_thread(run, ["bash", "-c", command])
+    first, second = (json.loads(each)["nodes"] for each in done.stdout.splitlines())
+    assert first[0]["delivered_per_s"] is None
+    assert second[0]["delivered_per_s"] >= 0
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 async def test_publish_takes_lines_of_standard_input_and_says_where_each_was_placed(hub: HubProcess) -> None:

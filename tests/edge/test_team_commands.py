@@ -70,3 +70,32 @@ async def test_a_project_from_a_file_to_its_last_task(hub: HubProcess, tmp_path:
         assert "permission_denied" in refused[0] or "not" in refused[0]
         for client in scene.clients:
             await client.__aexit__(None, None, None)
+
+
+async def test_hand_offs_and_budgets_are_shown(hub: HubProcess) -> None:
+    scene = Scene(hub)
+    async with asyncio.timeout(60):
+        ann, bob = await scene.agent("ann", heartbeat_s=300), await scene.agent("bob", heartbeat_s=300)
+        await scene.project(ann.client, {"task_id": "t-1"}, budget_usd="10")
+        claimed = await ann.claim()
+        await ann.say("tasks.progress", claimed, progress=0.5, cost_usd="2.5")
+        now_ms = (await ann.client.call("hub.time"))["time"]
+        offered = await ann.client.call(
+            "handoffs.offer",
+            project_id=scene.team,
+            task_id="t-1",
+            specialist_id=ann.name,
+            fence=claimed["fence"],
+            to_specialist=bob.name,
+            expires_at=(now_ms + 60_000) * 1000,
+            reason="lunch",
+        )
+        name = offered["handoff"]["handoff_id"]
+        line = f"{name} OFFERED t-1 of {scene.team}: {ann.name} to {bob.name}: lunch"
+        assert await said(scene, "handoffs", "--project", scene.team) == [line]
+        assert await said(scene, "handoffs", "--project", scene.team, "--agent", "nobody") == []
+        assert f"PROJECT {scene.team}: 25 % used: 2.5 of 10 USD, 0 tokens" in await said(scene, "budgets", scene.team)
+        [as_json] = await said(scene, "budgets", scene.team, "--json")
+        assert json.loads(as_json)["budgets"][0]["limit_usd"] == "10"
+        for client in scene.clients:
+            await client.__aexit__(None, None, None)

@@ -52,7 +52,7 @@ def said(result: Result, code: int) -> str:
         (("strategy", "stop", "nothing"), FAILED, "no such strategy is running"),
         (("feed", "replay", __file__), FAILED, "not a recording of an exchange we know"),
         (("feed", "replay", __file__, "--speed", "-1"), USAGE, "-1.0 is not in the range"),
-        (("top",), USAGE, "this is no terminal: say --once"),
+        (("top",), USAGE, "this is no terminal: say --once, or --json"),
         (("conformance", "nothing"), USAGE, "a hub's address is http(s)://host:port"),
         (("serve", "--config", "/nowhere.toml"), FAILED, "cannot read /nowhere.toml: No such file or directory"),
         (

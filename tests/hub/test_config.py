@@ -8,9 +8,10 @@ import pytest
 
 from hub.bootstrap import make_tokens
 from hub.clock import SystemClock
-from hub.config import ConfigError, ExchangeFeed, ReplayFeed, SimulatedFeed, UnsafeConfig, load
+from hub.config import ExchangeFeed, ReplayFeed, SimulatedFeed, load
 from hub.namespaces import DEFAULTS
 from hub.redis_url import servers
+from hub.unusable import ConfigError, UnsafeConfig
 
 
 def write(tmp_path: Path, text: str) -> Path:

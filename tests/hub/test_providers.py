@@ -30,7 +30,8 @@ from hub.auth.providers import (
     keys_of_jwks,
 )
 from hub.auth.tokens import Claims
-from hub.config import ConfigError, load
+from hub.config import load
+from hub.unusable import ConfigError
 from protocol.errors import ErrorCode, HubError
 from storage.database import Database
 

@@ -15,7 +15,8 @@ from hub.bootstrap import Hub, open_hub
 from hub.bootstrap.market import make_sources
 from hub.caller import SYSTEM
 from hub.clock import SystemClock
-from hub.config import ConfigError, ExchangeFeed, Feed, ReplayFeed, Settings, SimulatedFeed, load
+from hub.config import ExchangeFeed, Feed, ReplayFeed, Settings, SimulatedFeed, load
+from hub.unusable import ConfigError
 from protocol.errors import HubError
 from protocol.messages import Call
 from protocol.trading import RiskDecision
