@@ -1,6 +1,7 @@
 """The one place where parts meet: a builder for each room of the house, and `open_hub`, which opens them in order.
 
     room         what a room gives to the whole
+    database     where it is stored, on its own for commands
     ground       what every room stands on: settings, clock, database, the one door for commands
     keys         the keys of the data folder, or those that are configured
     delivery     how messages reach every node
@@ -37,7 +38,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hub.bootstrap.ground import open_database
+    from hub.bootstrap.database import open_database
     from hub.bootstrap.hub import Hub, open_hub
     from hub.bootstrap.keys import load_audit_key, make_sealer, make_tokens, open_keys
     from hub.bootstrap.market import make_feed
@@ -65,7 +66,7 @@ _ROOMS = {
     **dict.fromkeys(("load_audit_key", "make_sealer", "make_tokens", "open_keys"), "keys"),
     **dict.fromkeys(("make_privacy", "open_hold", "stored_privacy", "stored_retention"), "privacy"),
     "make_feed": "market",
-    "open_database": "ground",
+    "open_database": "database",
 }
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 from prometheus_client.core import Metric
 
+from hub.bootstrap.database import open_database
 from hub.bootstrap.room import Room
 from hub.clock import Clock
 from hub.config import Settings
@@ -17,12 +17,7 @@ from hub.guard.events import SecurityEvents
 from hub.observe.metrics import counters, gauge
 from hub.observe.monitors import KrinObservabilityService
 from hub.permissions import Permissions
-from storage.database import Database, Heard
-from storage.embedded import EmbeddedPostgres
-from storage.lineage import verify_lineage
-from storage.migrate import migrate
-
-logger = logging.getLogger("krin")
+from storage.database import Database
 
 
 class Ground(Room, frozen=True, kw_only=True):
@@ -36,26 +31,6 @@ class Ground(Room, frozen=True, kw_only=True):
     permissions: Permissions
     dispatcher: Dispatcher
     observability: KrinObservabilityService
-
-
-@asynccontextmanager
-async def open_database(
-    settings: Settings, *, heard: Heard | None = None
-) -> AsyncIterator[tuple[Database, EmbeddedPostgres | None]]:
-    """The configured Postgres, or the embedded one of the data folder; migrated and checked for durability."""
-    embedded = None
-    async with AsyncExitStack() as inner:
-        dsn = settings.database_url
-        if dsn is None:
-            embedded = EmbeddedPostgres(settings.data_dir)
-            dsn = await inner.enter_async_context(embedded)
-        database = await inner.enter_async_context(Database.open(dsn, heard=heard))
-        if ran := await migrate(database):
-            logger.info("the database was migrated: %d steps, to %s", len(ran), ran[-1])
-        await database.durability_settings()
-        if (restored := await verify_lineage(database)) is not None:
-            logger.warning("the database was restored (%s, now %s): every channel has a new epoch", *restored)
-        yield database, embedded
 
 
 @asynccontextmanager

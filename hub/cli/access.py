@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
+from hub import bootstrap
 from hub.auth.administration import Account, Administration, UserChanges, caller_of_user, known_roles
 from hub.auth.revocations import Revoked
 from hub.auth.service import caller_of
-from hub.bootstrap import make_tokens, open_database
 from hub.caller import Caller
 from hub.channels.access import Access, Action, decide
 from hub.cli.nodes import node_options, settings_of
@@ -78,7 +78,7 @@ async def _who(
 ) -> Caller:
     if token is None and (roles or teams or tenant):
         return Caller(user=name, roles=frozenset(roles), teams=frozenset(teams), tenant=tenant, transport="system")
-    async with open_database(settings) as (database, _):
+    async with bootstrap.open_database(settings) as (database, _):
         if token is None:
             stored = await Users(database).get(name)
             if stored is None:
@@ -86,7 +86,7 @@ async def _who(
             if stored.disabled:
                 raise click.ClickException(f"denied: the user {name} is disabled")
             return caller_of_user(stored)
-        claims = make_tokens(settings, SystemClock()).verify(token)
+        claims = bootstrap.make_tokens(settings, SystemClock()).verify(token)
         if claims.sub != name:
             raise click.ClickException("the token is somebody else's")
         return caller_of((await _revoked(database)).admit(claims), transport="rest", address="")
@@ -181,7 +181,7 @@ def _administer(options: dict[str, Any], work: Callable[[Administration], Awaita
     settings = settings_of(options)
 
     async def go() -> None:
-        async with open_database(settings) as (database, _):
+        async with bootstrap.open_database(settings) as (database, _):
             await work(
                 Administration(
                     authentication_of(settings, database),

@@ -11,9 +11,9 @@ from typing import Any
 import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from hub import bootstrap
 from hub.audit.seen import AuditedReads, Question
 from hub.audit.verify import exported_rows, signed_heads, verify_all, verify_log
-from hub.bootstrap import load_audit_key, open_database
 from hub.cli.nodes import node_options, settings_of
 from hub.cli.shared import err, json_option, print_json, progress, run
 from hub.clock import SystemClock
@@ -52,7 +52,7 @@ def verify(more: tuple[Path, ...], rows: Path | None, keys: tuple[str, ...], as_
     Exit code 1 if there is one.
     """
     settings = settings_of(options)
-    own = load_audit_key(settings).public
+    own = bootstrap.load_audit_key(settings).public
     try:
         trusted = [own, *(Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)) for key in keys)]
     except ValueError:
@@ -66,7 +66,7 @@ def verify(more: tuple[Path, ...], rows: Path | None, keys: tuple[str, ...], as_
             if rows is not None:
                 verdict = await verify_all(exported_rows(rows), heads, progress=told)
             else:
-                async with open_database(settings) as (database, _):
+                async with bootstrap.open_database(settings) as (database, _):
                     verdict = await verify_log(AuditTable(database), heads, progress=told)
                     broken = await OrderLog(database).verify()
         if broken is not None:
@@ -92,7 +92,7 @@ def tail_command(lines: int, follow: bool, as_lines: bool, **options: Any) -> No
     clock = SystemClock()
 
     async def go() -> None:
-        async with open_database(settings) as (database, _):
+        async with bootstrap.open_database(settings) as (database, _):
             table = AuditTable(database)
             rows = (await table.page_back(limit=lines))[::-1] if lines else []
             last = rows[-1].sequence if rows else (await table.head())[0]
@@ -132,7 +132,7 @@ def seen(user: str | None, token: str | None, since: datetime, until: datetime |
     end = SystemClock().now_ms() if until is None else _ms(until)
 
     async def go() -> None:
-        async with open_database(settings) as (database, _):
+        async with bootstrap.open_database(settings) as (database, _):
             asked = Question(user=user, token=token, since=_ms(since), until=end)
             found = await AuditedReads(AuditTable(database)).seen(asked)
         for each in found.seen:
@@ -156,7 +156,10 @@ def export(output: Any, **options: Any) -> None:
 
     async def go() -> None:
         with progress("audit log", beside=output) as told:
-            async with open_database(settings) as (database, _), AuditTable(database).snapshot() as (total, _, rows):
+            async with (
+                bootstrap.open_database(settings) as (database, _),
+                AuditTable(database).snapshot() as (total, _, rows),
+            ):
                 async for row in rows:
                     output.write(json.dumps(as_json(row), ensure_ascii=False) + "\n")
                     told(row.sequence, total)
@@ -168,4 +171,4 @@ def export(output: Any, **options: Any) -> None:
 @node_options
 def key(**options: Any) -> None:
     """Print this node's public key, which its signed heads are verified with."""
-    click.echo(load_audit_key(settings_of(options)).public.public_bytes_raw().hex())
+    click.echo(bootstrap.load_audit_key(settings_of(options)).public.public_bytes_raw().hex())

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from hub import bootstrap
 from hub.auth.api_keys import ApiKeys
-from hub.bootstrap import open_database
 from hub.caller import Grant
 from hub.cli.nodes import node_options, settings_of
 from hub.cli.parameters import Duration
@@ -104,6 +104,6 @@ def key_revoke(id: str, **options: Any) -> None:
 
 @asynccontextmanager
 async def _api_keys(settings: Settings) -> AsyncIterator[tuple[ApiKeys, ApiKeyTable]]:
-    async with open_database(settings) as (database, _):
+    async with bootstrap.open_database(settings) as (database, _):
         table = ApiKeyTable(database)
         yield ApiKeys(table, clock=SystemClock()), table

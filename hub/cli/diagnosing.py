@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hub.bootstrap import make_tokens
+from hub import bootstrap
 from hub.cli.nodes import serve_options, settings_of
 from hub.cli.shared import json_option, print_json, run
 from hub.clock import SystemClock
@@ -48,7 +48,9 @@ def doctor(url: str | None, as_json: bool, **options: Any) -> None:
         if url is None:
             found.append(skipped("address", "give --url to have the way in checked"))
             return
-        token = make_tokens(settings, clock).issue("krin-doctor", roles=(), ttl_s=TOKEN_S, principal="operator")
+        token = bootstrap.make_tokens(settings, clock).issue(
+            "krin-doctor", roles=(), ttl_s=TOKEN_S, principal="operator"
+        )
         found.extend([each async for each in door(url, token=token, clock=clock)])
 
     run(go())

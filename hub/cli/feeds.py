@@ -11,7 +11,7 @@ from typing import Any
 import click
 import msgspec
 
-from hub.bootstrap import make_feed
+from hub import bootstrap
 from hub.cli.nodes import node_options, settings_of
 from hub.cli.shared import Progressed, err, hub_client, progress, run
 from hub.clock import SystemClock
@@ -60,7 +60,7 @@ def run_feeds(url: str, token_: str, **options: Any) -> None:
 
     async def go() -> None:
         async with _publishing(url, token_, name="feed") as publish:
-            await make_feed(settings, publish, clock=SystemClock()).run()
+            await bootstrap.make_feed(settings, publish, clock=SystemClock()).run()
 
     run(go())
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hub.bootstrap import open_database
+from hub import bootstrap
 from hub.cli.nodes import node_options, settings_of
 from hub.cli.shared import err, json_option, print_json, run
 from storage.jobs import MAX_LISTED, Jobs, JobState
@@ -80,7 +80,7 @@ def _run(options: dict[str, Any], go: Callable[[Jobs], Awaitable[None]]) -> None
     settings = settings_of(options)
 
     async def work() -> None:
-        async with open_database(settings) as (database, _):
+        async with bootstrap.open_database(settings) as (database, _):
             await go(Jobs(database))
 
     run(work())

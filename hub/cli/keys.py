@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from hub import bootstrap
 from hub.auth.keyring import OVERLAP_S, SETTLE_S, UNNAMED, KeyRing, KeyUnusable
-from hub.bootstrap import open_keys
 from hub.cli.nodes import node_options, settings_of
 from hub.cli.parameters import Duration
 from hub.cli.shared import err, json_option, show
@@ -72,7 +72,7 @@ def keys_remove(kid: str, **options: Any) -> None:
 
 def _ring(options: dict[str, Any]) -> KeyRing:
     try:
-        ring = open_keys(settings_of(options), SystemClock())
+        ring = bootstrap.open_keys(settings_of(options), SystemClock())
     except ConfigError as failure:
         raise click.ClickException(str(failure)) from None
     if not isinstance(ring, KeyRing):

@@ -10,6 +10,7 @@ import click
 import msgspec
 import segno
 
+from hub import bootstrap
 from hub.auth.administration import known_roles
 from hub.auth.api_keys import ApiKeys
 from hub.auth.clients import ClientRegistry
@@ -19,7 +20,6 @@ from hub.auth.passwords import Passwords
 from hub.auth.providers import Providers
 from hub.auth.revocations import Revoked
 from hub.auth.service import BUILT_IN_ROLES, Authentication
-from hub.bootstrap import make_sealer, make_tokens, open_database
 from hub.caller import Tenant
 from hub.cli.nodes import node_options, settings_of
 from hub.cli.parameters import Duration
@@ -61,7 +61,7 @@ def token(name: str, roles: tuple[str, ...], teams: tuple[str, ...], tenant: str
     if ttl > LONGEST_TOKEN.total_seconds():
         raise click.ClickException(f"a token lives {LONGEST_TOKEN.days} days at most")
     try:
-        tokens = make_tokens(settings, SystemClock())
+        tokens = bootstrap.make_tokens(settings, SystemClock())
     except ConfigError as failure:
         raise click.ClickException(str(failure)) from None
     click.echo(tokens.issue(name, roles=roles, teams=teams or ("*",), ttl_s=ttl, tenant=tenant, principal="operator"))
@@ -87,7 +87,7 @@ def user_add(
     check_roles(roles, settings)
 
     async def add() -> None:
-        async with open_database(settings) as (database, _):
+        async with bootstrap.open_database(settings) as (database, _):
             await authentication_of(settings, database).create_user(
                 name, password, roles=list(roles), teams=list(teams), tenant=tenant
             )
@@ -105,12 +105,15 @@ def user_mfa(name: str, remove: bool, **options: Any) -> None:
     settings = settings_of(options)
 
     async def change() -> None:
-        async with open_database(settings) as (database, _):
+        async with bootstrap.open_database(settings) as (database, _):
             found = await Users(database).get(name)
             if found is None:
                 raise click.ClickException(f"there is no user {name}")
             multi_factor = MultiFactor(
-                SecondFactors(database), make_sealer(settings), issuer=settings.auth.issuer, clock=SystemClock()
+                SecondFactors(database),
+                bootstrap.make_sealer(settings),
+                issuer=settings.auth.issuer,
+                clock=SystemClock(),
             )
             if remove:
                 await multi_factor.remove(found, by=HUB)
@@ -151,7 +154,7 @@ def client_add(
     check_roles(roles, settings)
 
     async def add() -> None:
-        async with open_database(settings) as (database, _):
+        async with bootstrap.open_database(settings) as (database, _):
             secret = await ClientRegistry(OAuthClients(database), Passwords()).register(
                 client_id, roles=list(roles), teams=list(teams), redirect_uris=list(redirect_uris), public=public
             )
@@ -171,7 +174,7 @@ def check_roles(roles: Iterable[str], settings: Settings) -> None:
 def authentication_of(settings: Settings, database: Any) -> Authentication:
     clock = SystemClock()
     return Authentication(
-        make_tokens(settings, clock),
+        bootstrap.make_tokens(settings, clock),
         Passwords(),
         users=Users(database),
         refresh_tokens=RefreshTokens(database),

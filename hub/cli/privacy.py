@@ -9,8 +9,8 @@ from typing import Any
 import click
 import msgspec
 
+from hub import bootstrap
 from hub.auth.sealing import Unreadable
-from hub.bootstrap import make_privacy, open_database, open_hold, stored_privacy, stored_retention
 from hub.cli.nodes import node_options, settings_of
 from hub.cli.parameters import Channel
 from hub.cli.shared import err, json_option, print_json, progress, run, show
@@ -34,9 +34,11 @@ def export(user: str, output: Any, **options: Any) -> None:
 
     async def go() -> None:
         written = 0
-        async with open_database(settings) as (database, _):
+        async with bootstrap.open_database(settings) as (database, _):
             with progress(f"bytes about {user}", beside=output) as told:
-                async for piece in make_privacy(settings, database, clock=SystemClock()).export(user, by=OPERATOR):
+                async for piece in bootstrap.make_privacy(settings, database, clock=SystemClock()).export(
+                    user, by=OPERATOR
+                ):
                     output.write(piece)
                     told(written := written + len(piece), None)
 
@@ -53,8 +55,8 @@ def erase(user: str, as_json: bool, **options: Any) -> None:
     settings = settings_of(options)
 
     async def go() -> None:
-        async with open_database(settings) as (database, _):
-            erasure = await make_privacy(settings, database, clock=SystemClock()).erase(user, by=OPERATOR)
+        async with bootstrap.open_database(settings) as (database, _):
+            erasure = await bootstrap.make_privacy(settings, database, clock=SystemClock()).erase(user, by=OPERATOR)
         if as_json:
             print_json(erasure)
             return
@@ -78,8 +80,8 @@ def requests(open_only: bool, as_json: bool, **options: Any) -> None:
     settings = settings_of(options)
 
     async def go() -> None:
-        async with open_database(settings) as (database, _):
-            found = await stored_privacy(settings, database).requests(open_only=open_only)
+        async with bootstrap.open_database(settings) as (database, _):
+            found = await bootstrap.stored_privacy(settings, database).requests(open_only=open_only)
         rows = [
             {
                 "id": each.id,
@@ -104,8 +106,8 @@ def restrict(user: str, **options: Any) -> None:
     settings = settings_of(options)
 
     async def go() -> None:
-        async with open_database(settings) as (database, _):
-            done = await make_privacy(settings, database, clock=SystemClock()).restrict(user, by=OPERATOR)
+        async with bootstrap.open_database(settings) as (database, _):
+            done = await bootstrap.make_privacy(settings, database, clock=SystemClock()).restrict(user, by=OPERATOR)
         click.echo(json.dumps(done.restricted))
 
     run(go())
@@ -119,8 +121,8 @@ def release(user: str, **options: Any) -> None:
     settings = settings_of(options)
 
     async def go() -> None:
-        async with open_database(settings) as (database, _):
-            rows = await make_privacy(settings, database, clock=SystemClock()).release(user, by=OPERATOR)
+        async with bootstrap.open_database(settings) as (database, _):
+            rows = await bootstrap.make_privacy(settings, database, clock=SystemClock()).release(user, by=OPERATOR)
         click.echo(json.dumps(rows))
 
     run(go())
@@ -135,8 +137,8 @@ def restricted(user: str, reason: str, **options: Any) -> None:
     settings = settings_of(options)
 
     async def go() -> None:
-        async with open_database(settings) as (database, _):
-            rows = await stored_privacy(settings, database).restricted(user, by=OPERATOR, reason=reason)
+        async with bootstrap.open_database(settings) as (database, _):
+            rows = await bootstrap.stored_privacy(settings, database).restricted(user, by=OPERATOR, reason=reason)
         for table, row in rows:
             click.echo(json.dumps({"table": table, "row": json.loads(row)}))
 
@@ -156,8 +158,8 @@ def correct(user: str, channel: str, offset: int, data: Any, **options: Any) -> 
     said = msgspec.Raw(data.read())
 
     async def go() -> None:
-        async with open_database(settings) as (database, _):
-            service = make_privacy(settings, database, clock=SystemClock())
+        async with bootstrap.open_database(settings) as (database, _):
+            service = bootstrap.make_privacy(settings, database, clock=SystemClock())
             click.echo(await service.correct(user, channel, offset, said, by=OPERATOR))
 
     run(go())
@@ -172,9 +174,9 @@ def holds(person: str, reason: str, **options: Any) -> None:
     settings = settings_of(options)
 
     async def go() -> None:
-        unseal = open_hold(settings)
-        async with open_database(settings) as (database, _):
-            found = await stored_privacy(settings, database).holds(person, by=OPERATOR, reason=reason)
+        unseal = bootstrap.open_hold(settings)
+        async with bootstrap.open_database(settings) as (database, _):
+            found = await bootstrap.stored_privacy(settings, database).holds(person, by=OPERATOR, reason=reason)
         for until, record in found:
             try:
                 click.echo(json.dumps({"hold_until": until.isoformat(), **json.loads(unseal(record, person.encode()))}))
@@ -191,8 +193,8 @@ def retention(**options: Any) -> None:
     settings = settings_of(options)
 
     async def go() -> None:
-        async with open_database(settings) as (database, _):
-            deleted = await stored_retention(settings, database).apply(
+        async with bootstrap.open_database(settings) as (database, _):
+            deleted = await bootstrap.stored_retention(settings, database).apply(
                 datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC)
             )
         click.echo(json.dumps(deleted))

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from hub.cli.shared import hub_client, hub_options, print_json, run
+from hub.cli.shared import TABLE_WIDTH, hub_client, hub_options, print_json, run
 from protocol.coordination import Status
 
 CHANNEL = "system:status"
@@ -76,8 +76,10 @@ class Board:
 @click.option("--json", "as_json", is_flag=True, help="a JSON object whenever a node has spoken; with --once: one")
 @hub_options
 def top(once: bool, as_json: bool, url: str, token_: str) -> None:
-    """Each node: clients, deliveries a second, how long they take, what waits to be read, what is wrong. Needs the role admin."""
+    """Each node: clients, deliveries a second, latency, what waits to be read, what is wrong. Needs the role admin."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=TABLE_WIDTH)
     if not once and not as_json and not console.is_terminal:
         raise click.UsageError("this is no terminal: say --once, or --json")
     drawn = not once and not as_json
@@ -110,7 +112,7 @@ def document_of(rows: list[Row]) -> dict[str, Any]:
 
 def table_of(rows: list[Row]) -> Table:
     table = Table(expand=True)
-    table.add_column("node")
+    table.add_column("node", no_wrap=True)
     table.add_column("state")
     for title in ("clients", "sent/s", "p50 ms", "p99 ms", "outbox bytes", "scale hint", "error budget"):
         table.add_column(title, justify="right")
