@@ -33,7 +33,7 @@ logger = logging.getLogger("krin.insights")
 ASK_EVERY_MS = 60_000
 MAX_PROMISED = 1_000  # that are not in the queue yet
 MAX_QUEUED = 10_000  # that are remembered: what is forgotten is put again, which changes nothing
-QUEUE_S = 0.002  # that an answer waits for its promise to be queued, once for each
+QUEUE_S = 0.003  # after it was asked an answer waits no longer for its promise to be queued: 5 ms are its all
 RETRY_S = 1.0
 RULES = "rules"
 
@@ -77,6 +77,7 @@ class InsightCoordinator:
 
     async def generate_insights(self, result: Any, caller: Caller) -> dict[str, Any]:
         """Raises StorageError."""
+        began = self._clock.monotonic()
         page = page_of(result)
         items: list[Insight] = []
         if page is not None:
@@ -84,7 +85,7 @@ class InsightCoordinator:
             items = [*by_rules(page, now_us=now_us), *by_statistics(page, now_us=now_us)]
         answer: dict[str, Any] = {"status": "ready", "source": RULES, "items": items}
         if page is not None and self._model is not None and self._is_of_interest(page, self._model):
-            answer |= await self._promise(page, caller, self._model, items)
+            answer |= await self._promise(page, caller, self._model, items, until=began + QUEUE_S)
         self.answers.add(answer["status"])
         return answer
 
@@ -118,7 +119,9 @@ class InsightCoordinator:
         """Whether a model might look at it: the newest messages of a channel that it may be shown."""
         return page.ends[1] >= page.head and split_channel(page.channel)[0] in model.namespaces
 
-    async def _promise(self, page: Page, caller: Caller, model: Model, items: list[Insight]) -> dict[str, Any]:
+    async def _promise(
+        self, page: Page, caller: Caller, model: Model, items: list[Insight], *, until: float
+    ) -> dict[str, Any]:
         """What is different because of the model."""
         newest = await model.table.newest(page.channel, now_us=self._clock.now_us())
         known = _with(newest, items)
@@ -129,7 +132,7 @@ class InsightCoordinator:
             return known | {"status": "degraded", "reason": "the model is not to be had"}
         if id not in self._queued and id not in self._promised and len(self._promised) >= MAX_PROMISED:
             return known | {"status": "degraded", "reason": "too much is waiting for the model"}
-        queued = await self._is_queued(id, {"subject": page.channel, "tenant": caller.tenant})
+        queued = await self._is_queued(id, {"subject": page.channel, "tenant": caller.tenant}, until=until)
         return known | {
             "status": "pending",
             "insight_id": id,
@@ -137,15 +140,18 @@ class InsightCoordinator:
             "queued": queued,
         }
 
-    async def _is_queued(self, id: str, payload: dict[str, Any]) -> bool:
+    async def _is_queued(self, id: str, payload: dict[str, Any], *, until: float) -> bool:
         """Whether Postgres has the job by now, so that it outlives this node. It is put all the same."""
         if id in self._queued:
             return True
         if (promise := self._promised.get(id)) is None:
             promise = self._promised[id] = _Promise(payload)
             self._bell.set()
+        left_s = until - self._clock.monotonic()
+        if left_s <= 0:
+            return False
         try:
-            async with asyncio.timeout(QUEUE_S):
+            async with asyncio.timeout(left_s):
                 await promise.kept.wait()
         except TimeoutError:
             return False
