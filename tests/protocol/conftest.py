@@ -8,11 +8,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from hypothesis import settings
-
-# The machine that runs this may be busy with other things: slowness of an example proves nothing.
-settings.register_profile("krin", deadline=None)
-settings.load_profile("krin")
 
 
 class CutProxy:
