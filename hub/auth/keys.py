@@ -103,7 +103,13 @@ class Keys(Protocol):
 
 
 def generate(algorithm: Algorithm) -> dict[str, Any]:
-    """A new private key as a JWK, with a `kid`."""
+    """A new private key as a JWK, with a `kid` that a command line does not take for an option."""
+    while (key := _generate(algorithm))["kid"].startswith("-"):
+        pass  # a thumbprint in 64
+    return key
+
+
+def _generate(algorithm: Algorithm) -> dict[str, Any]:
     made: Any
     match algorithm:
         case "HS256":

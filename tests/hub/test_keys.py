@@ -337,3 +337,7 @@ def test_c42_a_secret_is_at_least_32_bytes(secret: bytes) -> None:
 
 def test_two_keys_never_have_the_same_name() -> None:
     assert len({generate(algorithm)["kid"] for algorithm in ("EdDSA", "ES256", "HS256") for _ in range(20)}) == 60
+
+
+def test_no_name_of_a_key_looks_like_an_option_of_the_command_that_removes_it() -> None:
+    assert not [kid for _ in range(400) if (kid := generate("EdDSA")["kid"]).startswith("-")]
