@@ -18,6 +18,7 @@ import orjson
 
 from protocol import SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK, frames
 from protocol.errors import ErrorCode, HubError
+from protocol.fields import EXPECTED
 from protocol.messages import AnyCommand
 from protocol.vocabulary import Message, message_type
 
@@ -134,6 +135,7 @@ def decode_error(failure: Exception, prefix: str = "$") -> HubError:
     expected, path = (match[1], prefix + match[2][1:]) if match else (text, prefix)
     if path == "$.type" or expected.startswith(("Object missing required field `type`",)):
         return HubError(ErrorCode.UNKNOWN_TYPE, "unknown or missing command type", path="$.type")
+    expected = EXPECTED.get(expected, expected)
     if expected.startswith("Invalid"):  # msgspec quotes the value, which may be anything
         expected = "Invalid value"
     elif len(expected) > MAX_ERROR_TEXT:  # and the name of a field, which may be as long as the message

@@ -10,10 +10,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from protocol.fields import ChannelName, ChannelPart, Count, MessageType, Micros, Name, Text
+from protocol.fields import ChannelName, ChannelPart, Count, MessageType, Micros, Name, Text, shaped
 
 JsonKind = Literal["string", "integer", "number", "boolean", "object", "array", "null"]
-FieldPath = Annotated[str, Meta(max_length=256, pattern=r"^(\[\]|[^.\[\]]+)(\[\]|\.[^.\[\]]+)*\Z")]
+FieldPath = Annotated[
+    str, shaped(r"^(\[\]|[^.\[\]]+)(\[\]|\.[^.\[\]]+)*\Z", "a path such as user.mail or items[].id", max_length=256)
+]
 MethodName = Annotated[str, Meta(min_length=1, max_length=64)]
 MOST_EXPECTED = 200
 

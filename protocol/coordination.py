@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from protocol.fields import ChannelPart, Count, DecimalString, Fraction, Micros, Name, Text
+from protocol.fields import ChannelPart, Count, DecimalString, Fraction, Micros, Name, Text, shaped
 
 Presence = Literal["ONLINE", "STALE", "OFFLINE"]
 Activity = Literal["IDLE", "WORKING", "BLOCKED", "WAITING_HUMAN", "RATE_LIMITED", "PAUSED", "DRAINING"]
@@ -173,7 +173,9 @@ class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
 
 Hours = Annotated[float, Meta(ge=0, le=100_000, description="hours")]
-Money = Annotated[str, Meta(pattern=r"^[0-9]{1,15}(\.[0-9]{1,9})?\Z", description="US dollars")]
+Money = Annotated[
+    str, shaped(r"^[0-9]{1,15}(\.[0-9]{1,9})?\Z", "US dollars, a decimal number as a string with at most 9 places")
+]
 
 
 class Skill(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):

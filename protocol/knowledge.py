@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from protocol.fields import ChannelName, Count, MessageType, Micros, Name, Text
+from protocol.fields import ChannelName, Count, MessageType, Micros, Name, Text, shaped
 
 KnowledgeKind = Literal["best_practice", "performance", "security", "ai"]
 Tag = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -41,7 +41,7 @@ class KnowledgeEntry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
 class KnowledgeGet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Parameters of `knowledge.get`."""
 
-    entry_id: Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")]
+    entry_id: Annotated[str, shaped(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", "a UUID in lower case")]
 
 
 class KnowledgeSearch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -78,7 +78,7 @@ class DigestEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 class KnowledgeDigest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a team and everybody learned in an ISO week. The counts are of all there is, `entries` are the newest."""
 
-    week: Annotated[str, Meta(pattern=r"^[0-9]{4}-W[0-9]{2}\Z")]
+    week: Annotated[str, shaped(r"^[0-9]{4}-W[0-9]{2}\Z", "an ISO week such as 2024-W47")]
     since: Micros
     until: Micros
     knowledge: Count

@@ -26,6 +26,7 @@ from protocol.fields import (
     Proof,
     Token,
     TtlMs,
+    shaped,
 )
 from protocol.positions import Position
 
@@ -41,7 +42,7 @@ Reason = Literal[
 ]
 Rewind = (
     Annotated[int, Meta(ge=0, le=10_000, description="that many newest messages")]
-    | Annotated[str, Meta(pattern=r"^[0-9]{1,9}(ms|s|m|h)\Z", description='as old as that, e.g. "30s"')]
+    | Annotated[str, shaped(r"^[0-9]{1,9}(ms|s|m|h)\Z", 'an age such as "30s"')]
 )
 
 
@@ -180,7 +181,9 @@ class Search(Command, frozen=True, tag="search"):
 class Call(Command, frozen=True, tag="call"):
     """An operation of one of the domains, such as `orders.submit`."""
 
-    method: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*\Z", max_length=64)]
+    method: Annotated[
+        str, shaped(r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*\Z", "a method such as orders.submit", max_length=64)
+    ]
     params: dict[str, Any] = {}
 
 

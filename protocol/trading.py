@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from protocol.fields import Count, DecimalString, Micros, Name, Quantity, Symbol, Text
+from protocol.fields import Count, DecimalString, Micros, Name, Quantity, Symbol, Text, shaped
 
 Side = Literal["BUY", "SELL"]
 QuoteState = Literal["LIVE", "DEGRADED", "DISPUTED", "STALE", "HALTED"]
@@ -164,7 +164,7 @@ ExecType = Literal[
 ]
 OrderType = Literal["MARKET", "LIMIT", "STOP", "STOP_LIMIT", "TRAILING_STOP"]
 TimeInForce = Literal["GTC", "IOC", "FOK", "GTD", "DAY"]
-ClientOrderId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+ClientOrderId = Annotated[str, shaped(r"^[A-Za-z0-9_-]{1,64}\Z", "1 to 64 letters, digits, _ and -")]
 
 
 class ExecutionReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):

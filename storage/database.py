@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import asyncpg  # type: ignore[import-untyped]  # ships neither stubs nor py.typed
 
-from storage.errors import Conflict, OutcomeUnknown, Rejected, StorageError, Unavailable
+from storage.errors import Busy, Conflict, OutcomeUnknown, Rejected, StorageError, Unavailable
 
 TCP_USER_TIMEOUT_MS = 5_000
 
@@ -154,6 +154,8 @@ class Database(_Statements):
                 async with asyncio.timeout(self._acquire_timeout_s):
                     connection = await self._pool.acquire()
             except Exception as error:
+                if isinstance(error, TimeoutError) and self._all_in_use():
+                    raise Busy(f"All connections to the database at {self._connect.place} are in use.") from None
                 raise _refusal(error, self._connect.place) from None
             try:
                 async with _deadline(connection, self._connect.command_timeout_s):
@@ -163,6 +165,9 @@ class Database(_Statements):
         finally:
             if stopwatch is not None:
                 stopwatch.stop()
+
+    def _all_in_use(self) -> bool:
+        return bool(self._pool.get_size() == self._pool.get_max_size() and not self._pool.get_idle_size())
 
     @asynccontextmanager
     async def writer(self) -> AsyncGenerator[Writer]:

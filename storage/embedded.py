@@ -101,13 +101,17 @@ class EmbeddedPostgres:
 
     async def run(self, *, interval_s: float = 1.0) -> None:
         """Watch over the server until cancelled, and start it again whenever it dies."""
+        down = False
         while True:
             await asyncio.sleep(interval_s)
             try:
                 if await self.ensure_running():
                     logger.warning("embedded postgres had died and was started again")
+                down = False
             except StorageError as error:
-                logger.error("embedded postgres is down: %s", error)
+                if not down:
+                    logger.error("embedded postgres is down: %s", error)
+                down = True
 
     # What follows blocks, and runs in threads.
 

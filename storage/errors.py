@@ -14,6 +14,10 @@ class Unavailable(StorageError):
     """The store could not be reached or refused for now. The work was definitely not done: repeating it is safe."""
 
 
+class Busy(Unavailable):
+    """All connections were in use for as long as one may wait: that says nothing about the server."""
+
+
 class OutcomeUnknown(StorageError):
     """The connection was lost or timed out after the statement was sent: it may have been committed.
 

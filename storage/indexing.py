@@ -100,6 +100,13 @@ ON CONFLICT (kind, reference) DO UPDATE SET channel = excluded.channel, timestam
     type = excluded.type, publisher = excluded.publisher, content = excluded.content, embedding = excluded.embedding,
     embedding_model = excluded.embedding_model
 """
+DESCRIBE = """
+UPDATE ai_enhanced_sessions AS s
+SET ai_insights = coalesce(s.ai_insights, '{}') || jsonb_build_object('source', 'rules', 'statement', d.content),
+    embedding = d.embedding::vector, embedding_model = d.embedding_model
+FROM unnest($1::uuid[]) AS n (id) JOIN documents AS d ON d.kind = 'session' AND d.reference = n.id::text
+WHERE s.id = n.id AND d.embedding IS NOT NULL
+"""
 ADVANCE = """
 INSERT INTO document_positions SELECT * FROM unnest($1::bigint[], $2::bigint[])
 ON CONFLICT (channel_id) DO UPDATE SET "offset" = greatest(document_positions."offset", excluded."offset")
@@ -259,11 +266,16 @@ class DocumentWriter:
         positions: Mapping[int, int] | None = None,
         answered: Sequence[ReadMessage] = (),
     ) -> None:
-        """Keep the documents, and note what has been read. Without vectors their embedding is made up for later."""
+        """Keep the documents, and note what has been read. Without vectors their embedding is made up for later.
+
+        A session gets what its document says and its vector.
+        """
         async with self._session.transaction():
             await self._session.execute(SETTLE)
             if documents:
                 await self._session.execute(STORE, *columns(_rows(documents, embedded)))
+            if sessions := [each.reference for each in documents if each.kind == "session"]:
+                await self._session.execute(DESCRIBE, sessions)
             if positions:
                 await self._session.execute(ADVANCE, list(positions), list(positions.values()))
             if answered:

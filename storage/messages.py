@@ -22,13 +22,15 @@ FROM krin_append($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $
 """
 # Offsets have no gaps, so a page is a range of offsets, computed from the head. "ORDER BY ... LIMIT" alone lets the
 # planner sort the whole channel while the table has not been analysed: 150 ms for a page of 100 among 380,000 messages.
+# A page that is empty is one row, of the head alone.
 PAGE = """
 WITH c AS MATERIALIZED (
-    SELECT id, name, epoch, greatest($2::bigint, first - 1) AS low, least($3::bigint, top + 1) AS high
-    FROM channels WHERE name = $1
+    SELECT id, coalesce(epoch, krin_epoch(n)) AS epoch, coalesce(top, 0) AS top, coalesce(first, 1) AS first,
+           greatest($2::bigint, first - 1) AS low, least($3::bigint, top + 1) AS high
+    FROM (SELECT $1::text COLLATE "C" AS n) AS asked LEFT JOIN channels ON name = n
 )
-SELECT c.name, m."offset", c.epoch, m.timestamp_ms, m.type, m.key, m.publisher, m.body, m.trace
-FROM c JOIN messages AS m ON m.channel_id = c.id AND m."offset" > c.low AND m."offset" < c.high AND {page}
+SELECT c.epoch, c.top, c.first, m."offset", m.timestamp_ms, m.type, m.key, m.publisher, m.body, m.trace
+FROM c LEFT JOIN messages AS m ON m.channel_id = c.id AND m."offset" > c.low AND m."offset" < c.high AND {page}
 ORDER BY m."offset" {order}
 """
 READ = PAGE.format(page='m."offset" <= c.low + $4::bigint', order="ASC")
@@ -159,9 +161,19 @@ class MessageLog:
 
         Nothing below `Head.first` is answered, so a page that does not begin right after `after` tells of a gap.
         """
+        return (await self.page(channel, after=after, limit=limit, reverse=reverse, before=before))[1]
+
+    async def page(
+        self, channel: str, *, after: int, limit: int, reverse: bool = False, before: int | None = None
+    ) -> tuple[Head, list[StoredMessage]]:
+        """As `read`, with the channel's head at the same moment."""
         query = READ_BACK if reverse else READ
         rows = await self._db.fetch(query, channel, after, LAST if before is None else before, limit)
-        return [StoredMessage(*row) for row in rows]
+        epoch, top, first = rows[0][:3]
+        messages = [
+            StoredMessage(channel, offset, epoch, *rest) for _, _, _, offset, *rest in rows if offset is not None
+        ]
+        return Head(epoch, top, first), messages
 
     async def head(self, channel: str) -> Head:
         return (await self.heads([channel]))[channel]

@@ -125,24 +125,6 @@ class Sessions:
         query = "UPDATE ai_enhanced_sessions SET expires_at = $3 WHERE id = $1 AND expires_at > $2 RETURNING true"
         return bool(await self._db.fetch_value(query, session_id, now, expires_at))
 
-    async def describe(
-        self,
-        session_id: UUID,
-        *,
-        ai_insights: Mapping[str, Any],
-        embedding: Sequence[float] | None = None,
-        embedding_model: str | None = None,
-    ) -> bool:
-        """Store what an AI made of the session, beside what is stored; no embedding leaves the old one. Raises as
-        `create`."""
-        query = (
-            "UPDATE ai_enhanced_sessions SET ai_insights = coalesce(ai_insights, '{}') || $2::jsonb,"
-            " embedding = coalesce($3::text::vector, embedding),"
-            " embedding_model = coalesce($4, embedding_model) WHERE id = $1 RETURNING true"
-        )
-        vector = _vector(embedding, embedding_model)
-        return bool(await self._db.fetch_value(query, session_id, _json(ai_insights), vector, embedding_model))
-
     async def attach(self, channel: str, insight: Insight, *, now: datetime) -> None:
         """Note the newest insight about a channel with every living session that follows it.
 

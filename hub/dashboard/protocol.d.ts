@@ -3,7 +3,7 @@
 /** a decimal number as a string */
 export type DecimalString = string;
 
-/** a decimal number, not negative */
+/** a decimal number as a string, not negative */
 export type Quantity = string;
 
 /** microseconds since 1970, UTC */

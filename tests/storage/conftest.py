@@ -71,7 +71,7 @@ async def empty_dsn(server: Server) -> str:
 
 @pytest_asyncio.fixture
 async def db(dsn: str) -> AsyncGenerator[Database]:
-    async with Database.open(dsn, max_size=8) as database:
+    async with Database.open(dsn, max_size=8, command_timeout_s=30) as database:
         yield database
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from storage.database import TCP_USER_TIMEOUT_MS, Database, is_outcome_unknown, keep_alive, translated
 from storage.embedded import EmbeddedPostgres
-from storage.errors import Conflict, OutcomeUnknown, Rejected, StorageError, Unavailable
+from storage.errors import Busy, Conflict, OutcomeUnknown, Rejected, StorageError, Unavailable
 from storage.messages import MessageLog, NewMessage, Stored
 from storage.migrate import migrate
 
@@ -92,7 +92,7 @@ async def test_an_error_of_the_caller_passes_through_unchanged(db: Database) -> 
 
 async def test_waiting_for_a_connection_is_bounded(dsn: str) -> None:
     async with Database.open(dsn, max_size=1, acquire_timeout_s=0.05) as db, db.connection():
-        with pytest.raises(Unavailable):
+        with pytest.raises(Busy):
             await db.ping()
 
 
