@@ -17,7 +17,7 @@ from hub.channels.access import Access, Action, decide
 from hub.cli.nodes import node_options, settings_of
 from hub.cli.parameters import Channel
 from hub.cli.people import TENANT, authentication_of, check_roles, user
-from hub.cli.shared import err, json_option, print_json, run, show
+from hub.cli.shared import json_option, print_json, run, say, show
 from hub.clock import SystemClock
 from hub.config import Settings
 from hub.namespaces import Namespaces
@@ -163,7 +163,7 @@ def user_revoke(name: str, **options: Any) -> None:
 
     async def go(administration: Administration) -> None:
         await administration.end_all(OPERATOR, name)
-        err.print(f"everything that {name} had is revoked")
+        say(f"everything that {name} had is revoked")
 
     _administer(options, go)
 
@@ -171,7 +171,7 @@ def user_revoke(name: str, **options: Any) -> None:
 def _change(options: dict[str, Any], name: str, changes: UserChanges, done: str) -> None:
     async def go(administration: Administration) -> None:
         account: Account | None = await administration.update(OPERATOR, name, changes)
-        err.print(done if account is not None else f"{done}; nobody of that name signs in here with a password")
+        say(done if account is not None else f"{done}; nobody of that name signs in here with a password")
 
     _administer(options, go)
 

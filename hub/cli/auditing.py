@@ -15,7 +15,7 @@ from hub import bootstrap
 from hub.audit.seen import AuditedReads, Question
 from hub.audit.verify import exported_rows, signed_heads, verify_all, verify_log
 from hub.cli.nodes import node_options, settings_of
-from hub.cli.shared import err, json_option, print_json, progress, run
+from hub.cli.shared import json_option, print_json, progress, run, say
 from hub.clock import SystemClock
 from protocol.audit import AuditRow, as_json
 from storage.audit import AuditTable
@@ -138,7 +138,7 @@ def seen(user: str | None, token: str | None, since: datetime, until: datetime |
         for each in found.seen:
             print_json(each)
         if not found.complete:
-            err.print("there is more: ask for less time")
+            say("there is more: ask for less time")
 
     run(go())
 

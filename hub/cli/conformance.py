@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from hub.cli.shared import json_option, no_hub, print_json, run
+from hub.cli.shared import json_option, no_hub, print_json, run, token_option, write
 from hub.client.client import websocket_url
 from hub.conformance.examination import Unwelcome, Verdict, examine
 from hub.conformance.promises import Subject
@@ -19,7 +19,7 @@ class Unchecked(click.ClickException):
 
 @click.command()
 @click.argument("url")
-@click.option("--token", "token_", envvar="KRIN_TOKEN", required=True, help="of somebody who may publish there")
+@token_option("of somebody who may publish there")
 @click.option("--format", "formats", type=click.Choice([*FORMATS]), multiple=True, help="default: both")
 @click.option("--only", multiple=True, metavar="NUMBER", help="a promise (9.1) or a section (9); may be repeated")
 @click.option("--slow", is_flag=True, help="also what takes as long as a ping interval")
@@ -65,7 +65,7 @@ def conformance(
                 if as_json:
                     print_json(verdict)
                 else:
-                    click.echo(_line(verdict))
+                    write(_line(verdict))
         except Unwelcome as refused:
             raise Unchecked(f"nothing was checked: {refused}") from None
         except OSError as failure:

@@ -12,9 +12,9 @@ from hub import bootstrap
 from hub.auth.api_keys import ApiKeys
 from hub.caller import Grant
 from hub.cli.nodes import node_options, settings_of
-from hub.cli.parameters import Duration
+from hub.cli.parameters import Duration, PersonName
 from hub.cli.people import check_roles
-from hub.cli.shared import err, json_option, run, show
+from hub.cli.shared import json_option, run, say, show
 from hub.clock import SystemClock
 from hub.config import Settings
 from storage.api_keys import ApiKeyTable
@@ -28,7 +28,7 @@ def key() -> None:
 
 
 @key.command("add")
-@click.argument("name")
+@click.argument("name", type=PersonName())
 @click.option("--role", "roles", multiple=True)
 @click.option("--team", "teams", multiple=True)
 @click.option("--publish", multiple=True, metavar="PATTERN", help="channels beyond the roles', e.g. custom:robots:*")
@@ -53,7 +53,7 @@ def key_add(
             id, secret = await keys.create(
                 name, roles=list(roles), teams=list(teams), grant=Grant(publish, subscribe), ttl_s=ttl
             )
-        err.print(f"the key {id} speaks for {name}; krin key revoke {id} ends it")
+        say(f"the key {id} speaks for {name}; krin key revoke {id} ends it")
         click.echo(secret)
 
     run(add())
@@ -97,7 +97,7 @@ def key_revoke(id: str, **options: Any) -> None:
     async def revoke() -> None:
         async with _api_keys(settings) as (keys, _):
             await keys.revoke(id)
-        err.print(f"revoked {id}")
+        say(f"revoked {id}")
 
     run(revoke())
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from hub import bootstrap
 from hub.cli.nodes import serve_options, settings_of
-from hub.cli.shared import json_option, print_json, run
+from hub.cli.shared import cell, json_option, print_json, run
 from hub.clock import SystemClock
 from hub.doctor.door import door
 from hub.doctor.examination import database, machine, protections, redis_servers
@@ -65,7 +64,7 @@ def _show(found: list[Finding], *, as_json: bool) -> None:
         return
     table = Table(box=None, show_header=False)
     for each in found:
-        table.add_row(MARKS[each.level], *map(escape, (each.check, each.found, each.change or "")))
+        table.add_row(MARKS[each.level], *map(cell, (each.check, each.found, each.change or "")))
     console = Console(highlight=False)
     if not console.is_terminal:  # who pipes it wants whole lines
         console.width = 1000

@@ -13,14 +13,13 @@ import msgspec
 
 from hub import bootstrap
 from hub.cli.nodes import node_options, settings_of
-from hub.cli.shared import Progressed, err, hub_client, progress, run
+from hub.cli.shared import Progressed, hub_client, progress, run, say, token_option
 from hub.clock import SystemClock
 from hub.trading.market.captures import CaptureError
 from hub.trading.market.feed import feed_replay
 from hub.trading.outgoing import Publish
 
 url_option = click.option("--url", envvar="KRIN_URL", default="http://127.0.0.1:8000", show_default=True)
-token_option = click.option("--token", "token_", envvar="KRIN_TOKEN", required=True, help="of role feed")
 
 
 @click.group()
@@ -32,7 +31,7 @@ def feed() -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--speed", type=click.FloatRange(0), default=1.0, show_default=True, help="times the pace; 0: no waiting")
 @url_option
-@token_option
+@token_option("of role feed")
 def replay(file: Path, speed: float, url: str, token_: str) -> None:
     """Publish recorded exchange messages (Coinbase, Binance US, Kraken) as prices, trades and books."""
 
@@ -43,7 +42,7 @@ def replay(file: Path, speed: float, url: str, token_: str) -> None:
                     count = await feed_replay(publish, file, speed, SystemClock())
                 except CaptureError as failure:
                     raise click.ClickException(str(failure)) from None
-        err.print(f"published {count} messages from {file.name}")
+        say(f"published {count} messages from {file.name}")
 
     run(go())
 
@@ -51,7 +50,7 @@ def replay(file: Path, speed: float, url: str, token_: str) -> None:
 @feed.command("run")
 @node_options
 @url_option
-@token_option
+@token_option("of role feed")
 def run_feeds(url: str, token_: str, **options: Any) -> None:
     """Run the [feeds] of a configuration file here, and publish to a hub elsewhere, until interrupted."""
     settings = settings_of(options)

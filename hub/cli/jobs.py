@@ -8,12 +8,11 @@ from typing import Any, get_args
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from hub import bootstrap
 from hub.cli.nodes import node_options, settings_of
-from hub.cli.shared import err, json_option, print_json, run
+from hub.cli.shared import cell, json_option, print_json, run, say
 from storage.jobs import MAX_LISTED, Jobs, JobState
 
 
@@ -40,7 +39,7 @@ def jobs_list(state: JobState | None, kind: str | None, limit: int, as_json: boo
         table = Table("id", "kind", "key", "state", "attempts", "worker", "put", "error", box=None)
         for each in found:
             row = (each.kind, each.key, each.state, str(each.attempts), each.worker or "", _time(each.put_at))
-            table.add_row(*map(escape, (str(each.id), *row, each.error or "")))
+            table.add_row(*map(cell, (str(each.id), *row, each.error or "")))
         Console(width=200).print(table)
 
     _run(options, go)
@@ -71,9 +70,10 @@ async def _each(
     if everything == bool(ids):
         raise click.UsageError("name jobs by their ids, or all that are parked with --all")
     changed = await do(None if everything else ids)
-    err.print(f"{len(changed)} jobs {done}")
+    told = f"{len(changed)} jobs {done}"
     if missing := sorted(set(ids) - set(changed)):
-        raise click.ClickException(f"not parked: {', '.join(map(str, missing))}")
+        raise click.ClickException(f"{told}; not parked: {', '.join(map(str, missing))}")
+    say(told)
 
 
 def _run(options: dict[str, Any], go: Callable[[Jobs], Awaitable[None]]) -> None:

@@ -11,7 +11,7 @@ from hub import bootstrap
 from hub.auth.keyring import OVERLAP_S, SETTLE_S, UNNAMED, KeyRing, KeyUnusable
 from hub.cli.nodes import node_options, settings_of
 from hub.cli.parameters import Duration
-from hub.cli.shared import err, json_option, show
+from hub.cli.shared import json_option, say, show
 from hub.clock import SystemClock
 from hub.unusable import ConfigError
 
@@ -52,7 +52,7 @@ def keys_rotate(overlap: int, **options: Any) -> None:
         ring.rotate(overlap_s=overlap)
     except KeyUnusable as failure:
         raise click.ClickException(str(failure)) from None
-    err.print(f"the new key signs in {SETTLE_S} s; the old ones verify until the overlap has passed")
+    say(f"the new key signs in {SETTLE_S} s; the old ones verify until the overlap has passed")
 
 
 @keys.command("remove")
@@ -67,7 +67,7 @@ def keys_remove(kid: str, **options: Any) -> None:
         raise click.ClickException(str(failure)) from None
     if not found:
         raise click.ClickException("there is no such key; krin keys list shows them")
-    err.print(f"removed {kid}")
+    say(f"removed {kid}")
 
 
 def _ring(options: dict[str, Any]) -> KeyRing:

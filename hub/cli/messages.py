@@ -15,7 +15,7 @@ import msgspec
 
 from hub.cli.lines import as_json_line, as_text, read_lines
 from hub.cli.parameters import Channel, TypeName
-from hub.cli.shared import Progressed, hub_client, hub_options, json_option, print_json, progress, run
+from hub.cli.shared import Progressed, hub_client, hub_options, json_option, print_json, progress, run, say, write
 from hub.client import Client, Message
 from protocol.messages import SearchMode
 from protocol.positions import Position
@@ -112,7 +112,7 @@ def explain(channel: str, offset: int, url: str, token_: str, client: str | None
             if as_json:
                 print_json(each)
             else:
-                click.echo(f"{each.client}  {each.verdict}{by}: {each.reason}")
+                write(f"{each.client}  {each.verdict}{by}: {each.reason}")
         if not others:
             raise click.ClickException("you have no other connection on the node that answered; name one by --client")
 
@@ -198,6 +198,8 @@ def _is_number(text: str) -> bool:
 @hub_options
 def search(query: str, channel: str | None, mode: SearchMode, limit: int, as_json: bool, url: str, token_: str) -> None:
     """Messages, knowledge, insights and sessions that are about something, the best first."""
+    if not query:
+        raise click.UsageError("say what it should be about")
 
     async def go() -> None:
         async with hub_client(url, token_, name="search") as krin:
@@ -206,10 +208,10 @@ def search(query: str, channel: str | None, mode: SearchMode, limit: int, as_jso
             print_json(found)
             return
         if found.get("degraded"):
-            click.echo(f"{found['mode']} only: {found['degraded']}", err=True)
+            say(f"{found['mode']} only: {found['degraded']}")
         for hit in found["hits"]:
             at = datetime.fromtimestamp(hit["timestamp"] / 1000, UTC).isoformat(sep=" ", timespec="seconds")
             place = f"{hit['channel']} {hit['offset']}" if "offset" in hit else hit["channel"]
-            click.echo(f"{hit['score']:.3f} {at[:19]} {place} {hit['type']} {hit['snippet']}")
+            write(f"{hit['score']:.3f} {at[:19]} {place} {hit['type']} {hit['snippet']}")
 
     run(go())

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import click
 
 from hub.cli.parameters import Amount, Duration
-from hub.cli.shared import F, hub_client, hub_options, json_option, print_json, run
+from hub.cli.shared import F, hub_client, hub_options, json_option, print_json, run, write
 from hub.client import Client, Reports
 from hub.client.orders import CLOSED
 from hub.clock import SystemClock
@@ -78,7 +78,7 @@ def validate(symbol: str, side: Side, qty: str, url: str, token_: str, as_json: 
             print_json(decision)
         else:
             for line in describe_decision(decision):
-                click.echo(line)
+                write(line)
         if decision.result != "APPROVED":
             raise SystemExit(1)
 
@@ -96,6 +96,8 @@ def validate(symbol: str, side: Side, qty: str, url: str, token_: str, as_json: 
 @hub_options
 def replace(client_order_id: str, as_json: bool, url: str, token_: str, **changes: Any) -> None:
     """Change an open order; what is not named stays. Exit code 1 when the change is refused."""
+    if not any(changes[name] for name in ("qty", "price", "stop_price", "trail")):
+        raise click.UsageError("say what changes: --qty, --price, --stop-price or --trail")
 
     async def change(krin: Client) -> None:
         _print(await krin.orders.replace(client_order_id, **_given(changes)), as_json)
@@ -200,7 +202,7 @@ def _show(report: ExecutionReport, as_json: bool) -> None:
     if as_json:
         print_json(report)
     else:
-        click.echo(describe(report))
+        write(describe(report))
 
 
 def _print(report: ExecutionReport, as_json: bool) -> None:

@@ -6,11 +6,14 @@ import re
 from typing import Any
 
 import click
+import msgspec
 from click.shell_completion import CompletionItem
 
+import protocol.messages
 from hub.namespaces import ANY_TYPE, DEFAULTS
 from protocol.channels import split_channel
 from protocol.errors import HubError
+from protocol.fields import Name
 from protocol.vocabulary import DATA_TYPES
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -30,6 +33,33 @@ class Duration(click.ParamType[int]):
         if unit not in UNITS_S or not number.isdigit() or int(number) == 0:
             self.fail("use a number with s, m, h or d, such as 1h", param, ctx)
         return int(number) * UNITS_S[unit]
+
+
+class PersonName(click.ParamType[str]):
+    """Of a person, an agent or a program, as the REST routes take it."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            checked: str = msgspec.convert(value, Name)
+        except msgspec.ValidationError:
+            self.fail("a name has 1 to 128 characters", param, ctx)
+        return checked
+
+
+class Rewind(click.ParamType[int | str]):
+    """`10` messages, or what is as old as `30s`: as the protocol has it."""
+
+    name = "rewind"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        start = int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() else value
+        try:
+            checked: int | str = msgspec.convert(start, protocol.messages.Rewind)
+        except msgspec.ValidationError:
+            self.fail("use a count up to 10000, or how old with ms, s, m or h, such as 30s", param, ctx)
+        return checked
 
 
 class Channel(click.ParamType[str]):

@@ -22,8 +22,8 @@ from hub.auth.revocations import Revoked
 from hub.auth.service import BUILT_IN_ROLES, Authentication
 from hub.caller import Tenant
 from hub.cli.nodes import node_options, settings_of
-from hub.cli.parameters import Duration
-from hub.cli.shared import err, run
+from hub.cli.parameters import Duration, PersonName
+from hub.cli.shared import run, say
 from hub.clock import SystemClock
 from hub.config import Settings
 from hub.unusable import ConfigError
@@ -48,7 +48,7 @@ TENANT = TenantName()
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", type=PersonName())
 @click.option("--role", "roles", multiple=True, required=True, help=f"built in: {', '.join(BUILT_IN_ROLES)}")
 @click.option("--team", "teams", multiple=True, help="a team an agent belongs to; default: every team of this hub")
 @click.option("--tenant", type=TENANT, default="", help="it reaches no other tenant's channels")
@@ -67,17 +67,31 @@ def token(name: str, roles: tuple[str, ...], teams: tuple[str, ...], tenant: str
     click.echo(tokens.issue(name, roles=roles, teams=teams or ("*",), ttl_s=ttl, tenant=tenant, principal="operator"))
 
 
+def new_password() -> str:
+    """Raises click.UsageError."""
+    if sys.stdin.isatty():
+        return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+    if given := sys.stdin.readline().rstrip("\r\n"):
+        return given
+    raise click.UsageError("give the password as KRIN_PASSWORD, on standard input or at a terminal")
+
+
 @click.group()
 def user() -> None:
     """People who sign in with a name and a password."""
 
 
 @user.command("add")
-@click.argument("name")
+@click.argument("name", type=PersonName())
 @click.option("--role", "roles", multiple=True, required=True)
 @click.option("--team", "teams", multiple=True)
 @click.option("--tenant", type=TENANT, default="")
-@click.password_option(envvar="KRIN_PASSWORD")
+@click.option(
+    "--password",
+    envvar="KRIN_PASSWORD",
+    callback=lambda ctx, param, given: given or new_password(),
+    help="asked for at a terminal, otherwise read from standard input: arguments are seen by all on the machine",
+)
 @node_options
 def user_add(
     name: str, roles: tuple[str, ...], teams: tuple[str, ...], tenant: str, password: str, **options: Any
@@ -91,7 +105,7 @@ def user_add(
             await authentication_of(settings, database).create_user(
                 name, password, roles=list(roles), teams=list(teams), tenant=tenant
             )
-        err.print(f"added {name} with {', '.join(roles)}")
+        say(f"added {name} with {', '.join(roles)}")
 
     run(add())
 
@@ -117,14 +131,14 @@ def user_mfa(name: str, remove: bool, **options: Any) -> None:
             )
             if remove:
                 await multi_factor.remove(found, by=HUB)
-                err.print(f"{name} signs in with a password alone")
+                say(f"{name} signs in with a password alone")
                 return
             uri = await multi_factor.begin(found)
             segno.make(uri, micro=False).terminal(sys.stderr, compact=True)
-            err.print(uri, soft_wrap=True)
+            say(uri)
             codes = await multi_factor.confirm(found, click.prompt("Code that the app shows", err=True), by=HUB)
         click.echo("\n".join(codes))
-        err.print("each of these recovery codes works once, and they are shown only now")
+        say("each of these recovery codes works once, and they are shown only now")
 
     run(change())
 
@@ -135,7 +149,7 @@ def client() -> None:
 
 
 @client.command("add")
-@click.argument("client_id")
+@click.argument("client_id", type=PersonName())
 @click.option("--role", "roles", multiple=True, required=True, help="what it may be, or may ask a user for")
 @click.option("--team", "teams", multiple=True)
 @click.option("--redirect-uri", "redirect_uris", multiple=True, help="where a browser returns to, letter by letter")

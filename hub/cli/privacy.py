@@ -13,7 +13,7 @@ from hub import bootstrap
 from hub.auth.sealing import Unreadable
 from hub.cli.nodes import node_options, settings_of
 from hub.cli.parameters import Channel
-from hub.cli.shared import err, json_option, print_json, progress, run, show
+from hub.cli.shared import json_option, print_json, progress, run, say, show
 from hub.clock import SystemClock
 
 OPERATOR = "operator"  # in the audit: whoever may use the command line of this node
@@ -61,11 +61,9 @@ def erase(user: str, as_json: bool, **options: Any) -> None:
             print_json(erasure)
             return
         for table, rows in erasure.deleted.items():
-            err.print(f"{table}: {rows}")
+            say(f"{table}: {rows}")
         for kept in erasure.kept:
-            err.print(
-                f"kept until {kept.hold_until}, encrypted: {kept.rows} records of {kept.namespace} ({kept.ground})"
-            )
+            say(f"kept until {kept.hold_until}, encrypted: {kept.rows} records of {kept.namespace} ({kept.ground})")
         click.echo(erasure.person)
 
     run(go())

@@ -13,7 +13,7 @@ import msgspec
 
 from hub.cli.lines import read_lines
 from hub.cli.parameters import Channel
-from hub.cli.shared import err, hub_client, hub_options, progress, run
+from hub.cli.shared import hub_client, hub_options, progress, run, say
 from hub.client import Client, Message
 from hub.clock import Clock, SystemClock
 from protocol.channels import split_channel
@@ -70,7 +70,7 @@ async def _replay(krin: Client, messages: Counted, target: str, speed: float, cl
                 show(done, total)
     finally:
         was_there = f", {repeats} of them were there already" if repeats else ""
-        err.print(f"{done} messages are in {target}{was_there}")
+        say(f"{done} messages are in {target}{was_there}")
 
 
 def key_of(message: Message) -> str:

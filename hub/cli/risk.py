@@ -47,13 +47,13 @@ def limits(account: str, strategy_id: str | None, symbol: str | None, url: str, 
 
 @risk.command("set")
 @click.argument("scope", type=SCOPE)
-@click.argument("limits", nargs=-1, metavar="LIMIT=VALUE...")
+@click.argument("limits", nargs=-1, metavar="[LIMIT=VALUE]...")
 @click.option("--expected-version", type=int, help="only if nothing has changed since that version")
 @hub_options
 def set_limits(
     scope: dict[str, str], limits: tuple[str, ...], expected_version: int | None, url: str, token_: str
 ) -> None:
-    """Let a scope say these limits and nothing else, at once:
+    """Let a scope say these limits and nothing else, at once; without any it says none:
 
     krin risk set account:ada max_notional=50000 collar_bps=300
     """

@@ -7,6 +7,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from http import HTTPStatus
 from typing import Any, BinaryIO, TextIO, TypeVar
 
 import click
@@ -20,6 +21,7 @@ from websockets.exceptions import InvalidStatus
 from hub.client import Client, Disconnected
 from hub.client.link import OnState
 from hub.namespaces import DEFAULTS
+from hub.observe.printable import printable
 from hub.permissions import Ungoverned
 from hub.unusable import ConfigError
 from protocol.close_codes import CloseCode
@@ -38,6 +40,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON, an obj
 
 
 TOKEN_CODES = (CloseCode.UNAUTHORIZED, CloseCode.TOKEN_INVALID, CloseCode.TOKEN_EXPIRED)
+OTHERS_CODES = (HTTPStatus.NOT_FOUND,)  # something serves there, and it is no hub
 TOKEN_HINT = "krin token NAME --role ROLE prints one, --token or KRIN_TOKEN names it"
 HINTS = {
     ErrorCode.UNKNOWN_CHANNEL: f"a hub without namespaces of its own has {', '.join(DEFAULTS)}",
@@ -58,10 +61,25 @@ class Unreachable(click.ClickException):
     exit_code = 6
 
 
+class TokenOption(click.Option):
+    """Whoever has named no token is told where one comes from."""
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        try:
+            return super().process_value(ctx, value)
+        except click.MissingParameter:
+            raise click.MissingParameter(TOKEN_HINT, ctx=ctx, param=self) from None
+
+
+def token_option(help: str) -> Callable[[F], F]:
+    """As whom a command speaks to a hub."""
+    return click.option("--token", "token_", cls=TokenOption, envvar="KRIN_TOKEN", required=True, help=help)
+
+
 def hub_options(command: F) -> F:
     """Where a running hub is, and as whom to speak to it."""
     for option in (
-        click.option("--token", "token_", envvar="KRIN_TOKEN", required=True, help="krin token prints one"),
+        token_option("krin token prints one"),
         click.option("--url", envvar="KRIN_URL", default="http://127.0.0.1:8000", show_default=True),
     ):
         command = option(command)
@@ -83,6 +101,10 @@ async def hub_client(url: str, token: str, *, name: str, on_state: OnState | Non
             await stack.enter_async_context(krin)
         except TimeoutError as failure:
             raise no_hub(url, failure.__cause__) from None
+        except Disconnected as failure:
+            if failure.code not in OTHERS_CODES:
+                raise
+            raise no_hub(url, failure) from None
         yield krin
 
 
@@ -115,6 +137,21 @@ def progress(title: str, *, beside: TextIO | BinaryIO | None = None) -> Iterator
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def say(text: str) -> None:
+    """A line for people, beside what programs read."""
+    click.echo(printable(text), err=True)
+
+
+def write(text: str) -> None:
+    """A line for people on standard output, whoever has said what is in it."""
+    click.echo(printable(text))
+
+
+def cell(text: str) -> str:
+    """What stands in a cell of a table as it is, whoever has said it."""
+    return escape(printable(text))
+
+
 def print_json(document: Any) -> None:
     click.echo(msgspec.json.encode(document).decode())
 
@@ -128,7 +165,7 @@ def show(rows: Iterable[Mapping[str, Any]], *, as_json: bool) -> None:
         return
     table = Table(*(name.replace("_", " ") for name in next(iter(found), ())), box=None)
     for row in found:
-        table.add_row(*(escape(_cell(value)) for value in row.values()))
+        table.add_row(*(cell(_cell(value)) for value in row.values()))
     Console(width=TABLE_WIDTH, highlight=False).print(table)
 
 
@@ -168,7 +205,7 @@ def _told(failure: BaseException) -> Exception | None:
         case Disconnected():
             return click.ClickException(_with(TOKEN_HINT if failure.code in TOKEN_CODES else None, str(failure)))
         case HubError():
-            return click.ClickException(_with(HINTS.get(failure.code), str(failure)))
+            return click.ClickException(_with(_hint(failure), str(failure)))
         case Unavailable():
             return Unreachable(str(failure))
         case ConfigError() | StorageError():
@@ -178,7 +215,14 @@ def _told(failure: BaseException) -> Exception | None:
     return None
 
 
+def _hint(failure: HubError) -> str | None:
+    # That command explains channels, and not what an account, a scope or a role may.
+    about_something_else = failure.code == ErrorCode.PERMISSION_DENIED and failure.path != "$.channel"
+    return None if about_something_else else HINTS.get(failure.code)
+
+
 def _with(hint: str | None, text: str) -> str:
+    text = printable(text)  # the hub's words
     return f"{text}: {hint}" if hint else text
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
@@ -16,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from hub.cli.lines import as_json_line, as_text, content
-from hub.cli.parameters import Channel
-from hub.cli.shared import hub_client, hub_options, json_option, run
+from hub.cli.parameters import Channel, Rewind
+from hub.cli.shared import hub_client, hub_options, json_option, run, say
 from hub.client import Client, Lost, Message, State
 from hub.clock import Clock, SystemClock
 
@@ -115,19 +114,20 @@ def describe_loss(lost: Lost) -> str:
 @hub_options
 @json_option
 @click.option("--lines", "as_lines", is_flag=True, help="lines at a terminal, too")
-@click.option("--rewind", help='start with that many messages, or with what is as old as "30s"')
-def tail(channels: tuple[str, ...], url: str, token_: str, as_json: bool, as_lines: bool, rewind: str | None) -> None:
+@click.option("--rewind", type=Rewind(), help='start with that many messages, or with what is as old as "30s"')
+def tail(
+    channels: tuple[str, ...], url: str, token_: str, as_json: bool, as_lines: bool, rewind: int | str | None
+) -> None:
     """Follow channels until interrupted: as a table with rates at a terminal, into a pipe a line a message.
 
     After a lost connection it goes on where it stood; what could not be had any more is said.
     """
-    start = int(rewind) if rewind is not None and rewind.isdecimal() else rewind
     names = list(dict.fromkeys(channels))
     console = Console()
     if as_json or as_lines or not console.is_terminal:
-        run(_print_lines(names, url, token_, start, as_json_line if as_json else as_text))
+        run(_print_lines(names, url, token_, rewind, as_json_line if as_json else as_text))
     else:
-        run(_show(names, url, token_, start, console, SystemClock()))
+        run(_show(names, url, token_, rewind, console, SystemClock()))
 
 
 async def _print_lines(
@@ -135,9 +135,6 @@ async def _print_lines(
 ) -> None:
     def hear(message: Message) -> None:
         print(line(message), flush=True)
-
-    def say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
 
     away = False
 

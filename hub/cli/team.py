@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 import click
 
-from hub.cli.shared import hub_client, hub_options, json_option, print_json, run
-from protocol.coordination import Activity, Health, ProjectState
+from hub.cli.shared import hub_client, hub_options, json_option, print_json, run, write
+from protocol.coordination import Activity, Health, ProjectState, TaskState
 
 
 @click.group()
@@ -110,7 +110,7 @@ def create(file: Path, as_json: bool, url: str, token_: str) -> None:
 
 @team.command()
 @click.argument("project_id")
-@click.option("--state", help="such as WORKING")
+@click.option("--state", type=click.Choice(get_args(TaskState)))
 @click.option("-n", "--limit", type=click.IntRange(1, 500), default=100, show_default=True)
 @json_option
 @hub_options
@@ -308,6 +308,6 @@ def _ask(
             print_json(answer)
             return
         for line in lines(answer):
-            click.echo(line)
+            write(line)
 
     run(go())

@@ -9,10 +9,9 @@ import click
 import msgspec
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 
-from hub.cli.shared import TABLE_WIDTH, hub_client, hub_options, print_json, run
+from hub.cli.shared import TABLE_WIDTH, cell, hub_client, hub_options, print_json, run
 from protocol.coordination import Status
 
 CHANNEL = "system:status"
@@ -76,7 +75,7 @@ class Board:
 @click.option("--json", "as_json", is_flag=True, help="a JSON object whenever a node has spoken; with --once: one")
 @hub_options
 def top(once: bool, as_json: bool, url: str, token_: str) -> None:
-    """Each node: clients, deliveries a second, latency, what waits to be read, what is wrong. Needs the role admin."""
+    """Each node: clients, deliveries a second, latency, what waits to be read, what is wrong."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=TABLE_WIDTH)
@@ -111,16 +110,18 @@ def document_of(rows: list[Row]) -> dict[str, Any]:
 
 
 def table_of(rows: list[Row]) -> Table:
-    table = Table(expand=True)
+    table = Table(
+        expand=True, box=None, pad_edge=False, collapse_padding=True
+    )  # with lines, the headings do not fit into 80 columns
     table.add_column("node", no_wrap=True)
-    table.add_column("state")
-    for title in ("clients", "sent/s", "p50 ms", "p99 ms", "outbox bytes", "scale hint", "error budget"):
-        table.add_column(title, justify="right")
+    table.add_column("state", no_wrap=True)
+    for title in ("clients", "sent/s", "p50 ms", "p99 ms", "outbox\nbytes", "scale\nhint", "error\nbudget"):
+        table.add_column(title, justify="right", no_wrap=True)
     table.add_column("detail")
     for row in rows:
         tone = "green" if row.state == "OK" else "red"
         table.add_row(
-            escape(row.node),
+            cell(row.node),
             f"[{tone}]{row.state}[/]",
             f"{row.connections:,}",
             "" if row.delivered_per_s is None else f"{row.delivered_per_s:,.0f}",
@@ -128,6 +129,6 @@ def table_of(rows: list[Row]) -> Table:
             f"{row.outbox_bytes:,}",
             f"{row.scale_hint:.2f}",
             f"{row.budget_left:.0%}",
-            escape(row.detail),
+            cell(row.detail),
         )
     return table

@@ -8,10 +8,9 @@ from urllib.parse import quote
 import click
 import httpx
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from hub.cli.shared import err, hub_options, json_option, no_hub, print_json
+from hub.cli.shared import cell, hub_options, json_option, no_hub, print_json, say
 
 TIMEOUT_S = 75.0  # a test waits for its receiver
 
@@ -30,7 +29,7 @@ def webhook_add(address: str, channels: tuple[str, ...], url: str, token_: str) 
     https://app.example/krin 'team:*' alerts:ops
     """
     made = _ask(url, token_, "POST", "", {"url": address, "channels": channels})
-    err.print(f"{made['id']} is told of {', '.join(made['channels'])}; its secret, told once:")
+    say(f"{made['id']} is told of {', '.join(made['channels'])}; its secret, told once:")
     click.echo(made["secret"])
 
 
@@ -48,7 +47,7 @@ def webhook_list(as_json: bool, url: str, token_: str) -> None:
     for each in found:
         state = "" if each["enabled"] else f"disabled: {each['reason']}"
         row = (each["id"], each["owner"], each["url"], " ".join(each["channels"]), state)
-        table.add_row(*map(escape, row))
+        table.add_row(*map(cell, row))
     Console(width=200, highlight=False).print(table)
 
 
@@ -60,7 +59,7 @@ def webhook_test(id: str, url: str, token_: str) -> None:
     tried = _ask(url, token_, "POST", f"/{quote(id, safe='')}/test")
     if not tried["delivered"]:
         raise click.ClickException(f"not delivered: {tried['error']}")
-    err.print(f"delivered: {tried['status']}")
+    say(f"delivered: {tried['status']}")
 
 
 @webhook.command("enable")
@@ -69,7 +68,7 @@ def webhook_test(id: str, url: str, token_: str) -> None:
 def webhook_enable(id: str, url: str, token_: str) -> None:
     """Go on where it stood when it was disabled, with the rights that you have now."""
     _ask(url, token_, "PATCH", f"/{quote(id, safe='')}", {"enabled": True})
-    err.print(f"{id} is enabled")
+    say(f"{id} is enabled")
 
 
 @webhook.command("remove")
@@ -78,7 +77,7 @@ def webhook_enable(id: str, url: str, token_: str) -> None:
 def webhook_remove(id: str, url: str, token_: str) -> None:
     """Tell it nothing any more, and forget it."""
     _ask(url, token_, "DELETE", f"/{quote(id, safe='')}")
-    err.print(f"{id} is removed")
+    say(f"{id} is removed")
 
 
 def _ask(url: str, token: str, method: str, path: str, body: dict[str, Any] | None = None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -12,9 +13,11 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 from terminal import KRIN, ROOT, Terminal
 
 from hub.cli import COMMANDS, main
+from hub.cli.watching import Row, table_of
 from hub.doctor import findings
 
 MANUAL = (ROOT / "hub" / "README.md").read_text()
@@ -191,3 +194,14 @@ async def test_bash_completes_commands_options_namespaces_and_the_types_of_a_cha
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_the_other_shells_are_told_of_what_ends_without_a_space(shell: str) -> None:
     assert "nospace" in CliRunner().invoke(main, ["completion", shell]).output
+
+
+def test_the_headings_of_krin_top_are_whole_at_80_columns() -> None:
+    row = Row(
+        "hub-1", "DEGRADED", 12_345, 98_765.0, {"p50": 12.3, "p99": 456.7}, 1_234_567, 0.75, 0.91, "redis is away"
+    )
+    console = Console(width=80, file=io.StringIO(), highlight=False)
+    console.print(table_of([row]))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in shown
+    assert {"clients", "sent/s", "12,345", "98,765", "1,234,567", "DEGRADED"} <= set(shown.split())

@@ -99,3 +99,13 @@ async def test_hand_offs_and_budgets_are_shown(hub: HubProcess) -> None:
         assert json.loads(as_json)["budgets"][0]["limit_usd"] == "10"
         for client in scene.clients:
             await client.__aexit__(None, None, None)
+
+
+async def test_what_others_say_writes_no_line_and_moves_no_cursor(hub: HubProcess, tmp_path: Path) -> None:
+    scene = Scene(hub)
+    async with asyncio.timeout(60):
+        file = tmp_path / "project.json"
+        task = {"task_id": "t-1", "title": "calm\x1b[2J\nt-2 COMPLETED"}
+        file.write_text(json.dumps({"project_id": scene.team, "tasks": [task]}))
+        await said(scene, "create", str(file))
+        assert await said(scene, "tasks", scene.team) == ["t-1 SUBMITTED/QUEUED calm\\x1b[2J\\nt-2 COMPLETED"]

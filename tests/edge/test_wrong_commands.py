@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from click.testing import CliRunner, Result
 from processes import ROOT
 
 from hub.cli import main
+from hub.cli.shared import say
 
 DONE, FAILED, USAGE, UNREACHABLE, INTERRUPTED, NOBODY_READS = 0, 1, 2, 6, 130, 141
 NOTE = ("custom:wrong", "NOTE", "{}")
 
 
-def ended(*arguments: str, **environment: str) -> Result:
-    return CliRunner().invoke(main, arguments, env=environment)
+def ended(*arguments: str, typed: str = "", **environment: str) -> Result:
+    return CliRunner().invoke(main, arguments, input=typed, env=environment)
 
 
 def said(result: Result, code: int) -> str:
@@ -42,12 +45,17 @@ def said(result: Result, code: int) -> str:
         (("publish", "team:a", "PRICE_TICK", "{}"), FAILED, "this namespace accepts PLAN_PROPOSED"),
         (("tail", "nowhere:a"), FAILED, "no such namespace"),
         (("tail", "custom"), USAGE, "such as custom:hello"),
+        (("tail", "custom:a", "--rewind", "soon"), USAGE, "use a count up to 10000, or how old with ms, s, m or h"),
+        (("tail", "custom:a", "--rewind", "10001"), USAGE, "use a count up to 10000"),
+        (("search", ""), USAGE, "say what it should be about"),
         (("history", "x"), USAGE, "a channel is namespace:name"),
         (("replay", "nowhere.jsonl", "custom:a"), USAGE, "neither a channel (namespace:name) nor a file"),
         (("replay", "custom:a", "custom:a"), USAGE, "cannot be replayed to itself"),
         (("order", "submit", "BTC-USD", "BUY", "much"), USAGE, "use a number such as 0.01"),
         (("order", "submit", "BTC-USD", "BUY", "1", "--price", "-1"), USAGE, "use a number such as 0.01"),
         (("order", "status", "nothing"), FAILED, "the account has no order of this name"),
+        (("order", "replace", "nothing"), USAGE, "say what changes: --qty, --price, --stop-price or --trail"),
+        (("team", "tasks", "nothing", "--state", "NOPE"), USAGE, "'NOPE' is not one of 'SUBMITTED', 'WORKING'"),
         (("team", "tasks", "nothing"), FAILED, "no such project"),
         (("strategy", "stop", "nothing"), FAILED, "no such strategy is running"),
         (("feed", "replay", __file__), FAILED, "not a recording of an exchange we know"),
@@ -61,6 +69,10 @@ def said(result: Result, code: int) -> str:
             "by --param NAME=VALUE: Object missing required field",
         ),
         (("backtest", "momentum", "--symbol", "X", "--limits", "{"), USAGE, "--limits: "),
+        (("token", "", "--role", "agent"), USAGE, "a name has 1 to 128 characters"),
+        (("key", "add", "n" * 129, "--role", "agent"), USAGE, "a name has 1 to 128 characters"),
+        (("user", "add", "", "--role", "agent", "--password", "x"), USAGE, "a name has 1 to 128 characters"),
+        (("client", "add", "", "--role", "agent"), USAGE, "a name has 1 to 128 characters"),
         (("nothing",), USAGE, "No such command 'nothing'"),
     ],
     ids=lambda each: " ".join(each[:3]) if isinstance(each, tuple) else "",
@@ -71,12 +83,47 @@ def test_a_mistake_is_told_in_one_line_that_says_what_is_right(
     assert told in said(ended(*arguments, KRIN_URL=hub.url, KRIN_TOKEN=hub.token("wanda", "admin")), code)
 
 
+def test_a_password_comes_from_standard_input_where_there_is_no_terminal(hub: Any) -> None:
+    name = f"paula-{secrets.token_hex(3)}"
+    add = ("user", "add", name, "--role", "agent", "--data-dir", str(hub.data_dir))
+    assert said(ended(*add), USAGE).endswith("give the password as KRIN_PASSWORD, on standard input or at a terminal")
+    assert said(ended(*add, typed="a quiet horse in the rain\n"), DONE) == f"added {name} with agent"
+    body = {"name": name, "password": "a quiet horse in the rain"}
+    assert httpx.post(f"{hub.url}/v1/auth/login", json=body).status_code == 200
+
+
 def test_who_may_not_is_told_where_the_rule_can_be_looked_up(hub: Any) -> None:
     told = said(ended("publish", *NOTE, KRIN_URL=hub.url, KRIN_TOKEN=hub.token("wanda", "dashboard")), FAILED)
     assert told.endswith(
         "you may not publish to this channel at $.channel: krin auth explain USER ACTION CHANNEL says "
         "which rule decides"
     )
+
+
+def test_who_lacks_a_role_is_not_sent_to_the_command_that_explains_channels(hub: Any) -> None:
+    refused = ended("risk", "resume", "global", KRIN_URL=hub.url, KRIN_TOKEN=hub.token("wanda", "dashboard"))
+    assert said(refused, FAILED) == "Error: 1003 permission_denied: this needs the role risk"
+
+
+@pytest.mark.parametrize(
+    "command", [("publish", *NOTE), ("order", "list"), ("conformance", "http://127.0.0.1:1"), ("feed", "run")]
+)
+def test_whoever_names_no_token_is_told_where_one_comes_from(command: tuple[str, ...]) -> None:
+    told = said(ended(*command, KRIN_TOKEN=""), USAGE)
+    assert told == (
+        "Error: Missing option '--token'. krin token NAME --role ROLE prints one, --token or KRIN_TOKEN names it"
+    )
+
+
+def test_something_else_at_the_address_is_no_hub(hub: Any) -> None:
+    refused = ended("history", "custom:a", KRIN_URL=f"{hub.url}/elsewhere", KRIN_TOKEN=hub.token("wanda", "admin"))
+    assert said(refused, UNREACHABLE).startswith(f"Error: there is no hub at {hub.url}/elsewhere (404")
+
+
+@pytest.mark.parametrize("name", ["[/x]", "[red]x", "n" * 200, "a\nb", "\x1b[2Jx"])
+def test_a_name_is_repeated_on_one_line_whatever_is_in_it(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    say(f"everything that {name} had is revoked")
+    assert capsys.readouterr().err == f"everything that {ascii(name)[1:-1]} had is revoked\n"
 
 
 def test_a_token_that_is_no_good_is_told_where_a_good_one_comes_from(hub: Any) -> None:
