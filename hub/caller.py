@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
+
+from protocol.fields import shaped
 
 Principal = Literal["user", "machine", "operator", "external"]
 """Who a token speaks for: somebody who signed in here, a program with credentials of its own, whoever holds the signing
 key (`krin token`), or somebody an outside identity provider vouches for."""
 
 
-Tenant = Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9_-]{0,62})?\Z")]
+Tenant = Annotated[str, shaped(r"^([a-z0-9][a-z0-9_-]{0,62})?\Z", "1 to 63 of a-z, 0-9, _ and -, or nothing")]
 """Whose house somebody belongs to; "": of none, as in a hub that has no tenants."""
 
 

@@ -10,10 +10,12 @@ from typing import Any
 import msgspec
 
 from hub.caller import SYSTEM, Caller
+from hub.clock import Clock
 from hub.permissions import Permissions
 from protocol.codec import JSON, Codec, check_shape, decode_error, refuse_nul
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import Call, Publish, Published
+from storage.errors import OutcomeUnknown, Unavailable
 
 logger = logging.getLogger("krin.dispatch")
 
@@ -105,6 +107,10 @@ class Dispatcher:
             error = failure
         elif isinstance(failure, TimeoutError):
             error = HubError(ErrorCode.TIMEOUT, "this took too long", retry_after_ms=1000)
+        elif isinstance(failure, Unavailable):
+            error = HubError(ErrorCode.NOT_AVAILABLE, "the database is not available", retry_after_ms=1000)
+        elif isinstance(failure, OutcomeUnknown):
+            error = HubError(ErrorCode.TIMEOUT, "the database did not answer in time", retry_after_ms=1000)
         else:
             incident = secrets.token_hex(4)
             logger.error("incident %s: a handler failed", incident, exc_info=failure)
@@ -126,6 +132,31 @@ class Dispatcher:
         check_shape(command.params, "$.params")
         refuse_nul(msgspec.json.encode(command.params), "$.params")
         return method(command.params, caller)
+
+
+async def insist(
+    method: Method,
+    params: Callable[[], Mapping[str, Any]],
+    caller: Caller,
+    *,
+    tries: int,
+    every_s: float,
+    clock: Clock,
+) -> None:
+    """Call a method until it is answered. `params` are made for each try.
+
+    Raises HubError: one that will not pass, or the one of the last try.
+    """
+    for left in reversed(range(tries)):
+        try:
+            answer = method(params(), caller)
+            if isinstance(answer, Awaitable):
+                await answer
+            return
+        except HubError as failure:
+            if not (left and failure.code.temporary):
+                raise
+        await clock.sleep(every_s)
 
 
 def convert(params: Mapping[str, Any], kind: type[Any]) -> Any:

@@ -39,6 +39,7 @@ class Leadership(Generic[TermT]):
         self.began = asyncio.Event()
         self.decided = asyncio.Event()
         self.terms = 0
+        self._told: str | None = None  # why it does not get going: said once, not at every attempt
 
     async def begin(self) -> TermT:
         """Take over, and make everything from the log. Raises StorageError, HubError."""
@@ -65,9 +66,11 @@ class Leadership(Generic[TermT]):
                 async with self._acquire() as lock:
                     if lock is not None:
                         await self._lead(lock)
+                    else:
+                        self._told = None
                     self.decided.set()
             except (StorageError, HubError) as failure:
-                logger.warning("%s: %s", self._of, failure)
+                self._tell(logging.WARNING, str(failure))
             await self._clock.sleep(RETRY_S)
 
     async def _lead(self, lock: Lock) -> None:
@@ -81,9 +84,10 @@ class Leadership(Generic[TermT]):
                 self.begun = term
                 self.began.set()
                 self.decided.set()
-                logger.info("%s: this node leads", self._of)
+                if self._told is None:
+                    logger.info("%s: this node leads", self._of)
         except* (StorageError, HubError) as ended:
-            logger.error("%s: the term is over: %s", self._of, _first(ended))
+            self._tell(logging.ERROR, f"the term is over: {_first(ended)}")
         finally:
             self.begun = None
             self.began.clear()
@@ -92,6 +96,14 @@ class Leadership(Generic[TermT]):
         while True:
             await self._clock.sleep(CHECK_S)
             await lock.check()
+            if self._told is not None and self.leads:  # a term that lasts, after one that did not
+                self._told = None
+                logger.info("%s: this node leads", self._of)
+
+    def _tell(self, level: int, failure: str) -> None:
+        if failure != self._told:
+            self._told = failure
+            logger.log(level, "%s: %s", self._of, failure)
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

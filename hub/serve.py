@@ -76,6 +76,9 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
+DROPPED = "unexpected connection_lost() call"  # asyncpg's word
+
+
 class Complaints:
     """What asyncio reports. That nothing can be accepted it would say, with a traceback, at every try."""
 
@@ -84,6 +87,8 @@ class Complaints:
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         failure = context.get("exception")
+        if isinstance(failure, ConnectionError) and str(failure) == DROPPED:
+            return  # a connect to Postgres that was given up while it asked for TLS: nobody waits for it any more
         if not (isinstance(failure, OSError) and "accept()" in context["message"]):
             loop.default_exception_handler(context)
         elif loop.time() >= self._quiet_until:

@@ -14,13 +14,12 @@ from typing import Annotated, Any
 
 import jwt
 import msgspec
-from msgspec import Meta
 
 from hub.auth.keys import Key, Keys
 from hub.caller import Grant, Principal, Tenant
 from hub.clock import Clock
 from protocol.errors import ErrorCode, HubError
-from protocol.fields import Count, Millis, Name
+from protocol.fields import Count, Millis, Name, shaped
 
 ISSUER = "krin"
 AUDIENCE = "krin"
@@ -38,7 +37,7 @@ FOREIGN_MARK = "|"  # in the names of those whom an outside provider vouches for
 class Confirmation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The key that whoever shows the token must have (RFC 7800). Bound to anything else it is of no use here."""
 
-    jkt: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")]  # RFC 9449: a thumbprint (RFC 7638)
+    jkt: Annotated[str, shaped(r"^[A-Za-z0-9_-]{43}\Z", "the thumbprint of a key (RFC 7638)")]  # RFC 9449
 
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True):

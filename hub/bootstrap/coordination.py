@@ -85,7 +85,7 @@ async def open_coordination(
         archive = Archive(records, term=lambda: coordination.term)
         service = TeamService(coordination, access=channels.access, archive=archive)
         people = PeopleService(coordination, access=channels.access, archive=archive)
-        contracts = ContractService(coordination, access=channels.access)
+        contracts = ContractService(coordination, access=channels.access, archive=archive)
         plans = PlanService(coordination, access=channels.access, archive=archive)
         forwarding = Forwarding(
             archive.explaining({**service.methods, **people.methods, **plans.methods, **contracts.methods}),

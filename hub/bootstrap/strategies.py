@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -21,9 +22,12 @@ from hub.trading.orders.order import Order
 from hub.trading.orders.reporting import report_of
 from hub.trading.risk.service import CHANNEL as TRADING_STATES
 from hub.trading.strategies.service import Strategies
+from protocol.errors import HubError
 from protocol.messages import Call
 from protocol.trading import Bar, PriceTick, Trade, TradingState
 from storage.strategies import StrategyTable
+
+RETRY_S = 1.0  # before the channel of the kill switches is asked for again
 
 
 def open_strategies(
@@ -52,9 +56,20 @@ def open_strategies(
         if order.strategy_id is not None:
             strategies.hear(report_of(order, event, None, paper=paper, now_us=ground.clock.now_us()))
 
+    async def hear_switches() -> None:
+        while True:
+            try:
+                return await listener.follow(TRADING_STATES)
+            except HubError as failure:
+                if not failure.code.temporary:
+                    raise
+            await ground.clock.sleep(RETRY_S)
+
     async def run(engine: Engine) -> None:
-        await listener.follow(TRADING_STATES)
-        await strategies.run(engine)
+        """Orders do not wait for the broker: what the switches forbid is refused by the engine's own risk checks."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(hear_switches(), name="kill switches for strategies")
+            await strategies.run(engine)
 
     listener = InsideListener(delivery.fanout, delivery.broker, namespaces=channels.namespaces, hear=hear_channel)
     strategies = Strategies(

@@ -22,7 +22,7 @@ Rule = Literal["tenant", "admin", "role", "grant", "default"]
 MAX_REMEMBERED = 16_384  # decisions, some 300 bytes each
 REFUSALS: dict[Action, str] = {
     "publish": "you may not publish to this channel",
-    "subscribe": "you may not subscribe to this channel",
+    "subscribe": "you may not subscribe to this channel or read it",
 }
 
 

@@ -18,7 +18,7 @@ from hub.observe.metrics import SIZES, Histogram
 from hub.publication import Publication
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import Published
-from storage.errors import Conflict, OutcomeUnknown, Rejected, StorageError, Unavailable
+from storage.errors import Busy, Conflict, OutcomeUnknown, Rejected, StorageError, Unavailable
 from storage.messages import Head, MessageLog, NewMessage, Stored, StoredMessage
 
 logger = logging.getLogger("krin.durable")
@@ -191,6 +191,8 @@ class DurableChannels:
         self._broker.ring(publication)
 
     def _note(self, available: bool, failure: StorageError | None = None) -> None:
+        if isinstance(failure, Busy):  # readers are many: commits have a connection of their own
+            return
         if available != self.available:
             self.available = available
             if available:
@@ -296,15 +298,14 @@ class DurableChannels:
     async def history(self, channel: str, *, after: int, limit: int, reverse: bool) -> Recovered:
         """As `Broker.history`, for any durable channel."""
         try:
-            head = await self._log.head(channel)
             if reverse:
-                rows = await self._log.read(channel, after=0, before=after or None, limit=limit + 1, reverse=True)
+                page = self._log.page(channel, after=0, before=after or None, limit=limit + 1, reverse=True)
             else:
-                rows = await self._log.read(channel, after=after, limit=limit + 1)
+                page = self._log.page(channel, after=after, limit=limit + 1)
+            head, rows = await page
         except StorageError as failure:
             raise _as_hub_error(failure) from None
-        top = max([head.top, *(row.offset for row in rows)])  # rows may be newer than the head read before them
-        return Recovered(head.epoch, top, [_publication(row) for row in rows[:limit]], len(rows) <= limit)
+        return Recovered(head.epoch, head.top, [_publication(row) for row in rows[:limit]], len(rows) <= limit)
 
     async def channels(self) -> list[str]:
         """Every durable channel that was ever written to."""

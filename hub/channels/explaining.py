@@ -112,12 +112,18 @@ class Explainer:
         channel, offset = command.channel, command.offset
         listener, outbox, start = subscription.listener, connection.outbox, subscription.start
         audience = self._fanout.audience(channel)
+        if start is None and subscription.covered <= offset <= subscription.replayed:
+            return _written(outbox.holds(channel, offset), "by the replay")
         if start is None or audience is None:
             return "waiting", None, "the subscription has not been answered yet"
         moved = audience.epoch != start.epoch and audience.newest > 0
         epoch = audience.epoch if moved else start.epoch
         if offset > max(audience.newest, 0 if moved else start.offset):
             return "not_arrived", None, "no such message has come to this node yet"
+        if not moved and namespace.latest and offset <= start.offset:
+            held = any(each.offset == offset for each in listener.buffer or ())
+            waits = held or outbox.holds(channel, offset)
+            return _of_snapshot(subscription, command, publication, waits=waits)
         if not moved and offset < subscription.covered:
             return "not_subscribed", None, f"this connection's subscription begins with offset {subscription.covered}"
         note = self._notes.find(outbox.reader, channel, epoch or "", offset, noted=outbox.noted)
@@ -137,11 +143,30 @@ class Explainer:
             return "filtered", None, _REASONS["filtered"]
         if note == "forgotten" and namespace.latest:
             return "unknown", None, "this connection missed messages of this time; which ones is no longer known"
-        return (
-            "delivered",
-            None,
-            "live" if moved or offset > start.offset else "in the answer to subscribe, or after it",
-        )
+        if moved or offset > start.offset:
+            return "delivered", None, "live"
+        replayed = offset <= subscription.replayed
+        return "delivered", None, "by the replay" if replayed else "in the answer to subscribe, or after it"
+
+
+def _of_snapshot(
+    subscription: Subscription, command: Explain, publication: Publication | None, *, waits: bool
+) -> tuple[Verdict, int | None, str]:
+    """Of a latest value from before the subscription: it was among those that came first, or it was not."""
+    offset, snapshot, options = command.offset, subscription.snapshot, subscription.options
+    if snapshot is not None and offset in snapshot:
+        return _written(waits, "in the snapshot")
+    if publication is not None:
+        refused = options.filter is not None and not passes(options.filter, publication)
+        if refused or options.max_age_ms is not None:
+            return "filtered", None, _REASONS["filtered"]
+    if snapshot is None:
+        return "unknown", None, "the snapshot had too many values to remember which"
+    return "not_subscribed", None, "it is older than this connection's subscription, and was not in its snapshot"
+
+
+def _written(waits: bool, how: str) -> tuple[Verdict, int | None, str]:
+    return ("waiting", None, "it has not been written yet") if waits else ("delivered", None, how)
 
 
 def _asked_again(wanted: Filter, offset: int, audience: Audience, publication: Publication | None) -> bool | None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from typing import Any
 
 from hub.audit.reads import Reads
 from hub.brokers.base import Recovered
@@ -24,7 +25,7 @@ from hub.pace import Pace
 from hub.publication import Publication
 from protocol.codec import Codec
 from protocol.errors import ErrorCode, HubError
-from protocol.messages import Replay, ReplayResult, SubscribeOptions
+from protocol.messages import Replay, ReplayResult, SubscribeOptions, SubscribeResult
 from protocol.positions import Position
 
 MAX_REPLAYS = 64  # at once on a node; one per connection
@@ -97,7 +98,9 @@ class Replays:
                 if command.to is None
             }
             joins = await prepare_all(self._subscriptions.join_all(subscriber, caller.now, positions))
-            return ReplayResult(replayed=sent, subscriptions=finish_all(joins))
+            results = finish_all(joins)
+            self._continue(subscriber, tracks, results)
+            return ReplayResult(replayed=sent, subscriptions=results)
         finally:
             self._leave(subscriber, tracks)
             self._running.discard(subscriber.id)
@@ -116,6 +119,14 @@ class Replays:
             self._subscriptions.unsubscribe(subscriber, track.channel)
         return staying
 
+    def _continue(self, subscriber: Subscriber, tracks: Sequence[_Track], results: Mapping[str, Any]) -> None:
+        """What the replay has brought belongs to the subscription that goes on behind it without a gap."""
+        for track in tracks:
+            result = results.get(track.channel)
+            if isinstance(result, SubscribeResult) and result.recovered:
+                subscription = subscriber.subscriptions[track.channel]
+                subscription.covered, subscription.replayed = track.subscription.covered, track.offset
+
     async def _send(self, command: Replay, subscriber: Subscriber, caller: Caller, tracks: Sequence[_Track]) -> int:
         """At the pace asked for, or the reader's; answers how many messages that were."""
         pace = Pace(command.speed, self._clock)
@@ -129,6 +140,7 @@ class Replays:
                     await self._room(subscriber.outbox)
                 if _stays(subscriber, track):
                     subscriber.outbox.push_publication(publication, 0)
+                    track.subscription.replayed = publication.offset
                     if track.namespace.audit_reads:
                         self._reads.read(caller, track.channel, offsets=[publication.offset])
                     sent += 1
@@ -181,6 +193,7 @@ class Replays:
             else:
                 high = middle - 1
         track.offset = low - 1
+        track.subscription.covered = low
 
     async def _fill(self, track: _Track, to_ms: int | None) -> None:
         """Read on; what is newer than the end asked for is not there. Raises HubError(unrecoverable_position)."""

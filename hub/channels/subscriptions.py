@@ -38,6 +38,7 @@ logger = logging.getLogger("krin.subscriptions")
 MAX_RECOVERED = 10_000  # messages per channel and subscribe
 MAX_RECOVERED_BYTES = 16 * 1024 * 1024
 MAX_REPLY_BYTES = 256 * 1024  # of messages in one reply; the rest follows as publications
+MAX_SNAPSHOT_KNOWN = 64  # offsets that a subscription remembers of its snapshot: 0.5 KiB
 FOLLOW_UP_S = 0.005
 _DURATION = re.compile(r"([0-9]+)(ms|s|m|h)\Z")
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
@@ -56,7 +57,7 @@ class Subscriber(Protocol):
 class Subscription:
     """One connection in one channel. Owned by the connection, made and ended here."""
 
-    __slots__ = ("covered", "listener", "options", "present", "reading", "start")
+    __slots__ = ("covered", "listener", "options", "present", "reading", "replayed", "snapshot", "start")
 
     def __init__(self, listener: Listener, options: SubscribeOptions) -> None:
         self.listener = listener
@@ -64,7 +65,9 @@ class Subscription:
         self.present = False
         self.reading: Reading | None = None  # where reads are audited
         self.start: Position | None = None  # after this everything is live; None: not answered yet
-        self.covered = 0  # the first offset that recovery or live messages cover
+        self.covered = 0  # the first offset that a replay, recovery or live messages cover
+        self.replayed = 0  # the last offset that a replay has brought, before the recovery
+        self.snapshot: tuple[int, ...] | None = ()  # offsets of latest values that came first; None: too many to keep
 
 
 class Joining:
@@ -361,6 +364,8 @@ class Subscriptions:
                 members = self._presence.watch(channel, subscriber.outbox)
         codec = subscriber.outbox.codec
         wanted = self._wanted(messages, subscription.options, namespace)
+        if namespace.latest:
+            subscription.snapshot = tuple(each.offset for each in wanted) if len(wanted) <= MAX_SNAPSHOT_KNOWN else None
         now, later = _split(wanted, room_bytes)
         if later:
             if not namespace.latest:  # there each key stands for itself, and the position is the channel's

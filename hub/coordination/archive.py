@@ -45,6 +45,11 @@ class Archive:
         record = await self._records.find(PROJECT, project_id)
         return read_project(record.body) if record is not None and record.ended else None
 
+    async def refuse_ended(self, project_id: str) -> None:
+        """For what may name a project that was never made, but none that has ended. Raises HubError."""
+        if project_id not in self._term().tasks.projects and (found := await self.find(project_id)) is not None:
+            raise has_ended(found)
+
     async def project(self, project_id: str) -> KeptProject:
         """Raises UnknownProject."""
         found = await self.find(project_id)

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from hub.caller import Caller
 from hub.channels.access import Access
+from hub.coordination.archive import Archive
 from hub.coordination.coordinator import Coordination, Term
 from hub.coordination.desk import Project, TaskDesk
 from hub.coordination.journal import HUB, Change, key_within
@@ -98,14 +99,16 @@ class ContractDesk:
 class ContractService:
     """Whoever may publish to `team:{project}` announces."""
 
-    def __init__(self, coordination: Coordination, *, access: Access) -> None:
+    def __init__(self, coordination: Coordination, *, access: Access, archive: Archive) -> None:
         self._coordination = coordination
         self._access = access
+        self._archive = archive
         self.methods: Mapping[str, Method] = {"contracts.announce": self.announce}
 
     async def announce(self, params: Mapping[str, Any], caller: Caller) -> ContractChange:
         asked: ContractAnnounce = convert(params, ContractAnnounce)
         self._access.require(caller, "publish", team_channel(asked.project_id))
+        await self._archive.refuse_ended(asked.project_id)
 
         def decide(term: Term, change: Change) -> ContractChange:
             desk = term.desks["contracts"]

@@ -8,11 +8,13 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Mapping
-from typing import Any, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
+
+import msgspec
 
 from hub.caller import SYSTEM, Caller
 from hub.clock import Clock
-from hub.dispatch import Method
+from hub.dispatch import Method, insist
 from protocol.errors import HubError
 
 logger = logging.getLogger("krin.coordination")
@@ -22,8 +24,21 @@ RETRY_S = 0.5
 TRIES = 20
 
 
+class AgentGone(msgspec.Struct, frozen=True, kw_only=True):
+    """Of `agents.gone`. `silent_us`: so long ago that connection brought the last sign of it, by the clock of one node
+    alone. Who was seen since has another connection, maybe to another node."""
+
+    specialist_id: str
+    silent_us: int
+
+
 class Connected(Protocol):
     id: str
+
+
+class _Left(NamedTuple):
+    specialist_id: str
+    seen: float  # monotonic seconds
 
 
 class Departures:
@@ -32,8 +47,8 @@ class Departures:
     def __init__(self, methods: Mapping[str, Method], *, clock: Clock) -> None:
         self._gone = methods["agents.gone"]
         self._clock = clock
-        self._here: dict[str, dict[str, None]] = {}  # connection -> specialists
-        self._left: asyncio.Queue[str] = asyncio.Queue()  # bounded by who was here
+        self._here: dict[str, dict[str, float]] = {}  # connection -> specialist -> its last sign, monotonic seconds
+        self._left: asyncio.Queue[_Left] = asyncio.Queue()  # bounded by who was here
         self.methods: Mapping[str, Method] = {
             **{name: method for name, method in methods.items() if name != "agents.gone"},
             "agents.register": self._seen(methods["agents.register"], lambda params: params["specialist"]),
@@ -44,9 +59,9 @@ class Departures:
         """The connection has ended."""
         gone = self._here.pop(connection.id, {})
         still = {name for names in self._here.values() for name in names} if gone else set()
-        for name in gone:
+        for name, seen in gone.items():
             if name not in still:
-                self._left.put_nowait(name)
+                self._left.put_nowait(_Left(name, seen))
 
     async def run(self) -> NoReturn:
         while True:
@@ -58,21 +73,19 @@ class Departures:
             answer = await answer if inspect.isawaitable(answer) else answer
             if caller.connection is not None and caller.connection.open:
                 here = self._here.setdefault(caller.connection.id, {})
-                if len(here) < MAX_SPECIALISTS:
-                    here[where(params)["specialist_id"]] = None
+                name = where(params)["specialist_id"]
+                if name in here or len(here) < MAX_SPECIALISTS:
+                    here[name] = self._clock.monotonic()
             return answer
 
         return call
 
-    async def _tell(self, specialist_id: str) -> None:
-        for _ in range(TRIES):
-            try:
-                answer = self._gone({"specialist_id": specialist_id}, SYSTEM)
-                if inspect.isawaitable(answer):
-                    await answer
-                return
-            except HubError as failure:
-                if not failure.code.temporary:
-                    logger.warning("%s is gone, and nobody was told: %s", specialist_id, failure)
-                    return
-            await self._clock.sleep(RETRY_S)
+    async def _tell(self, left: _Left) -> None:
+        def params() -> dict[str, Any]:
+            silent_us = int((self._clock.monotonic() - left.seen) * 1_000_000)
+            return {"specialist_id": left.specialist_id, "silent_us": silent_us}
+
+        try:
+            await insist(self._gone, params, SYSTEM, tries=TRIES, every_s=RETRY_S, clock=self._clock)
+        except HubError as failure:
+            logger.warning("%s is gone, and nobody was told: %s", left.specialist_id, failure)

@@ -5,8 +5,8 @@ Who may publish to `team:{project}` may act in the project. Approvals are answer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from hub.auth.assurance import mfa_required, two_factors
 from hub.caller import Caller
@@ -16,8 +16,9 @@ from hub.coordination.approval_desk import ApprovalDesk, concerns, not_found, op
 from hub.coordination.approvals import ApprovalCase
 from hub.coordination.archive import Archive
 from hub.coordination.budget_desk import BudgetDesk, amount_of, left_of
+from hub.coordination.budgets import Amount
 from hub.coordination.coordinator import Coordination, Term
-from hub.coordination.desk import update_of
+from hub.coordination.desk import Project, update_of
 from hub.coordination.gate_desk import GateDesk
 from hub.coordination.handoff_desk import HandOffDesk
 from hub.coordination.journal import Change
@@ -31,10 +32,13 @@ from protocol.approvals import (
     ApprovalResult,
     ApprovalsFound,
 )
-from protocol.budgets import BudgetAnswer, BudgetList, BudgetReserve, BudgetSettle, BudgetsFound
+from protocol.budgets import BudgetAnswer, BudgetList, BudgetReserve, BudgetSettle, BudgetsFound, BudgetUse
+from protocol.coordination import Specialist
 from protocol.gates import GateJudge
 from protocol.handoffs import HandOffAnswer, HandOffList, HandOffOffer, HandOffResult, HandOffsFound
 from protocol.team import QuestionAsked, TaskAnswer, TaskProgress, TaskRequestInput, TaskSubmit
+
+Book: TypeAlias = Callable[[BudgetDesk, Project, Specialist, str, Amount, Change], list[BudgetUse]]
 
 
 class People:
@@ -148,6 +152,8 @@ class PeopleService:
         asked: ApprovalRequest = convert(params, ApprovalRequest)
         if asked.project_id is not None:
             self._access.require(caller, "publish", team_channel(asked.project_id))
+            if asked.approval_id not in _people(self._coordination.term).approvals:  # or it was asked for before
+                await self._archive.refuse_ended(asked.project_id)
         else:
             for role in asked.approver_roles:
                 self._access.require(caller, "publish", f"approvals:{role}")
@@ -250,28 +256,10 @@ class PeopleService:
     # --- budgets ---
 
     async def reserve(self, params: Mapping[str, Any], caller: Caller) -> BudgetAnswer:
-        asked: BudgetReserve = self._asked(params, BudgetReserve, caller)
-
-        def decide(term: Term, change: Change) -> BudgetAnswer:
-            specialist = term.roster.own(asked.specialist_id, caller)
-            project = term.tasks.project(asked.project_id)
-            amount = amount_of(asked.tokens, asked.usd)
-            desk = _people(term).budgets
-            return BudgetAnswer(budgets=desk.reserve(project, specialist, asked.reservation_id, amount, change))
-
-        return await self._decided(decide)
+        return await self._book(self._asked(params, BudgetReserve, caller), caller, BudgetDesk.reserve)
 
     async def settle(self, params: Mapping[str, Any], caller: Caller) -> BudgetAnswer:
-        asked: BudgetSettle = self._asked(params, BudgetSettle, caller)
-
-        def decide(term: Term, change: Change) -> BudgetAnswer:
-            specialist = term.roster.own(asked.specialist_id, caller)
-            project = term.tasks.project(asked.project_id)
-            amount = amount_of(asked.tokens, asked.usd)
-            desk = _people(term).budgets
-            return BudgetAnswer(budgets=desk.settle(project, specialist, asked.reservation_id, amount, change))
-
-        return await self._decided(decide)
+        return await self._book(self._asked(params, BudgetSettle, caller), caller, BudgetDesk.settle)
 
     async def budgets(self, params: Mapping[str, Any], caller: Caller) -> BudgetsFound:
         """Of a project that has ended what was used in the end."""
@@ -285,6 +273,16 @@ class PeopleService:
         return BudgetsFound(budgets=_people(term).budgets.standing(project, term.now_us))
 
     # ---
+
+    async def _book(self, asked: BudgetReserve | BudgetSettle, caller: Caller, book: Book) -> BudgetAnswer:
+        def decide(term: Term, change: Change) -> BudgetAnswer:
+            specialist = term.roster.own(asked.specialist_id, caller)
+            project = term.tasks.project(asked.project_id)
+            amount = amount_of(asked.tokens, asked.usd)
+            desk = _people(term).budgets
+            return BudgetAnswer(budgets=book(desk, project, specialist, asked.reservation_id, amount, change))
+
+        return await self._decided(decide)
 
     def _open_to(self, term: Term, asked: HandOffAnswer, caller: Caller) -> HandOffDesk:
         """Raises HubError(not_found, permission_denied)."""

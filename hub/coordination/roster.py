@@ -147,9 +147,10 @@ class Roster:
         self._signs[specialist_id] = replace(self._signs[specialist_id], budget_used=share)
         self.look_at(specialist_id, change)
 
-    def gone(self, specialist_id: str, change: Change) -> None:
-        """Its connection closed. One that was not seen since is none that is gone."""
-        if specialist_id in self._registered:
+    def gone(self, specialist_id: str, change: Change, *, seen_us: int) -> None:
+        """A connection closed that brought its last sign at `seen_us`, or a little before: whoever was seen since is
+        connected elsewhere."""
+        if specialist_id in self._registered and self.heard_at(specialist_id) <= seen_us:
             self._signs[specialist_id] = replace(self._signs[specialist_id], gone=True)
             self.look_at(specialist_id, change)
 

@@ -17,6 +17,7 @@ from hub.caller import Caller
 from hub.channels.access import Access, Action
 from hub.coordination.archive import Archive, has_ended
 from hub.coordination.coordinator import Coordination, Term
+from hub.coordination.departures import AgentGone
 from hub.coordination.desk import KeptProject, Project, UnknownProject, check_tasks, update_of
 from hub.coordination.journal import Change
 from hub.coordination.planning.graph import dependencies, in_order
@@ -195,10 +196,10 @@ class TeamService:
 
     async def gone(self, params: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
         """Its connection closed, says the node that had it. Nodes call this, peers cannot: see `departures`."""
-        asked: AgentName = convert(params, AgentName)
+        asked: AgentGone = convert(params, AgentGone)
 
         def decide(term: Term, change: Change) -> dict[str, Any]:
-            term.roster.gone(asked.specialist_id, change)
+            term.roster.gone(asked.specialist_id, change, seen_us=change.now_us - asked.silent_us)
             return {}
 
         return await self._decided(decide)
@@ -215,9 +216,7 @@ class TeamService:
         check_tasks(config)
         fingerprint = hashlib.sha256(msgspec.json.encode(config)).hexdigest()
 
-        known_here = config.project_id in self._coordination.term.tasks.projects
-        if not known_here and (before := await self._archive.find(config.project_id)) is not None:
-            raise has_ended(before)
+        await self._archive.refuse_ended(config.project_id)
 
         def begin(term: Term, change: Change) -> None:
             known = term.tasks.projects.get(config.project_id)

@@ -13,8 +13,9 @@ from hub.auth.accounts import Accounts
 from hub.caller import Caller
 from hub.edge.body import read_struct
 from hub.edge.envelope import KrinAPIService
+from protocol.fields import shaped
 
-Otp = Annotated[str, Meta(pattern=r"^[0-9]{6}\Z", description="what the authenticator app shows")]
+Otp = Annotated[str, shaped(r"^[0-9]{6}\Z", "the six digits that the authenticator app shows")]
 RecoveryCode = Annotated[str, Meta(min_length=1, max_length=64)]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
-from protocol.codec import decode_error
+from protocol.codec import decode_error, refuse_nul
 from protocol.errors import ErrorCode, HubError
 
 
@@ -26,8 +26,10 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
-async def read_struct(request: Request, max_bytes: int, kind: type[Any], *, optional: bool = False) -> Any:
-    """A JSON body of one kind; an `optional` one may be left out.
+async def read_struct(
+    request: Request, max_bytes: int, kind: type[Any], *, optional: bool = False, stored: bool = False
+) -> Any:
+    """A JSON body of one kind; an `optional` one may be left out. `stored`: it goes to Postgres as it is.
 
     Raises HubError(payload_too_large, bad_request, schema_invalid).
     """
@@ -35,6 +37,16 @@ async def read_struct(request: Request, max_bytes: int, kind: type[Any], *, opti
     if optional and not body:
         return kind()
     try:
-        return msgspec.json.decode(body, type=kind)
+        read = msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as failure:
         raise decode_error(failure) from None
+    if stored:
+        refuse_nul(body, "$")
+    return read
+
+
+def refuse_nul_in_address(request: Request) -> None:
+    """As in a body: what is looked for in Postgres may not hold it. Raises HubError(bad_request)."""
+    for name, value in (*request.path_params.items(), *request.query_params.multi_items()):
+        if "\0" in f"{value}":
+            raise HubError(ErrorCode.BAD_REQUEST, "text must not contain NUL", path=f"$.{name}")

@@ -23,6 +23,7 @@ from starlette.types import Message
 from hub.caller import Caller
 from hub.clock import Clock
 from hub.dispatch import Dispatcher, Finished, unobserved
+from hub.edge.body import refuse_nul_in_address
 from hub.edge.credentials import CHALLENGES
 from hub.edge.security import REQUEST_ID, RevolutionarySecurityService, Validation, traceparent_of
 from hub.guard.concurrency import Concurrency
@@ -64,6 +65,7 @@ HTTP_STATUS = {
     ErrorCode.PROOF_INVALID: 401,
 }
 
+GPC = "sec-gpc"  # the Global Privacy Control of a browser: "1" refuses that data are sold or shared
 INSIGHT_S = 0.005  # what an answer may wait for its insights
 
 UNROUTED = {404: (ErrorCode.NOT_FOUND, "not found"), 405: (ErrorCode.BAD_REQUEST, "method not allowed")}
@@ -165,9 +167,10 @@ class KrinAPIService:
             return Route(path, endpoint, methods=[method])
 
         async def permitted(request: Request, caller: Caller) -> Any:
-            if request.headers.get("sec-gpc") == "1":
+            if request.headers.get(GPC) == "1":
                 self._opted_out(caller.user)
             self._permissions.require(need, caller, target=name)
+            refuse_nul_in_address(request)
             return await handler(request, caller)
 
         return Route(path, self.create_revolutionary_endpoint(permitted, name=name, waits=waits), methods=[method])

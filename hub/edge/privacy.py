@@ -15,7 +15,7 @@ from starlette.responses import StreamingResponse
 from hub.caller import Caller
 from hub.clock import Clock
 from hub.edge.body import read_struct
-from hub.edge.envelope import Answer, KrinAPIService
+from hub.edge.envelope import GPC, Answer, KrinAPIService
 from hub.guard.events import Report, SecurityEvent
 from hub.guard.limits import Limits
 from hub.permissions import Need, Permissions
@@ -96,7 +96,7 @@ class PrivacyRoutes:
     async def _log(self, request: Request, caller: Caller) -> Any:
         """The newest rows first, with names where they are still known; `meta.paging.next` is the next `before`."""
         _of_the_whole_hub(caller)
-        page: _Page = _converted(dict(request.query_params), _Page)
+        page: _Page = _converted(dict(request.query_params), _Page, "$")
         rows = await self._audit.page_back(before=page.before, limit=page.limit)
         names = await self._audit.names([shown for row in rows for shown in (row.actor, row.target)])
         told = [
@@ -122,22 +122,22 @@ class PrivacyRoutes:
         return StreamingResponse(body(), media_type="application/json", headers=headers)
 
     async def _erase(self, request: Request, caller: Caller) -> Any:
-        body: EraseBody = await read_struct(request, self._max_body_bytes, EraseBody)
+        body: EraseBody = await read_struct(request, self._max_body_bytes, EraseBody, stored=True)
         return await self._privacy.erase(self._allowed(body.person, caller, "POST /v1/privacy/erase"), by=caller.user)
 
     async def _restrict(self, request: Request, caller: Caller) -> Any:
-        body: RestrictBody = await read_struct(request, self._max_body_bytes, RestrictBody)
+        body: RestrictBody = await read_struct(request, self._max_body_bytes, RestrictBody, stored=True)
         person = self._allowed(body.person, caller, "POST /v1/privacy/restrict")
         return await self._privacy.restrict(person, by=caller.user)
 
     async def _release(self, request: Request, caller: Caller) -> Any:
-        body: RestrictBody = await read_struct(request, self._max_body_bytes, RestrictBody)
+        body: RestrictBody = await read_struct(request, self._max_body_bytes, RestrictBody, stored=True)
         person = self._allowed(body.person, caller, "POST /v1/privacy/release")
         with _found():
             return {"released": await self._privacy.release(person, by=caller.user)}
 
     async def _correct(self, request: Request, caller: Caller) -> Any:
-        body: CorrectBody = await read_struct(request, self._max_body_bytes, CorrectBody)
+        body: CorrectBody = await read_struct(request, self._max_body_bytes, CorrectBody, stored=True)
         person = self._allowed(body.person, caller, "POST /v1/privacy/correct")
         with _found():
             corrected = await self._privacy.correct(person, body.channel, body.offset, body.data, by=caller.user)
@@ -147,8 +147,10 @@ class PrivacyRoutes:
         return await self._consents.of(caller.user)
 
     async def _put_consent(self, request: Request, caller: Caller) -> Any:
-        purpose: Purpose = _converted(request.path_params["purpose"], Purpose)
+        purpose: Purpose = _converted(request.path_params["purpose"], Purpose, "$.purpose")
         body: ConsentBody = await read_struct(request, self._max_body_bytes, ConsentBody)
+        if body.granted and purpose == "sale_or_sharing" and request.headers.get(GPC) == "1":
+            raise HubError(ErrorCode.BAD_REQUEST, "Sec-GPC: 1 refuses what this grants", path="$.granted")
         now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
         await self._consents.put(caller.user, purpose, body.granted, source="rest", now=now, by=caller.user)
         return await self._consents.of(caller.user)
@@ -163,7 +165,7 @@ class PrivacyRoutes:
         if person != caller.user:
             self._permissions.require(Need.ADMIN, caller, target=target)
             _of_the_whole_hub(caller)
-        return str(_converted(person, Name))
+        return str(_converted(person, Name, "$.person"))
 
 
 @contextmanager
@@ -180,8 +182,8 @@ def _of_the_whole_hub(caller: Caller) -> None:
         raise HubError(ErrorCode.PERMISSION_DENIED, "this is for admins without a tenant")
 
 
-def _converted(value: Any, kind: Any) -> Any:
+def _converted(value: Any, kind: Any, path: str) -> Any:
     try:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as failure:
-        raise decode_error(failure) from None
+        raise decode_error(failure, path) from None

@@ -49,13 +49,12 @@ class RestRoutes:
 
     async def _publish(self, request: Request, caller: Caller) -> Any:
         body = await read_struct(request, self._max_body_bytes, PublishBody)
-        key = body.idempotency_key or _validated(request.headers.get("idempotency-key"), IdempotencyKey | None)
         command = Publish(
             id=1,
             channel=body.channel,
             message=_traced(body.message, request),
             key=body.key,
-            idempotency_key=key,
+            idempotency_key=_idempotency_key(body.idempotency_key, request),
             ttl_ms=body.ttl_ms,
             timing=body.timing,
         )
@@ -80,8 +79,8 @@ class RestRoutes:
             fields["since"] = {"epoch": epoch, "offset": _integer(offset, "$.since")}
         command: History = _validated(fields, History)
         result = await self._dispatcher.answer(command, caller)
-        messages = [JSON_DECODE(message) for message in result.messages]
-        following = f"{result.epoch}:{messages[-1]['offset']}" if messages and result.more else None
+        last = JSON_DECODE(result.messages[-1])["offset"] if result.messages and result.more else None
+        following = None if last is None else f"{result.epoch}:{last}"
         data = {"channel": result.channel, "epoch": result.epoch, "offset": result.offset, "messages": result.messages}
         return Answer(data, {"paging": {"more": result.more, "next": following}})
 
@@ -115,11 +114,21 @@ def _traced(message: msgspec.Raw, request: Request) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode({"trace": trace, **fields}))
 
 
-def _validated(value: Any, kind: Any) -> Any:
+def _idempotency_key(in_body: str | None, request: Request) -> str | None:
+    """Of the body or of the header. Two that differ are refused: whoever meant the other would not be protected."""
+    given = {in_body, *request.headers.getlist("idempotency-key")} - {None}
+    if len(given) > 1:
+        message = "the keys of the header Idempotency-Key and of the body differ"
+        raise HubError(ErrorCode.SCHEMA_INVALID, message, path="$.idempotency_key")
+    key: str | None = _validated(next(iter(given), None), IdempotencyKey | None, "$.idempotency_key")
+    return key
+
+
+def _validated(value: Any, kind: Any, path: str = "$") -> Any:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as failure:
-        raise decode_error(failure) from None
+        raise decode_error(failure, path) from None
 
 
 def _integer(text: str, path: str) -> int:

@@ -14,6 +14,7 @@ from hub.auth.dpop import Shown
 from hub.auth.service import Authentication, caller_of
 from hub.auth.tokens import Claims
 from hub.caller import Caller
+from hub.channels.access import REFUSALS
 from hub.channels.subscriptions import Join, Joining, Subscriptions, finish_all, prepare_all
 from hub.clock import Clock
 from hub.connections.connection import MAX_IN_FLIGHT, Connection, ConnectionLimits
@@ -185,7 +186,7 @@ class Sessions:
                 Unsubscribed(
                     channel=channel,
                     code=ErrorCode.PERMISSION_DENIED.value,
-                    reason="you may not subscribe to this channel",
+                    reason=REFUSALS["subscribe"],
                 )
             )
 

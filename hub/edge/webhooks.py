@@ -33,13 +33,15 @@ class WebhookRoutes:
         return await self._webhooks.list(caller)
 
     async def _add(self, request: Request, caller: Caller) -> Any:
-        return await self._webhooks.add(await read_struct(request, self._max_body_bytes, NewWebhook), caller)
+        return await self._webhooks.add(
+            await read_struct(request, self._max_body_bytes, NewWebhook, stored=True), caller
+        )
 
     async def _get(self, request: Request, caller: Caller) -> Any:
         return await self._webhooks.get(request.path_params["id"], caller)
 
     async def _change(self, request: Request, caller: Caller) -> Any:
-        changes = await read_struct(request, self._max_body_bytes, WebhookChanges)
+        changes = await read_struct(request, self._max_body_bytes, WebhookChanges, stored=True)
         return await self._webhooks.change(request.path_params["id"], changes, caller)
 
     async def _remove(self, request: Request, caller: Caller) -> Any:

@@ -1,7 +1,8 @@
-"""What stands in for a socket and for the event loop where a test decides when a turn ends."""
+"""What stands in for a socket and for the event loop where a test decides when a turn ends, and a log that takes its time."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,9 @@ from hub.connections.verdicts import Notes
 from hub.publication import Publication
 from protocol import frames
 from protocol.codec import JSON, Codec
+from storage.database import Database
+from storage.errors import Unavailable
+from storage.messages import Head, MessageLog, StoredMessage
 
 
 class Turns:
@@ -196,3 +200,29 @@ def caller(
         amr=amr,
         connection=connection,
     )
+
+
+class SlowLog(MessageLog):
+    """The real log, whose pages are on their way until `arrive` is set."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.pages = 0
+        self.unreachable = False
+        self.arrive = asyncio.Event()
+
+    async def page(
+        self, channel: str, *, after: int, limit: int, reverse: bool = False, before: int | None = None
+    ) -> tuple[Head, list[StoredMessage]]:
+        self.pages += 1
+        if self.unreachable:
+            await self.arrive.wait()
+            raise Unavailable("the database is away")
+        page = await super().page(channel, after=after, limit=limit, reverse=reverse, before=before)
+        await self.arrive.wait()
+        return page
+
+    async def until_read(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while self.pages < count:
+                await asyncio.sleep(0.001)

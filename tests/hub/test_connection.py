@@ -18,7 +18,7 @@ from hub.connections.connection import (
     STALL_TIMEOUT_S,
     TOKEN_WARNING_S,
 )
-from hub.connections.registry import CHECK_INTERVAL_S
+from hub.connections.registry import CHECK_INTERVAL_S, CHECKED_AT_ONCE
 from protocol.close_codes import CloseCode
 from storage.database import Database
 
@@ -49,6 +49,19 @@ async def test_who_says_nothing_is_sent_away_after_ten_seconds(scene: Scene) -> 
 
     assert goodbye(client)["code"] == CloseCode.NO_CONNECT
     assert goodbye(client)["reconnect"] is False
+    assert len(scene.registry) == 0
+
+
+async def test_looking_after_many_lets_messages_through_in_between(scene: Scene) -> None:
+    clients = [scene.socket() for _ in range(CHECKED_AT_ONCE + 1)]
+    await scene.tick(1, times=int(CONNECT_TIMEOUT_S) - 1)
+    scene.clock.advance(1)
+    async with asyncio.timeout(5):
+        while clients[0].socket.closed is None:
+            await asyncio.sleep(0)
+    assert clients[-2].socket.closed is not None
+    assert clients[-1].socket.closed is None  # the loop had its turn first
+    await scene.tick(0)
     assert len(scene.registry) == 0
 
 

@@ -19,6 +19,7 @@ from hub.permissions import COMMANDS, METHODS, Need, Permissions, Ungoverned
 from protocol.errors import TEMPORARY, ErrorCode, HubError
 from protocol.messages import AnyCommand, Call, ErrorBody, History, Pong, Presence
 from protocol.positions import Position
+from storage.errors import OutcomeUnknown, StorageError, Unavailable
 
 SECRET = "postgresql://krin:hunter2@db/krin"
 
@@ -42,6 +43,20 @@ def failed(failure: BaseException) -> HubError:
     with pytest.raises(HubError) as caught:
         dispatcher.handle(History(id=1, channel="custom:x"), caller("ann"))
     return caught.value
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [(Unavailable(SECRET), ErrorCode.NOT_AVAILABLE), (OutcomeUnknown(SECRET), ErrorCode.TIMEOUT)],
+)
+def test_a_store_that_is_away_is_no_incident(
+    failure: StorageError, code: ErrorCode, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = failed(failure)
+
+    assert told.code is code
+    assert SECRET not in told.message
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("code", list(ErrorCode), ids=lambda code: code.name)

@@ -92,7 +92,6 @@ def test_c54_another_spelling_of_the_same_address_will_do(signed: str, asked: st
         {"headers": {"jku": "https://evil.example/keys"}},
         {"pad": "x" * dpop.MAX_PROOF_BYTES},
     ],
-    ids=str,
 )
 def test_c54_a_proof_of_anything_else_is_none(changes: dict[str, Any]) -> None:
     with pytest.raises(WRONG):

@@ -20,7 +20,7 @@ from hub.publication import Publication
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import Published
 from storage.database import Database
-from storage.errors import OutcomeUnknown, StorageError, Unavailable
+from storage.errors import Busy, OutcomeUnknown, StorageError, Unavailable
 from storage.messages import Head, MessageLog, NewMessage, Stored
 
 CHANNEL = "team:alpha"
@@ -32,6 +32,8 @@ class FaultyLog(MessageLog):
     lost_answers = 0
     refused = 0
     unreachable = False
+    failure: StorageError = Unavailable("the database is away")
+    asked = 0  # in vain
 
     async def append(self, batch: Sequence[NewMessage]) -> list[Stored | StorageError]:
         if self.unreachable or self.refused:
@@ -45,7 +47,8 @@ class FaultyLog(MessageLog):
 
     async def heads(self, channels: object) -> dict[str, Head]:
         if self.unreachable:
-            raise Unavailable("the database is away")
+            self.asked += 1
+            raise self.failure
         return await super().heads(channels)  # type: ignore[arg-type]
 
 
@@ -332,6 +335,16 @@ async def test_messages_of_an_outage_arrive_when_postgres_is_back(node: Node, ot
     await node.until(lambda: len(node.delivered) == 1, tick_s=SWEEP_INTERVAL_S)
 
     assert node.offsets == [1]
+    assert node.durable.available
+
+
+async def test_connections_that_are_all_in_use_say_nothing_about_publishing(node: Node, log: FaultyLog) -> None:
+    await node.follow()
+    log.unreachable, log.failure = True, Busy("all are in use")
+    node.clock.advance(SWEEP_INTERVAL_S)
+    await node.until(lambda: log.asked > 0)
+    await node.clock.until_somebody_sleeps()
+
     assert node.durable.available
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scene import Client, Scene
 
+from hub.channels.subscriptions import MAX_SNAPSHOT_KNOWN
 from hub.connections.verdicts import Notes
 from hub.namespaces import Namespace
 from protocol.codec import JSON, MSGPACK, Codec
@@ -73,6 +74,50 @@ async def test_what_recovery_brought_was_delivered_and_what_was_before_it_was_no
     assert "in the answer to subscribe" in (await verdict(ann, TEAM, third))["reason"]
     assert (await verdict(ann, TEAM, second))["verdict"] == "delivered"
     assert (await verdict(ann, TEAM, placed[0]["offset"]))["verdict"] == "not_subscribed"
+
+
+async def test_a_latest_value_that_came_in_the_snapshot_was_delivered(scene: Scene) -> None:
+    ann = await scene.client()
+    replaced, first = await tell(ann, "one", key="a"), await tell(ann, "two", key="a")
+    other = await tell(ann, "three", key="b")
+    assert len((await ann.ask("subscribe", channel=STATUS))["result"]["messages"]) == 2
+
+    assert (await verdict(ann, STATUS, first))["verdict"] == "delivered"
+    assert (await verdict(ann, STATUS, other))["reason"] == "in the snapshot"
+    assert (await verdict(ann, STATUS, replaced))["verdict"] == "not_subscribed"
+    await until_verdict(ann, STATUS, await tell(ann, "four", key="a"), "delivered")
+    assert (await verdict(ann, STATUS, first))["verdict"] == "delivered", "also when it has been replaced since"
+
+    await ann.ask("unsubscribe", channel=STATUS)
+    await ann.ask("subscribe", channel=STATUS, filter={"keys": ["a"]})
+    assert (await verdict(ann, STATUS, other))["verdict"] == "filtered"
+
+
+async def test_of_a_large_snapshot_it_is_not_remembered_what_was_in_it(scene: Scene) -> None:
+    ann = await scene.client()
+    offsets = [await tell(ann, "x", key=str(number)) for number in range(MAX_SNAPSHOT_KNOWN + 1)]
+    await ann.ask("subscribe", channel=STATUS)
+
+    assert (await verdict(ann, STATUS, offsets[0]))["verdict"] == "unknown"
+
+
+async def test_what_a_replay_brought_was_delivered(scene: Scene) -> None:
+    ann = await scene.client()
+    placed = [await ann.publish(TEAM, "TASK_STATUS_UPDATE", {"task_id": "t", "state": "WORKING"}) for _ in range(2)]
+    before = placed[0]["offset"] - 1
+    asked = asyncio.ensure_future(ann.ask("replay", channels=[TEAM], **{"from": placed[0]["timestamp"]}, speed=0.001))
+    assert (await until_verdict(ann, TEAM, placed[0]["offset"], "delivered"))["reason"] == "by the replay"
+    await ann.ask("unsubscribe", channel=TEAM)
+    assert (await verdict(ann, TEAM, placed[0]["offset"]))["verdict"] == "not_subscribed"
+    await asked
+
+    await ann.ask("replay", channels=[TEAM], **{"from": placed[0]["timestamp"]}, speed=0)
+    for each in placed:
+        assert (await verdict(ann, TEAM, each["offset"]))["reason"] == "by the replay"
+    if before:
+        assert (await verdict(ann, TEAM, before))["verdict"] == "not_subscribed"
+    after = await ann.publish(TEAM, "TASK_STATUS_UPDATE", {"task_id": "t", "state": "WORKING"})
+    assert (await until_verdict(ann, TEAM, after["offset"], "delivered"))["reason"] == "live"
 
 
 async def test_a_slow_reader_is_told_which_value_took_the_place_of_which(scene: Scene) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import json
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from hub.observe.logs import configure_logging
+from hub.serve import DROPPED, Complaints
 
 FORGED = 'a\r\n{"level":"CRITICAL"}'
 HOSTILE = [FORGED, "\x1b[2J\x1b[1;31mred", "bell\x07 null\x00 delete\x7f", "\u2028line\u2029\x85next", "lone \ud800"]
@@ -80,3 +82,14 @@ def test_libraries_do_not_log_addresses_headers_and_messages_with_their_secrets(
     lines = [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
 
     assert lines == ["gone"] * 6 + ["told"]
+
+
+@pytest.mark.parametrize(("told", "lines"), [(DROPPED, 0), ("connection reset by peer", 1)])
+async def test_a_database_connection_that_the_hub_gave_up_itself_is_no_error(
+    told: str, lines: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """asyncpg leaves the connect that was given up with an exception that nobody waits for any more."""
+    context = {"message": "Future exception was never retrieved", "exception": ConnectionError(told)}
+    Complaints()(asyncio.get_running_loop(), context)
+
+    assert len(caplog.records) == lines

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from doubles import caller
+from doubles import SlowLog, caller
 from hypothesis import given
 from hypothesis import strategies as st
 from scene import Scene
@@ -332,19 +332,23 @@ async def test_c62_every_node_hears_of_rights_that_have_just_changed_and_of_no_o
     assert heard(late.signals) == []
 
 
-async def test_c62_a_page_of_history_that_was_being_read_is_not_handed_out_afterwards(scene: Scene) -> None:
-    ann = somebody()
-    client = await scene.client(ann, "trader")
-    boss = await scene.client("root", "admin")
-    await boss.publish(f"orders:{ann}", "ORDER_EVENT", ORDER)
-    scene.clock.advance(0.01)
-    await scene.revocations.change_rights(ann, {"roles": []}, now=now(scene))
+async def test_c62_a_page_of_history_that_was_being_read_is_not_handed_out_afterwards(database: Database) -> None:
+    log = SlowLog(database)
+    async with Scene(database, log=log).running() as scene:
+        ann = somebody()
+        client = await scene.client(ann, "trader")
+        boss = await scene.client("root", "admin")
+        await boss.publish(f"orders:{ann}", "ORDER_EVENT", ORDER)
+        scene.clock.advance(0.01)
+        await scene.revocations.change_rights(ann, {"roles": []}, now=now(scene))
 
-    asked = client.command("history", channel=f"orders:{ann}")
-    client.send(asked)  # Postgres is being asked
-    await scene.watch.look()
+        asked = client.command("history", channel=f"orders:{ann}")
+        client.send(asked)
+        await log.until_read(1)
+        await scene.watch.look()
+        log.arrive.set()
 
-    assert (await client.reply(asked["id"]))["error"]["name"] == "permission_denied"
+        assert (await client.reply(asked["id"]))["error"]["name"] == "permission_denied"
 
 
 async def test_c44_a_disabled_user_is_out_and_comes_back_only_with_a_new_token(

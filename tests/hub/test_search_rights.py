@@ -122,7 +122,7 @@ async def test_c61_c64_a_channel_that_may_not_be_read_answers_as_one_that_does_n
                 Search(id=1, query=SECRET, mode=mode, channel=channel), caller("ann", "trader")
             )
         told.append((refused.value.code, refused.value.message))
-    assert told[0] == told[1] == (ErrorCode.PERMISSION_DENIED, "you may not subscribe to this channel")
+    assert told[0] == told[1] == (ErrorCode.PERMISSION_DENIED, "you may not subscribe to this channel or read it")
 
 
 async def test_reads_of_what_is_audited_are_written_down(everywhere: Database) -> None:

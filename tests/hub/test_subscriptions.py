@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from doubles import SlowLog
 from scene import Client, Scene
 
 from protocol.codec import JSON, MSGPACK, Codec
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import SubscribeOptions
 from storage.database import Database
-from storage.messages import Head, MessageLog
 
 TEAM = "team:alpha"
 ROOM = "custom:room"
@@ -224,27 +224,18 @@ async def test_rewind_by_nothing_brings_nothing(scene: Scene) -> None:
     assert reply["result"]["offset"] == 1
 
 
-class InterleavedLog(MessageLog):
-    """The real log; between the two reads of one history, somebody publishes."""
-
-    meanwhile: Callable[[], Any] | None = None
-
-    async def head(self, channel: str) -> Head:
-        found = await super().head(channel)
-        if self.meanwhile is not None:
-            meanwhile, self.meanwhile = self.meanwhile, None
-            await meanwhile()
-        return found
-
-
 async def test_a_message_committed_while_a_rewind_reads_is_delivered_once(database: Database) -> None:
-    log = InterleavedLog(database)
+    log = SlowLog(database)
     async with Scene(database, log=log).running() as scene:
         publisher, reader = await scene.client("pub"), await scene.client()
         for _ in range(3):
             await publisher.publish(TEAM, "SPECIALIST_UPDATE", UPDATE)
-        log.meanwhile = lambda: publisher.publish(TEAM, "SPECIALIST_UPDATE", UPDATE)
-        reply = await reader.ask("subscribe", channel=TEAM, rewind=10)
+        asked = reader.command("subscribe", channel=TEAM, rewind=10)
+        reader.send(asked)
+        await log.until_read(1)
+        await publisher.publish(TEAM, "SPECIALIST_UPDATE", UPDATE)
+        log.arrive.set()
+        reply = await reader.reply(asked["id"])
         await publisher.publish(TEAM, "SPECIALIST_UPDATE", UPDATE)
         await reader.until_offset(TEAM, 5)
 

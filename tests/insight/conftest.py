@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
+from postgres_server import migrated_postgres
 
 from storage.database import Database
-from storage.embedded import EmbeddedPostgres
-from storage.migrate import migrate
 
 EMPTY = """
 TRUNCATE channels, messages, documents, document_positions, document_requests, knowledge_entries, consents,
@@ -20,18 +18,8 @@ TRUNCATE channels, messages, documents, document_positions, document_requests, k
 
 @pytest.fixture(scope="session")
 def dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    embedded = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
-    address = asyncio.run(embedded.__aenter__())
-
-    async def prepare() -> None:
-        async with Database.open(address) as database:
-            await migrate(database)
-
-    try:
-        asyncio.run(prepare())
+    with migrated_postgres(tmp_path_factory.mktemp("postgres")) as address:
         yield address
-    finally:
-        asyncio.run(embedded.__aexit__(None, None, None))
 
 
 @pytest_asyncio.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import weakref
 from collections.abc import Callable
@@ -329,6 +330,25 @@ async def test_while_a_model_looks_the_last_insight_is_there_and_one_that_was_ta
     await scene.table.retract("old", "no", now_us=now_us)
     found = await coordinator.generate_insights(page(2), SYSTEM)
     assert (found["status"], found["source"], found["items"]) == ("pending", "rules", [])
+
+
+async def test_an_answer_that_waits_no_longer_for_insights_costs_no_connection(database: Database) -> None:
+    """A statement that is cut off takes its connection with it: under load that made everything slower still."""
+    coordinator = coordinator_of(Scene(database, Door()), Jobs(database))
+    waiting = "SELECT pid FROM pg_stat_activity WHERE query LIKE '%FROM insights%' AND wait_event_type = 'Lock'"
+    async with database.session() as other:
+        async with other.transaction():
+            await other.execute("LOCK TABLE insights")
+            impatient = asyncio.create_task(coordinator.generate_insights(page(1), SYSTEM))
+            async with asyncio.timeout(10):
+                while (pid := await other.fetchval(waiting)) is None:
+                    await asyncio.sleep(0.01)
+            impatient.cancel()
+            await asyncio.wait([impatient])
+        async with asyncio.timeout(10):
+            while await other.fetchval("SELECT state FROM pg_stat_activity WHERE pid = $1", pid) != "idle":
+                await asyncio.sleep(0.01)
+    assert (await coordinator.generate_insights(page(1), SYSTEM))["status"] == "pending"
 
 
 # --- errors ---

@@ -15,7 +15,7 @@ from hub.insight.search.sessions import KEEP_S, LIVES, SessionKeeper
 from storage.database import Database
 from storage.indexing import writing
 from storage.privacy import Privacy
-from storage.sessions import Sessions
+from storage.sessions import DIMENSIONS, Sessions
 from storage.users import Users
 
 
@@ -43,7 +43,7 @@ async def index(database: Database, clock: ManualClock) -> None:
 
 async def sessions(database: Database) -> list[Any]:
     return await database.fetch(
-        "SELECT session_data ->> 'session', ai_insights ->> 'statement', embedding_model FROM ai_enhanced_sessions ORDER BY 1"
+        "SELECT session_data ->> 'session', ai_insights ->> 'statement', embedding_model FROM ai_enhanced_sessions ORDER BY 1, 2"
     )
 
 
@@ -54,8 +54,10 @@ async def test_a_session_is_made_described_and_embedded_and_one_that_comes_back_
     replaced.id = "the one before"
     registry = [replaced, ann, connection("ann", ""), connection("bob", "s1")]
     await keeper(database, registry, clock).look()
+    await database.execute('UPDATE ai_enhanced_sessions SET ai_insights = \'{"mood": "calm"}\'')
     await index(database, clock)
     first = await sessions(database)
+    kept = await database.fetch("SELECT ai_insights ->> 'mood', vector_dims(embedding) FROM ai_enhanced_sessions")
     await keeper(database, [connection("ann", "s1", "team:a", "alerts:b", "semantic:a+query")], clock).look()
     owed = await sessions(database)
     await index(database, clock)
@@ -65,6 +67,7 @@ async def test_a_session_is_made_described_and_embedded_and_one_that_comes_back_
         ("s1", "dashboard desk of ann follows team:a", "hash-1536-v1"),
         ("s1", "dashboard desk of bob follows nothing yet", "hash-1536-v1"),
     ]
+    assert [tuple(each) for each in kept] == [("calm", DIMENSIONS)] * 2  # what else is known of it stays
     assert [each[2] for each in owed].count(None) == 1
     assert [tuple(each) for each in documents] == [
         ("sessions:ann", "ann", "dashboard desk of ann follows alerts:b, team:a"),

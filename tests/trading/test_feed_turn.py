@@ -1,18 +1,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres_server import migrated_postgres
 
 from hub.trading.market.desk import MarketDesk
 from hub.trading.market.service import MarketFeed
 from hub.trading.market.turn import CHECK_S, FeedTurn
 from storage.database import Database
-from storage.embedded import EmbeddedPostgres
 from storage.errors import Unavailable
 from storage.feed_lock import FeedLock
 
@@ -83,11 +82,9 @@ async def test_prices_go_on_while_postgres_is_away_but_nobody_begins_then() -> N
 
 
 @pytest.fixture(scope="module")
-def dsn(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    embedded = EmbeddedPostgres(Path(tmp_path_factory.mktemp("postgres")))
-    address = asyncio.run(embedded.__aenter__())
-    yield address
-    asyncio.run(embedded.__aexit__(None, None, None))
+def dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with migrated_postgres(tmp_path_factory.mktemp("postgres")) as address:
+        yield address
 
 
 async def test_of_two_nodes_one_has_the_lock_until_it_lets_go(dsn: str) -> None:

@@ -107,6 +107,7 @@ class Server:
         self._version = ""
         self._pause = RETRY_S[0]
         self.available = False
+        self._away_told = False
         self.reconnects = 0
 
     # --- what the broker wants of it ---
@@ -189,7 +190,8 @@ class Server:
                 self._pause = RETRY_S[0]
                 await session
         except* (RedisError, OSError, TimeoutError) as failures:
-            if self.available:
+            if not self._away_told:  # at a start without it, too
+                self._away_told = True
                 logger.error("Redis is away: %s", _reason(failures))
 
     # --- the session: one life of the two connections ---
@@ -300,6 +302,7 @@ class Server:
         self._heard_at = self._clock.monotonic()
         if not self.available:
             self.available = True
+            self._away_told = False
             logger.info("Redis is there")
             self._owner.arrived(self)
 

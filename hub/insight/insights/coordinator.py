@@ -22,6 +22,7 @@ from hub.insight.insights.page import NAMESPACE, Page, page_of
 from hub.insight.insights.rules import by_rules
 from hub.insight.insights.statistics import by_statistics
 from hub.observe.metrics import Tally
+from hub.shared_reading import SharedReading
 from protocol.channels import split_channel
 from protocol.insights import Insight
 from storage.errors import StorageError
@@ -35,6 +36,7 @@ MAX_PROMISED = 1_000  # that are not in the queue yet
 MAX_QUEUED = 10_000  # that are remembered: what is forgotten is put again, which changes nothing
 QUEUE_S = 0.003  # after it was asked an answer waits no longer for its promise to be queued: 5 ms are its all
 RETRY_S = 1.0
+MAX_READING = 2  # of the pool's connections, which answers need too
 RULES = "rules"
 
 
@@ -70,6 +72,7 @@ class InsightCoordinator:
         self._model = model
         self._hear = hear
         self._clock = clock
+        self._newest = SharedReading(self._read_newest, turns=asyncio.Semaphore(MAX_READING))
         self._promised: dict[str, _Promise] = {}  # by the key of the job
         self._queued: OrderedDict[str, None] = OrderedDict()  # keys of jobs that Postgres has
         self._bell = asyncio.Event()
@@ -123,7 +126,7 @@ class InsightCoordinator:
         self, page: Page, caller: Caller, model: Model, items: list[Insight], *, until: float
     ) -> dict[str, Any]:
         """What is different because of the model."""
-        newest = await model.table.newest(page.channel, now_us=self._clock.now_us())
+        newest = await self._newest.of(page.channel)
         known = _with(newest, items)
         id = str(uuid5(NAMESPACE, f"{page.channel} {self._clock.now_ms() // ASK_EVERY_MS}"))
         if newest is not None and (newest.upto >= page.head or newest.id == id):
@@ -139,6 +142,10 @@ class InsightCoordinator:
             "channel": f"insights:{page.channel}",
             "queued": queued,
         }
+
+    async def _read_newest(self, subject: str) -> StoredInsight | None:
+        assert self._model is not None
+        return await self._model.table.newest(subject, now_us=self._clock.now_us())
 
     async def _is_queued(self, id: str, payload: dict[str, Any], *, until: float) -> bool:
         """Whether Postgres has the job by now, so that it outlives this node. It is put all the same."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 from uuid import UUID, uuid5
 
 import msgspec
@@ -20,14 +22,15 @@ class Place(msgspec.Struct, frozen=True):
     timestamp: int = 0
 
 
-class Page(NamedTuple):
+@dataclass(frozen=True)
+class Page:
     """`head`: the channel's newest offset. `messages`: as the hub has them, encoded or as mappings, at least one."""
 
     channel: str
     head: int
     messages: Sequence[Any]
 
-    @property
+    @cached_property
     def ends(self) -> tuple[int, int]:
         """The lowest and the highest offset."""
         first, last = place(self.messages[0]).offset, place(self.messages[-1]).offset

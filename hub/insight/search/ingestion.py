@@ -27,7 +27,7 @@ from storage.sessions import Session, Sessions
 logger = logging.getLogger("krin.search")
 
 BATCH = 64  # documents per commit: some milliseconds of work, a millisecond of the loop's at once
-SESSIONS = 8  # described at each look when there is nothing else to do; a millisecond of work each
+SESSIONS = 8  # described at each look when there is nothing else to do; half a millisecond of work each
 IDLE_S = 0.5  # between two looks for something new
 RETRY_S = 5.0  # until a node looks whether it is its turn, or a failed one tries again
 LOOK_AFTER_S = 30.0  # between two looks at the backlog, the index, and vectors that a model still owes
@@ -129,15 +129,8 @@ class Ingestion:
             return
         documents = [session_document(each) for each in sessions]
         embedded = await self._embed(writer, documents)
-        if embedded is None:
-            return
-        for session, document, vector in zip(sessions, documents, embedded.vectors, strict=True):
-            if vector is not None:
-                insights = {"source": "rules", "statement": document.content}
-                await self._sessions.describe(
-                    session.id, ai_insights=insights, embedding=vector.tolist(), embedding_model=embedder.name
-                )
-        await writer.store(documents, embedded)
+        if embedded is not None:
+            await writer.store(documents, embedded)
 
     async def _make_up(self, writer: DocumentWriter) -> bool:
         """Vectors for documents that have those of another model, or none."""

@@ -41,6 +41,7 @@ class MarketFollower:
         self._followed: set[str] = set()
         self._needed = asyncio.Event()
         self._named: asyncio.Queue[str] = asyncio.Queue(MAX_CHANNELS)
+        self._unreadable = False
 
     def hear(self, channel: str, message: Any) -> None:
         if isinstance(message, MarketMessage):
@@ -81,7 +82,11 @@ class MarketFollower:
             for channel in await self._channels():
                 await self._follow_new(channel)
         except HubError as failure:
-            logger.info("the market's channels cannot be read: %s", failure)
+            if not self._unreadable:
+                logger.info("the market's channels cannot be read: %s", failure)
+            self._unreadable = True
+        else:
+            self._unreadable = False
 
     async def _follow_new(self, channel: str) -> None:
         """Follow it, if it is of the market and new."""

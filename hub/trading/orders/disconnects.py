@@ -6,7 +6,6 @@ Who must be sure even if that node dies arms the dead man's switch as well.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import Mapping
 from typing import Any, NoReturn, Protocol
@@ -16,7 +15,7 @@ import msgspec
 from hub.caller import Caller
 from hub.channels.access import Access
 from hub.clock import Clock
-from hub.dispatch import Method, convert
+from hub.dispatch import Method, convert, insist
 from hub.trading.permission import require_account
 from protocol.errors import ErrorCode, HubError
 from protocol.trading import CancelOnDisconnect
@@ -71,14 +70,8 @@ class Disconnects:
         raise AssertionError("the loop never ends")
 
     async def _cancel(self, account: str, caller: Caller) -> None:
-        for _ in range(TRIES):
-            try:
-                answer = self._cancel_all({"account": account}, caller)
-                if inspect.isawaitable(answer):
-                    await answer
-                return
-            except HubError as failure:
-                logger.warning("the orders of %s outlive a connection: %s", account, failure)
-                if not failure.code.temporary:
-                    return
-            await self._clock.sleep(RETRY_S)
+        params = {"account": account}
+        try:
+            await insist(self._cancel_all, lambda: params, caller, tries=TRIES, every_s=RETRY_S, clock=self._clock)
+        except HubError as failure:
+            logger.error("the orders of %s outlive a connection: %s", account, failure)
