@@ -216,9 +216,9 @@ def ingest(keep: bool, **options: Any) -> None:
 @main.command()
 @click.option("--subscribers", type=click.IntRange(1, 20_000), default=1000, show_default=True)
 @click.option("--rate", type=click.FloatRange(1, 5000), default=100, show_default=True, help="messages per second")
-@click.option("--sets", type=click.IntRange(2, 60), default=6, show_default=True, help="of processes, started anew")
-@click.option("--rounds", type=click.IntRange(1, 60), default=2, show_default=True, help="in each set")
-@click.option("--seconds", type=click.FloatRange(0.5, 600), default=3, show_default=True, help="of each load")
+@click.option("--sets", type=click.IntRange(1, 60), default=2, show_default=True, help="of processes, started anew")
+@click.option("--blocks", type=click.IntRange(10, 600), default=24, show_default=True, help="of four slices, each load")
+@click.option("--seconds", type=click.FloatRange(0.2, 60), default=1, show_default=True, help="of each slice")
 @SHARED["keep"]
 def tracing(keep: bool, **options: Any) -> None:
     """What tracing costs a broadcast: off, against a hub without it, and with one message in a hundred."""

@@ -11,11 +11,10 @@ from benchmarks.peers.base import Peer
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.plans import Audience, FanoutPlan
 from benchmarks.processes import Unavailable
-from benchmarks.results import problems_of, record
+from benchmarks.results import Result, problems_of, record
 from benchmarks.runner import LoadFailed, console, run_load, server_cores
 from benchmarks.scenarios import MARGIN_S, ladder
 
-Result = dict[str, Any]
 COMPARED = ("server_cpu_us_per_delivery", "server_cpu", "deliveries_per_s", "delivered_percent", "generator_cpu")
 
 

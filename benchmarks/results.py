@@ -14,6 +14,9 @@ from benchmarks import machine
 OWN_PROCESSES = ("durable", "mixed", "rest", "nodes", "rolling-restart")
 FOLDER = Path(__file__).parent / "results"
 
+Result = dict[str, Any]
+"""As `record` makes it and a file holds it."""
+
 
 def problems_of(figures: dict[str, Any]) -> list[str]:
     """What makes a measurement a failed one. A benchmark that does not check what arrived measures nothing."""
@@ -37,7 +40,7 @@ def problems_of(figures: dict[str, Any]) -> list[str]:
     return found
 
 
-def record(scenario: str, name: str, parameters: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
+def record(scenario: str, name: str, parameters: dict[str, Any], figures: dict[str, Any]) -> Result:
     """One measurement with all that is needed to repeat it."""
     problems = problems_of(figures)
     notes = []
@@ -47,6 +50,8 @@ def record(scenario: str, name: str, parameters: dict[str, Any], figures: dict[s
         notes.append(f"disturbed: other processes used {figures['others_cpu']:.0%} of a core meanwhile")
     if figures.get("stolen_cpu", 0) > 0.02:
         notes.append(f"disturbed: the hypervisor took {figures['stolen_cpu']:.0%} of a core meanwhile")
+    if figures.get("core_slowed", 0) > 0.1:
+        notes.append(f"disturbed: the server's core was slowed for {figures['core_slowed']:.0%} of the time")
     if len(machine.cores()) < 2:
         notes.append("one core for server and generator together")
     return {
@@ -81,5 +86,5 @@ def store(result: dict[str, Any], folder: Path = FOLDER) -> Path:
     return path
 
 
-def load_all(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
+def load_all(folder: Path = FOLDER) -> dict[str, Result]:
     return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}

@@ -13,7 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks.machine import ROOT, cores
+from benchmarks.machine import ROOT, Pace, cores
 from benchmarks.plans import Plan
 from benchmarks.processes import as_child
 
@@ -36,9 +36,17 @@ def generator_cores() -> set[int]:
 
 
 def run_load(
-    plan: Plan, *, title: str, limit_s: float, on_event: Callable[[str, IO[bytes]], None] | None = None
+    plan: Plan,
+    *,
+    title: str,
+    limit_s: float,
+    on_event: Callable[[str, IO[bytes]], None] | None = None,
+    on_measure: Callable[[], object] | None = None,
 ) -> dict[str, Any]:
-    """Carry out a plan; returns its figures. Raises LoadFailed, also when it takes longer than `limit_s`."""
+    """Carry out a plan; returns its figures. Raises LoadFailed, also when it takes longer than `limit_s`.
+
+    on_measure: called when the measured part begins.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.generator"],
         cwd=ROOT,
@@ -62,17 +70,19 @@ def run_load(
     try:
         process.stdin.write(msgspec.json.encode(plan) + b"\n")
         process.stdin.flush()
-        with _progress() as progress:
+        with _progress() as progress, Pace(server_cores()) as pace:
             task = progress.add_task(title, total=None)
             for line in process.stdout:
                 told = json.loads(line)
                 match told["kind"]:
                     case "stage":
                         progress.update(task, description=f"{title}: {told['name']}")
+                        if told["name"] == "measure" and on_measure is not None:
+                            on_measure()
                     case "event" if on_event is not None:
                         on_event(told["name"], process.stdin)
                     case "figures":
-                        return dict(told["figures"])
+                        return told["figures"] | pace.figures()
                     case "failed":
                         raise LoadFailed(told["text"])
         reader.join(1)

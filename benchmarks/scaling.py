@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.report import table
+from benchmarks.results import Result
 
 PAGE = Path(__file__).parent / "scale.md"
 BUSY = 0.5  # of a core: the rest is for storms, collection and the neighbour that has died
@@ -61,17 +62,20 @@ class Needs(NamedTuple):
     return_s: float
 
 
-def costs_of(results: dict[str, dict[str, Any]]) -> Costs:
-    """Raises KeyError when a result is missing."""
+def costs_of(results: dict[str, Result], *, here: tuple[Result, Result] | None = None) -> Costs:
+    """`here`: a broadcast and messages by themselves to another node, measured now in place of the stored ones.
+
+    Raises KeyError when a result is missing.
+    """
 
     def of(name: str) -> dict[str, Any]:
         figures: dict[str, Any] = results[name]["figures"]
         return figures
 
-    broadcast, idle, alone, company = (
-        of(name) for name in ("broadcast-10000x10-json", "idle-5000", "nodes-1000", "nodes-20000")
-    )
-    seconds = results["broadcast-10000x10-json"]["parameters"]["seconds"]
+    written, sent = here or (results["broadcast-10000x10-json"], results["nodes-1000"])
+    broadcast, alone = written["figures"], sent["figures"]
+    idle, company = of("idle-5000"), of("nodes-20000")
+    seconds = written["parameters"]["seconds"]
     rate = results["nodes-20000"]["parameters"]["rate"]
     copies = alone["expected"] / alone["published"]
     return Costs(

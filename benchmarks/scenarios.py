@@ -24,13 +24,12 @@ from benchmarks.plans import (
     Route,
     StormPlan,
 )
-from benchmarks.results import load_all, record
+from benchmarks.results import Result, load_all, record
 from benchmarks.runner import run_load, server_cores
 from benchmarks.wire import NUMBER_SLOT, STAMP_SLOT
 from hub.client import Client
 from hub.insight.calls.breaker import IN_A_ROW
 
-Result = dict[str, Any]
 MARGIN_S = 90.0
 NO_LIMITS = dict.fromkeys(("submit_rate", "duplicate_count", "max_open_orders_symbol", "max_open_orders"))
 
@@ -366,8 +365,13 @@ def nodes(*, rate: float = 1000, channels: int = 100, subscribers: int = 4, seco
 
 
 def scale(*, subscribers: int = 2000, rate: float = 20, node_rate: float = 500, seconds: float = 5) -> Result:
-    """What the model of `benchmarks.scaling` predicts for loads it was not made from, beside what they cost."""
-    costs = scaling.costs_of(load_all())
+    """What the model of `benchmarks.scaling` predicts for loads it was not made from, beside what they cost.
+
+    What a write and the way to another node cost is measured first: stored results may be of a faster machine.
+    """
+    costs = scaling.costs_of(
+        load_all(), here=(broadcast(subscribers=5000, rate=10, seconds=seconds), nodes(rate=1000, seconds=seconds))
+    )
     one, one_off = scaling.checked(
         scaling.one_node(costs, subscribers=subscribers, rate=rate),
         broadcast(subscribers=subscribers, rate=rate, seconds=seconds)["figures"],

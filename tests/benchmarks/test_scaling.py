@@ -60,6 +60,10 @@ def test_a_prediction_that_is_far_off_is_a_problem() -> None:
 def test_the_stored_results_hold_every_unit_cost_and_the_page_has_a_row_for_each_size() -> None:
     costs = costs_of(load_all())
     assert all(each > 0 for each in costs)
+    stored = load_all()
+    broadcast, nodes = stored["broadcast-10000x10-json"], stored["nodes-1000"]
+    slower = {**broadcast, "figures": {**broadcast["figures"], "server_cpu_us_per_delivery": 2 * costs.write_us}}
+    assert costs_of(stored, here=(slower, nodes)) == costs._replace(write_us=2 * costs.write_us)
     page = PAGE.read_text()
     assert all(f"| {size:,} |" in page for size in SIZES)
 
