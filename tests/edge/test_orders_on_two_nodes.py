@@ -1,4 +1,7 @@
-"""Two nodes, one engine: orders are given at either, and the second takes over when the first is killed."""
+"""Two nodes, one engine: orders are given at either, and the second takes over when the first is killed.
+
+And one node without its Redis: the log of orders is in Postgres, so the engine begins all the same.
+"""
 
 from __future__ import annotations
 
@@ -68,3 +71,34 @@ async def test_orders_go_to_the_engine_wherever_it_is_and_survive_its_node(tmp_p
                 async with ann.orders.reports(rewind=100) as reports:
                     await ann.orders.cancel("c-1")
                     await reports.until(resting, "CANCELED")
+
+
+async def test_an_engine_begins_without_redis_and_the_log_says_once_that_it_is_away(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    async with asyncio.timeout(100):
+        async with redis_server() as url:
+            with running(data_dir, "--redis-url", url) as hub:
+                async with (
+                    Client(hub.url, token=hub.token("ann", "trader"), timeout_s=60) as ann,
+                    Client(hub.url, token=hub.token("feed", "feed")) as feed,
+                ):
+                    await open_market(ann, feed)
+                    resting = await ann.orders.submit(SYMBOL, "BUY", 1, price=98, client_order_id="c-1")
+                hub.kill()
+            hub.log.write_text("")
+        with running(data_dir, "--redis-url", url) as hub:
+            assert await leads(hub)
+            async with (
+                Client(hub.url, token=hub.token("ann", "trader"), timeout_s=60) as ann,
+                ann.orders.reports(rewind=100) as reports,
+            ):
+                await ann.orders.cancel("c-1")
+                await reports.until(resting, "CANCELED")
+            while "statuses do not get through" not in hub.log.read_text():  # three of them, a second apart
+                await asyncio.sleep(0.05)
+            log = hub.log.read_text()
+            assert await leads(hub)
+        assert log.count("the order engine: this node leads") == 1
+        assert log.count("the term is over") == 0
+        assert log.count("Redis is away") == 1
+        assert log.count("cannot be read") <= 1

@@ -102,6 +102,10 @@ async def plant(hub: HubProcess, http: httpx.AsyncClient, marks: Markers) -> str
         "/v1/privacy/consents/ai_processing", json={"granted": True}, headers=bearer(token, **{"sec-gpc": "1"})
     )
     assert consent.status_code == 200, consent.text
+    sold = await http.put(
+        "/v1/privacy/consents/sale_or_sharing", json={"granted": True}, headers=bearer(token, **{"sec-gpc": "1"})
+    )
+    assert (sold.status_code, sold.json()["meta"]["error"]["path"]) == (400, "$.granted"), sold.text
     assert (await http.get(f"/v1/history/orders:{marks['forbidden']}", headers=bearer(token))).status_code == 403
     async with database_of(hub) as database:
         user_id = await database.fetch_value("SELECT id FROM users WHERE name = $1", name)

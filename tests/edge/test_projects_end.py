@@ -96,6 +96,7 @@ async def test_nothing_happens_any_more_to_a_project_that_has_ended(scene: Scene
     of_task = {**at, "task_id": "t-1"}
     held = {**of_task, "specialist_id": ann.name, "fence": 1}
     reserved = {**at, "specialist_id": ann.name, "reservation_id": "r", "usd": "1"}
+    soon = (await ann.client.call("hub.time"))["time"] * 1000 + IN_A_MINUTE_US
     for method, params in (
         ("projects.create", {"project": {**at, "tasks": [{"task_id": "t-1"}]}}),
         ("projects.create", {"project": {**at, "title": "another"}}),
@@ -114,8 +115,10 @@ async def test_nothing_happens_any_more_to_a_project_that_has_ended(scene: Scene
         ("team.what_if", {**at, "change": {}}),
         ("team.commit", {**at, "plan_id": "p"}),
         ("team.sync", {"updates": [{**at, "specialist_id": ann.name}]}),
+        ("approvals.request", {**at, "subject": "red?", "approver_roles": ["lead"], "expires_at": soon}),
+        ("contracts.announce", {**at, "contract": "TRADE", "version": "2", "change": "c", "effective_at": soon}),
     ):
-        with pytest.raises(HubError, match="illegal_transition"):
+        with pytest.raises(HubError, match="illegal_transition: the project has ended"):
             await ann.client.call(method, **params)
     assert await ann.claim() == {}, "there is nothing to do"
     for method, params in (
@@ -140,10 +143,15 @@ async def test_a_project_is_canceled_with_everything_that_is_open_in_it(scene: S
     )
     asked = await ann.client.call(
         "approvals.request",
-        subject="red?",
-        project_id=scene.team,
-        approver_roles=["lead"],
-        expires_at=now_us + IN_A_MINUTE_US,
+        **(
+            question := {
+                "approval_id": f"red {scene.team}",
+                "subject": "red?",
+                "project_id": scene.team,
+                "approver_roles": ["lead"],
+                "expires_at": now_us + IN_A_MINUTE_US,
+            }
+        ),
     )
     canceled = await lead.call("projects.cancel", project_id=scene.team, reason="out of money")
     assert (canceled["state"], canceled["tasks"], canceled["reason"]) == (
@@ -167,6 +175,8 @@ async def test_a_project_is_canceled_with_everything_that_is_open_in_it(scene: S
     assert (await lead.call("approvals.get", approval_id=name))["approval"]["state"] == "EXPIRED"
     with pytest.raises(HubError, match="illegal_transition"):
         await lead.call("approvals.resolve", approval_id=name, decision="APPROVED")
+    again = await ann.client.call("approvals.request", **question)
+    assert again["approval"]["state"] == "EXPIRED", "the same again is the same request, also now"
     assert (await scene.task(lead, "t-7"))["task"]["message"] == "out of money"
 
 

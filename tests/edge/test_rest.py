@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -171,14 +172,13 @@ async def test_c25_fifty_sign_ins_at_once_do_not_stop_the_hub(tmp_path: Path) ->
                 asyncio.create_task(http.post("/v1/auth/login", json={"name": f"nobody-{number}", "password": "wrong"}))
                 for number in range(50)
             ]
-            slowest = 0.0
+            answered = 0
             while not all(each.done() for each in signing_in):
-                started = time.monotonic()
                 await client.ask("unsubscribe", channel="custom:never")
-                slowest = max(slowest, time.monotonic() - started)
+                answered += 1
                 await asyncio.sleep(0.01)  # the pace, not a wait for a fact
         assert {(await each).status_code for each in signing_in} <= {401, 429, 503}
-    assert slowest < 0.5
+    assert answered > len(signing_in) / 2  # hashing on the loop leaves time for 8 or 9; beside it there is some for 90
 
 
 # --- OAuth
@@ -391,7 +391,23 @@ async def test_an_idempotency_key_in_the_header_is_held_to_the_same_rules(
     ):
         response = await publish(http, admin | {"idempotency-key": key}, channel, message=message)
 
-        assert enveloped(response)["meta"]["error"]["code"] == 1013
+        error(response, 422, 1013, "$.idempotency_key")
+
+
+async def test_two_idempotency_keys_that_differ_are_refused_and_nothing_is_published(
+    hub: Any, http: httpx.AsyncClient, admin: dict[str, str]
+) -> None:
+    channel, message = unique("custom"), {"type": "NOTE", "data": {}}
+    header = admin | {"idempotency-key": "k1"}
+    twice = [*admin.items(), ("idempotency-key", "k1"), ("idempotency-key", "k2")]
+    for headers, fields in ((header, {"idempotency_key": "k2"}), (twice, {})):
+        body = {"channel": channel, "message": message, **fields}
+        response = await http.post("/v1/publish", json=body, headers=headers)
+        error(response, 422, 1013, "$.idempotency_key")
+
+    same = await publish(http, header, channel, message=message, idempotency_key="k1")
+    assert enveloped(same)["data"]["offset"] == 1
+    assert enveloped(await publish(http, header, channel, message=message))["data"]["duplicate"] is True
 
 
 @pytest.mark.parametrize("namespace", ["custom", "team"])
@@ -702,3 +718,18 @@ def test_a_taken_name_a_weak_password_and_an_unknown_role_are_one_line_each(hub:
         assert "Traceback" not in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
         assert done.stdout == ""
+
+
+@pytest.mark.parametrize("name", ["\x00", "a\x00b"])
+async def test_nul_in_a_body_a_path_or_a_query_is_a_bad_request_with_its_place(
+    hub: Any, http: httpx.AsyncClient, admin: dict[str, str], name: str
+) -> None:
+    quoted = quote(name)
+    for path in ("erase", "restrict", "release"):
+        body = {"person": name}
+        error(await http.post(f"/v1/privacy/{path}", json=body, headers=admin), 400, 1007, "$")
+    correction = {"person": "ann", "channel": f"team:{name}", "offset": 1, "data": {}}
+    error(await http.post("/v1/privacy/correct", json=correction, headers=admin), 400, 1007, "$")
+    error(await http.get(f"/v1/privacy/export?person={quoted}", headers=admin), 400, 1007, "$.person")
+    error(await http.get(f"/v1/webhooks/{quoted}", headers=admin), 400, 1007, "$.id")
+    error(await http.delete(f"/v1/webhooks/{quoted}", headers=admin), 400, 1007, "$.id")

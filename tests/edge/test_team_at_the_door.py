@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -332,32 +333,58 @@ async def test_reports_are_stored_and_told_once_with_what_to_do_next(scene: Scen
         await eve.call("team.sync", updates=reports)
 
 
-async def test_another_node_takes_over_with_everything_as_it_was(tmp_path: Path) -> None:
-    data_dir = tmp_path / "data"
+@asynccontextmanager
+async def two_nodes(data_dir: Path) -> AsyncIterator[tuple[HubProcess, HubProcess]]:
+    """The first leads: it was the first to start."""
     async with redis_server() as url, asyncio.timeout(100):
         with (
             running(data_dir, "--redis-url", url, "--node", "n1") as first,
             running(data_dir, "--redis-url", url, "--node", "n2") as second,
         ):
-            scene = Scene(second)
-            ann = await scene.agent("ann", heartbeat_s=5)
-            await scene.project(ann.client, *({"task_id": f"t-{number}"} for number in range(5)))
-            claimed = await ann.claim()
-            await ann.say("tasks.progress", claimed, progress=0.5)
-            plan = (await ann.client.call("team.plan", project_id=scene.team))["plan"]
-            await ann.client.call("team.commit", project_id=scene.team, plan_id=plan["plan_id"])
-            before = await ann.client.call("tasks.list", project_id=scene.team)
-            first.kill()  # it was the coordinator: the first to start
-            async with asyncio.timeout(30):
-                while (after := await listed(ann.client, scene.team)) is None:
+            yield first, second
+
+
+async def test_another_node_takes_over_with_everything_as_it_was(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path / "data") as (first, second):
+        scene = Scene(second)
+        ann = await scene.agent("ann", heartbeat_s=5)
+        await scene.project(ann.client, *({"task_id": f"t-{number}"} for number in range(5)))
+        claimed = await ann.claim()
+        await ann.say("tasks.progress", claimed, progress=0.5)
+        plan = (await ann.client.call("team.plan", project_id=scene.team))["plan"]
+        await ann.client.call("team.commit", project_id=scene.team, plan_id=plan["plan_id"])
+        before = await ann.client.call("tasks.list", project_id=scene.team)
+        first.kill()  # it was the coordinator: the first to start
+        async with asyncio.timeout(30):
+            while (after := await listed(ann.client, scene.team)) is None:
+                await asyncio.sleep(0.05)
+        assert after == before
+        current = await ann.client.call("team.current", project_id=scene.team)
+        assert current["plan"]["plan_id"] == plan["plan_id"]
+        done = await ann.say("tasks.submit", claimed, artifacts=[{"name": "report"}])
+        assert done["state"] == "COMPLETED"
+        for client in scene.clients:
+            await client.__aexit__(None, None, None)
+
+
+async def test_who_has_gone_over_to_another_node_is_not_gone_when_the_first_connection_closes(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path / "data") as (first, second):
+        scene = Scene(second)
+        client = await scene.client("ann")
+        moved, gone = (Agent(client, f"{name}-{scene.team}", scene.team) for name in ("moved", "gone"))
+        for each in (moved, gone):  # the node tells of them in this order
+            await each.register(heartbeat_s=30)
+        async with Client(first.url, token=first.token("ann", "agent", teams=(scene.team,))) as elsewhere:
+            await elsewhere.call("agents.heartbeat", specialist_id=moved.name)
+            await client.__aexit__(None, None, None)
+            async with asyncio.timeout(20):
+                while (await presence_of(elsewhere, gone.name)) != "OFFLINE":
                     await asyncio.sleep(0.05)
-            assert after == before
-            current = await ann.client.call("team.current", project_id=scene.team)
-            assert current["plan"]["plan_id"] == plan["plan_id"]
-            done = await ann.say("tasks.submit", claimed, artifacts=[{"name": "report"}])
-            assert done["state"] == "COMPLETED"
-            for client in scene.clients:
-                await client.__aexit__(None, None, None)
+            assert await presence_of(elsewhere, moved.name) == "ONLINE"
+
+
+async def presence_of(client: Client, specialist_id: str) -> Any:
+    return (await client.call("agents.status", specialist_id=specialist_id))["status"]["presence"]
 
 
 async def listed(client: Client, project_id: str) -> Any:
