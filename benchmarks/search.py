@@ -16,7 +16,7 @@ from benchmarks.results import record
 from benchmarks.runner import run_load, server_cores
 from storage.database import Database
 from storage.embedded import EmbeddedPostgres
-from storage.indexing import DocumentWriter, Embedded, NewDocument, writing
+from storage.indexing import DocumentWriter, Embedded, NewDocument, keep_index, writing
 from storage.migrate import migrate
 from storage.vectors import DIMENSIONS, Documents, Scope
 
@@ -49,7 +49,7 @@ async def _measured(postgres: EmbeddedPostgres, rows: int, queries: int) -> dict
             began = time.perf_counter()
             await _fill(writer, rows, centres, random)
             stored = time.perf_counter()
-            await writer.keep_index(MODEL, "hnsw", from_rows=0)
+            await keep_index(database, MODEL, "hnsw", from_rows=0)
             figures: dict[str, Any] = {"store_s": round(stored - began, 1)}
             figures["build_s"] = round(time.perf_counter() - stored, 1)
         await database.execute("ANALYZE documents")

@@ -225,35 +225,6 @@ class DocumentWriter:
         halves = [_halfvec(each) for each in vectors.values()]
         await self._session.execute(EMBED, model, list(vectors), halves)
 
-    async def keep_index(self, model: str, kind: IndexKind, *, from_rows: int = INDEX_FROM_ROWS) -> bool:
-        """Build the index of a model's vectors once there are enough; answer whether it was built now.
-
-        An index holds vectors of one model only. Indexes of other models and kinds go when theirs is there.
-        """
-        name = f"{INDEX_PREFIX}{kind}_{hashlib.blake2b(model.encode(), digest_size=4).hexdigest()}"
-        if await self._session.fetchval("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)", name):
-            return False
-        rows = await self._session.fetchval(COUNT_ROWS, model, from_rows)
-        if rows < from_rows:
-            return False
-        if kind == "ivfflat":
-            rows = await self._session.fetchval(COUNT_ROWS, model, None)
-        await self._define("DROP INDEX CONCURRENTLY IF EXISTS %I", name)  # what a crash has left of it
-        # One process and no more: the node has other things to do.
-        await self._session.execute("SET max_parallel_maintenance_workers = 0; SET maintenance_work_mem = '256MB'")
-        options = "" if kind == "hnsw" else f" WITH (lists = {max(10, rows // 1000)})"
-        await self._define(CREATE_INDEX, name, kind, options, model)
-        await self._session.execute("ANALYZE documents")  # a plan made for the few rows of before does not use it
-        for other in await self._session.fetch(INDEXES, f"{INDEX_PREFIX}%"):
-            if other["indexname"] != name:
-                await self._define("DROP INDEX CONCURRENTLY %I", other["indexname"])
-        return True
-
-    async def _define(self, template: str, *names: str) -> None:
-        """A statement that takes no parameters, quoted by Postgres itself."""
-        statement = await self._session.fetchval("SELECT format($1, VARIADIC $2::text[])", template, list(names))
-        await self._session.execute(statement)
-
     async def behind(self, namespaces: Sequence[str]) -> int:
         """How many messages have not been read."""
         return int(await self._session.fetchval(BEHIND, list(namespaces)))
@@ -293,6 +264,39 @@ async def writing(db: Database) -> AsyncGenerator[DocumentWriter | None]:
         schema = await session.fetchval(SCHEMA)
         await session.set_type_codec("halfvec", schema=schema, encoder=bytes, decoder=bytes, format="binary")
         yield DocumentWriter(session)
+
+
+async def keep_index(db: Database, model: str, kind: IndexKind, *, from_rows: int = INDEX_FROM_ROWS) -> bool:
+    """Build the index of a model's vectors once there are enough; answer whether it was built now.
+
+    An index holds vectors of one model only. Indexes of other models and kinds go when theirs is there. Takes seconds,
+    on a session of its own, while documents go on being made: for whoever makes them. Raises StorageError.
+    """
+    name = f"{INDEX_PREFIX}{kind}_{hashlib.blake2b(model.encode(), digest_size=4).hexdigest()}"
+    if await db.fetch_value("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)", name):
+        return False
+    if await db.fetch_value(COUNT_ROWS, model, from_rows) < from_rows:
+        return False
+    async with db.session() as session:
+        await _define(session, "DROP INDEX CONCURRENTLY IF EXISTS %I", name)  # what a crash has left of it
+        # One process and no more: the node has other things to do.
+        await session.execute("SET max_parallel_maintenance_workers = 0; SET maintenance_work_mem = '256MB'")
+        options = ""
+        if kind == "ivfflat":
+            rows = await session.fetchval(COUNT_ROWS, model, None)
+            options = f" WITH (lists = {max(10, rows // 1000)})"
+        await _define(session, CREATE_INDEX, name, kind, options, model)
+        await session.execute("ANALYZE documents")  # a plan made for the few rows of before does not use it
+        for other in await session.fetch(INDEXES, f"{INDEX_PREFIX}%"):
+            if other["indexname"] != name:
+                await _define(session, "DROP INDEX CONCURRENTLY %I", other["indexname"])
+    return True
+
+
+async def _define(session: Any, template: str, *names: str) -> None:
+    """A statement that takes no parameters, quoted by Postgres itself."""
+    statement = await session.fetchval("SELECT format($1, VARIADIC $2::text[])", template, list(names))
+    await session.execute(statement)
 
 
 def _read(row: Any) -> ReadMessage:

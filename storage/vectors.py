@@ -17,6 +17,7 @@ DIMENSIONS = 1536  # of every embedding; shorter ones are filled up with zeros
 DocumentKind = Literal["message", "knowledge", "insight", "session"]
 
 EXACT_ROWS = 2_000  # in scope: up to here every vector is compared, which is as fast and misses nothing
+FRESH_ROWS = 1_000  # the newest documents, of which an index loses none
 EF_SEARCH = 100
 MAX_SCAN_TUPLES = 40_000  # that an index may look at while it searches on for rows in scope
 MAX_MATCHES = 1_000  # the newest texts with every word asked for, and as many with any of them: these are ranked
@@ -36,11 +37,18 @@ SELECT d.id, d.words @@ asked.every AS whole FROM matched JOIN documents AS d US
 ORDER BY whole DESC, ts_rank_cd(d.words, asked.any_of) + ts_rank(d.words, asked.any_of) DESC, d.id DESC
 LIMIT $2
 """
-NEAREST = """
-SELECT id FROM (
+# What resembles nothing else may have no neighbour that leads to it: an index can lose it. The newest, which are most
+# asked for, are compared one by one beside it.
+NEAREST = f"""
+WITH fresh AS MATERIALIZED (
     SELECT d.id, d.embedding <=> $3::real[]::halfvec AS distance FROM documents AS d
-    WHERE d.embedding_model = $1 AND {scope} ORDER BY distance LIMIT $2
-) AS near WHERE distance < $4 ORDER BY distance + 0 -- an ivfflat index gives them nearly in order
+    WHERE d.id > (SELECT max(id) - {FRESH_ROWS} FROM documents) AND d.embedding_model = $1 AND {{scope}}
+)
+SELECT id FROM (
+    (SELECT d.id, d.embedding <=> $3::real[]::halfvec AS distance FROM documents AS d
+    WHERE d.embedding_model = $1 AND {{scope}} ORDER BY distance LIMIT $2)
+    UNION (SELECT id, distance FROM fresh ORDER BY distance LIMIT $2)
+) AS near WHERE distance < $4 ORDER BY distance, id LIMIT $2
 """
 # Ordered by what was computed, so that no index can offer the order.
 NEAREST_EXACT = """

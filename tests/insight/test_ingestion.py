@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -9,17 +10,25 @@ from typing import Any
 import pytest_asyncio
 from clock import ManualClock
 
+from hub.clock import SystemClock
 from hub.insight.embedding.base import EmbedderUnavailable, Kind, Vectors
 from hub.insight.embedding.hashing import HashingEmbedder
 from hub.insight.search.ingestion import BATCH, Ingestion
 from protocol.knowledge import KnowledgeEntry
 from storage.consents import Consents
 from storage.database import Database
-from storage.indexing import DocumentWriter, writing
+from storage.indexing import INDEX_FROM_ROWS, DocumentWriter, writing
 from storage.knowledge import KnowledgeTable
 from storage.messages import MessageLog, NewMessage
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+MANY = """
+INSERT INTO documents (kind, reference, channel, timestamp_ms, type, publisher, content, embedding, embedding_model)
+SELECT 'insight', n::text, 'insights:a', 1, 'INSIGHT', 'ann', 'old', $2::real[]::halfvec, $3
+FROM generate_series(1, $1) AS n
+"""
 
 
 class Model:
@@ -169,3 +178,24 @@ async def test_knowledge_is_found_by_whoever_may_read_its_project(database: Data
     assert sorted(row["channel"] for row in rows) == ["system:knowledge", "team:alpha"]
     assert {(row["kind"], row["type"], row["publisher"]) for row in rows} == {("knowledge", "BEST_PRACTICE", "")}
     assert "jitter\nretries\nElse" in rows[0]["content"]
+
+
+async def test_documents_are_made_while_their_index_is_built(database: Database) -> None:
+    embedder = HashingEmbedder()
+    [vector] = embedder.embed_now(["old"])
+    await database.execute(MANY, INDEX_FROM_ROWS, vector.tolist(), embedder.name)
+    made = Ingestion(database, embedder, namespaces=["team"], clock=SystemClock())
+    async with database.session() as late, asyncio.timeout(30):
+        async with late.transaction():
+            await late.execute("LOCK TABLE documents IN ROW EXCLUSIVE MODE")  # the build waits for this to end
+            running = asyncio.create_task(made.run())
+            while not await database.fetch_value("SELECT count(*) FROM pg_index WHERE NOT indisvalid"):
+                await asyncio.sleep(0.01)
+            await say(database, "new")
+            while await database.fetch_value("SELECT count(*) FROM documents WHERE content LIKE '%new'") == 0:
+                await asyncio.sleep(0.01)
+        while await database.fetch_value("SELECT count(*) FROM pg_index WHERE NOT indisvalid"):
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()

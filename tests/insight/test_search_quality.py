@@ -23,7 +23,7 @@ from hub.namespaces import Namespaces
 from protocol.messages import Search, SearchMode
 from storage.consents import Consents
 from storage.database import Database
-from storage.indexing import Embedded, NewDocument, writing
+from storage.indexing import Embedded, NewDocument, keep_index, writing
 from storage.vectors import DIMENSIONS, Documents, Scope
 
 MODES: tuple[SearchMode, ...] = ("semantic", "text", "hybrid")
@@ -90,13 +90,13 @@ async def test_the_index_finds_what_an_exact_search_finds(database: Database, ki
     vectors, queries = clustered(np.random.default_rng(7))
     async with writing(database) as writer:
         assert writer is not None
-        assert not await writer.keep_index("m", kind, from_rows=ROWS)
+        assert not await keep_index(database, "m", kind, from_rows=ROWS)
         for start in range(0, ROWS, 1000):
             rows = range(start, start + 1000)
             made = [document(n, "x", f"team:{'few' if n % 20 == 0 else 'many'}") for n in rows]
             await writer.store(made, Embedded("m", [*vectors[start : start + 1000]]))
-        assert await writer.keep_index("m", kind, from_rows=ROWS)
-        assert not await writer.keep_index("m", kind, from_rows=ROWS)
+        assert await keep_index(database, "m", kind, from_rows=ROWS)
+        assert not await keep_index(database, "m", kind, from_rows=ROWS)
     recalls: dict[str, list[float]] = {}
     for scope in (Scope(prefixes=("team:",)), Scope(names=("team:few",))):
         for query in queries:
@@ -112,6 +112,21 @@ async def test_the_index_finds_what_an_exact_search_finds(database: Database, ki
 
     assert f"documents_near_{kind}" in str(plan)
     assert [float(np.mean(each)) >= 0.95 for each in recalls.values()] == [True, True], recalls
+
+
+async def test_what_is_new_and_like_nothing_else_is_found_beside_the_index(database: Database) -> None:
+    """Of 1,000 copies each has copies alone for its neighbours: none leads to what is not like them."""
+    alike, other = np.eye(2, DIMENSIONS, dtype=np.float32)
+    async with writing(database) as writer:
+        assert writer is not None
+        await writer.store([document(n, "x") for n in range(1000)], Embedded("m", [alike] * 1000))
+        assert await keep_index(database, "m", "hnsw", from_rows=1000)
+        await writer.store([document(1000, "another")], Embedded("m", [other]))
+    everything = Scope(prefixes=("alerts:",))
+    found = await Documents(database).nearest(other.tolist(), "m", everything, above=0.5, limit=K, exact=False)
+    newest = await Documents(database).newest()
+
+    assert found == [newest]
 
 
 def clustered(random: np.random.Generator) -> tuple[Any, Any]:

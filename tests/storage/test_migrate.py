@@ -6,7 +6,7 @@ import pytest
 
 from storage.database import Database
 from storage.errors import StorageError
-from storage.indexing import writing
+from storage.indexing import keep_index
 from storage.migrate import Migration, migrate, packaged
 
 pytestmark = pytest.mark.asyncio
@@ -71,11 +71,10 @@ async def test_an_index_left_invalid_by_an_interrupted_build_is_rebuilt(empty_ds
 
 
 async def test_an_index_that_a_hub_is_building_is_left_to_it(db: Database) -> None:
-    async with writing(db) as writer, db.session() as late, asyncio.timeout(20):
-        assert writer is not None
+    async with db.session() as late, asyncio.timeout(20):
         async with late.transaction():
             await late.execute("LOCK TABLE documents IN ROW EXCLUSIVE MODE")  # the build waits for this to end
-            build = asyncio.create_task(writer.keep_index("a-model", "hnsw", from_rows=0))
+            build = asyncio.create_task(keep_index(db, "a-model", "hnsw", from_rows=0))
             while not await db.fetch_value("SELECT count(*) FROM pg_index WHERE NOT indisvalid"):
                 await asyncio.sleep(0.01)
             assert await migrate(db) == []

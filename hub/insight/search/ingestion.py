@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import NoReturn
 
 from hub.clock import Clock
 from hub.insight.embedding.base import Embedder, EmbedderUnavailable
@@ -20,6 +22,7 @@ from storage.indexing import (
     ReadMessage,
     StaleDocument,
     StoredKnowledge,
+    keep_index,
     writing,
 )
 from storage.sessions import Session, Sessions
@@ -63,12 +66,21 @@ class Ingestion:
             try:
                 async with writing(self._db) as writer:
                     if writer is not None:
-                        await self._work(writer)
-            except StorageError as failure:
-                logger.warning("documents wait: %s", failure)
+                        async with asyncio.TaskGroup() as group:
+                            group.create_task(self._keep_index())
+                            await self._work(writer)
+            except* StorageError as failures:
+                logger.warning("documents wait: %s", failures.exceptions[0])
             await self._clock.sleep(RETRY_S)
 
-    async def _work(self, writer: DocumentWriter) -> None:
+    async def _keep_index(self) -> NoReturn:
+        """Beside the making of documents, which a build of seconds would hold up."""
+        while True:
+            if await keep_index(self._db, self._embedder.name, self._index):
+                logger.info("built the %s index of vectors of %s", self._index, self._embedder.name)
+            await self._clock.sleep(LOOK_AFTER_S)
+
+    async def _work(self, writer: DocumentWriter) -> NoReturn:
         self._failed = True  # another node may have been at it
         looked = self._clock.monotonic() - LOOK_AFTER_S
         while True:
@@ -89,15 +101,13 @@ class Ingestion:
         await self._clock.sleep(took_s * min(LATE, late_s / LATE_S))
 
     async def look_after(self, writer: DocumentWriter) -> None:
-        """Count what there is to do, and build the index once it is worth it."""
+        """Count what there is to do."""
         self.behind = await writer.behind(self._namespaces)
         if self._failed:
             self.stale = await writer.count_stale(self._embedder.name)
             self._failed, self._owed, self._after = False, bool(self.stale), 0
             if self.stale:
                 logger.info("%d documents wait for vectors of %s", self.stale, self._embedder.name)
-        if await writer.keep_index(self._embedder.name, self._index):
-            logger.info("built the %s index of vectors of %s", self._index, self._embedder.name)
 
     async def step(self, writer: DocumentWriter) -> bool:
         """Do one batch of work; False when there is none."""
