@@ -43,6 +43,9 @@ watching: ContextVar[Stopwatch | None] = ContextVar("watching", default=None)
 Heard = Callable[[str, float], None]
 """Hears of every statement of a database that has ended, well or not: its text, without arguments, and seconds."""
 
+GiveWay = Callable[[int], None]
+"""Is told the server's process, by its id, that works for a session which gives way to all others."""
+
 
 class Queries(Protocol):
     """What `Database` and `Writer` have in common. Every method is one round trip and one transaction of its own.
@@ -88,10 +91,11 @@ class _Statements:
 class Database(_Statements):
     """A pool of connections. It heals by itself: a broken connection is dropped, and the next use opens a new one."""
 
-    def __init__(self, pool: Any, *, connect: _Connector, acquire_timeout_s: float) -> None:
+    def __init__(self, pool: Any, *, connect: _Connector, acquire_timeout_s: float, give_way: GiveWay) -> None:
         self._pool = pool
         self._connect = connect
         self._acquire_timeout_s = acquire_timeout_s
+        self._give_way = give_way
 
     @classmethod
     @asynccontextmanager
@@ -105,9 +109,9 @@ class Database(_Statements):
         command_timeout_s: float = 2.0,
         acquire_timeout_s: float = 1.0,
         heard: Heard | None = None,
+        give_way: GiveWay = lambda pid: None,
     ) -> AsyncGenerator[Database]:
         """Connect, so that a wrong address is known at once, and close within `command_timeout_s` at the end.
-
         Raises:
             StorageError: one sentence that names host and database, never a user's password.
         """
@@ -121,7 +125,7 @@ class Database(_Statements):
             # Not chained: the driver's traceback holds the DSN in its locals and arguments.
             raise _refusal(error, connect.place) from None
         try:
-            yield cls(pool, connect=connect, acquire_timeout_s=acquire_timeout_s)
+            yield cls(pool, connect=connect, acquire_timeout_s=acquire_timeout_s, give_way=give_way)
         finally:
             try:
                 async with asyncio.timeout(command_timeout_s):
@@ -179,14 +183,19 @@ class Database(_Statements):
             await writer.close()
 
     @asynccontextmanager
-    async def session(self) -> AsyncGenerator[Any]:
-        """A fresh connection without a statement timeout, for migrations and other long work."""
+    async def session(self, *, gives_way: bool = False) -> AsyncGenerator[Any]:
+        """A fresh connection without a statement timeout, for migrations and other long work.
+
+        gives_way: the work can wait for everybody else's.
+        """
         try:
             connection = await self._connect.session()
         except Exception as error:
             raise _refusal(error, self._connect.place) from None
         try:
             async with _deadline(connection, None):
+                if gives_way:
+                    self._give_way(await connection.fetchval("SELECT pg_backend_pid()"))
                 yield connection
         finally:
             await _close(connection)

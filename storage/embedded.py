@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 START_LIMIT_S = 60.0  # crash recovery replays at most max_wal_size of log
 STOP_LIMIT_S = 15.0
 SOCKET_PATH_LIMIT_BYTES = 100  # sun_path holds 108 bytes on Linux and 104 on macOS
+NICENESS = 10  # of the server's processes that give way: a tenth of a core's time while others want it
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
 SOCKET_NAME = ".s.PGSQL.5432"
 
@@ -355,6 +356,12 @@ class _Account(NamedTuple):
             # initdb asks access(2) for the server's binary, and that call ignores capabilities without this bit.
             words += ["--securebits=+no_setuid_fixup"]
         return words
+
+
+def give_way(pid: int) -> None:
+    """Let a process of the server give way to others, the hub among them, which may share its core."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, NICENESS)
 
 
 def _account(data_dir: Path) -> _Account:

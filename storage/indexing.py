@@ -257,7 +257,7 @@ class DocumentWriter:
 @asynccontextmanager
 async def writing(db: Database) -> AsyncGenerator[DocumentWriter | None]:
     """The one who makes documents, or None if that is somebody else. Raises StorageError."""
-    async with db.session() as session:
+    async with db.session(gives_way=True) as session:
         if not await session.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
             yield None
             return
@@ -277,7 +277,7 @@ async def keep_index(db: Database, model: str, kind: IndexKind, *, from_rows: in
         return False
     if await db.fetch_value(COUNT_ROWS, model, from_rows) < from_rows:
         return False
-    async with db.session() as session:
+    async with db.session(gives_way=True) as session:
         await _define(session, "DROP INDEX CONCURRENTLY IF EXISTS %I", name)  # what a crash has left of it
         # One process and no more: the node has other things to do.
         await session.execute("SET max_parallel_maintenance_workers = 0; SET maintenance_work_mem = '256MB'")

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from hub.config import Settings
 from storage.database import Database, Heard
-from storage.embedded import EmbeddedPostgres
+from storage.embedded import EmbeddedPostgres, give_way
 from storage.lineage import verify_lineage
 from storage.migrate import migrate
 
@@ -22,11 +22,12 @@ async def open_database(
     """The configured Postgres, or the embedded one of the data folder; migrated and checked for durability."""
     embedded = None
     async with AsyncExitStack() as inner:
-        dsn = settings.database_url
-        if dsn is None:
+        if (dsn := settings.database_url) is None:
             embedded = EmbeddedPostgres(settings.data_dir)
-            dsn = await inner.enter_async_context(embedded)
-        database = await inner.enter_async_context(Database.open(dsn, heard=heard))
+            opened = Database.open(await inner.enter_async_context(embedded), heard=heard, give_way=give_way)
+        else:
+            opened = Database.open(dsn, heard=heard)
+        database = await inner.enter_async_context(opened)
         if ran := await migrate(database):
             logger.info("the database was migrated: %d steps, to %s", len(ran), ran[-1])
         await database.durability_settings()

@@ -78,14 +78,15 @@ async def models(database: Database) -> list[tuple[str, str | None]]:
 
 
 async def test_a_restart_goes_on_where_the_last_one_stopped(database: Database, writer: DocumentWriter) -> None:
-    await say(database, *(str(n) + " times" for n in range(BATCH + 1)))
+    batch = BATCH["lexical"]
+    await say(database, *(str(n) + " times" for n in range(batch + 1)))
     first = ingestion(database)
     assert await first.step(writer)
     second = ingestion(database)
     await work(second, writer)
 
-    assert (first.stored, second.stored) == (BATCH, 1)
-    assert len(await models(database)) == BATCH + 1
+    assert (first.stored, second.stored) == (batch, 1)
+    assert len(await models(database)) == batch + 1
 
 
 async def test_the_backlog_is_counted(database: Database, writer: DocumentWriter) -> None:
@@ -126,7 +127,8 @@ async def test_a_silent_model_holds_nothing_up_and_its_vectors_are_made_up_for(
 async def test_after_a_change_of_model_everything_is_embedded_anew_and_the_progress_is_told(
     database: Database, writer: DocumentWriter
 ) -> None:
-    await say(database, *(f"text {n}" for n in range(BATCH + 5)))
+    batch = BATCH["semantic"]
+    await say(database, *(f"text {n}" for n in range(batch + 5)))
     await work(ingestion(database), writer)
     other = Model("other")
     other.needs_consent = False
@@ -136,7 +138,7 @@ async def test_after_a_change_of_model_everything_is_embedded_anew_and_the_progr
     while await made.step(writer):
         progress.append((made.stale, made.embedded))
 
-    assert progress == [(BATCH + 5, 0), (5, BATCH), (0, BATCH + 5)]
+    assert progress == [(batch + 5, 0), (5, batch), (0, batch + 5)]
     assert {model for _, model in await models(database)} == {"other"}
 
 

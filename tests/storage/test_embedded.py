@@ -11,7 +11,8 @@ from pathlib import Path
 import asyncpg  # type: ignore[import-untyped]  # ships neither stubs nor py.typed
 import pytest
 
-from storage.embedded import SOCKET_NAME, EmbeddedPostgres
+from storage.database import Database
+from storage.embedded import NICENESS, SOCKET_NAME, EmbeddedPostgres, give_way
 from storage.errors import StorageError
 
 pytestmark = pytest.mark.asyncio
@@ -199,3 +200,14 @@ async def test_a_start_that_is_cancelled_leaves_no_server(data_dir: Path) -> Non
     with pytest.raises(asyncio.CancelledError):
         await starting
     assert not pid_file.exists()
+
+
+async def test_what_can_wait_gives_way_to_all_other_work(tmp_path: Path) -> None:
+    async with (
+        EmbeddedPostgres(tmp_path) as dsn,
+        Database.open(dsn, give_way=give_way) as db,
+        db.session(gives_way=True) as patient,
+        db.session() as other,
+    ):
+        processes = [await each.fetchval("SELECT pg_backend_pid()") for each in (patient, other)]
+        assert [os.getpriority(os.PRIO_PROCESS, each) for each in processes] == [NICENESS, 0]

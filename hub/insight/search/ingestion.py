@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NoReturn
 
 from hub.clock import Clock
-from hub.insight.embedding.base import Embedder, EmbedderUnavailable
+from hub.insight.embedding.base import Embedder, EmbedderUnavailable, Kind
 from hub.insight.search.extraction import MAX_CHARACTERS, words_of
 from hub.insight.search.following import PREFIX
 from storage.database import Database
@@ -29,7 +29,9 @@ from storage.sessions import Session, Sessions
 
 logger = logging.getLogger("krin.search")
 
-BATCH = 64  # documents per commit: some milliseconds of work, a millisecond of the loop's at once
+# Documents per commit. Of the hub's own embedder: two milliseconds of work, half a millisecond of the loop's at once. A
+# model elsewhere takes about as long for many texts as for one.
+BATCH: Mapping[Kind, int] = {"lexical": 16, "semantic": 64}
 SESSIONS = 8  # described at each look when there is nothing else to do; half a millisecond of work each
 IDLE_S = 0.5  # between two looks for something new
 RETRY_S = 5.0  # until a node looks whether it is its turn, or a failed one tries again
@@ -50,6 +52,7 @@ class Ingestion:
         self._db = db
         self._sessions = Sessions(db)
         self._embedder = embedder
+        self._batch = BATCH[embedder.kind]
         self._namespaces = namespaces
         self._index = index
         self._clock = clock
@@ -111,18 +114,18 @@ class Ingestion:
 
     async def step(self, writer: DocumentWriter) -> bool:
         """Do one batch of work; False when there is none."""
-        if changed := await writer.requested(self._namespaces, limit=BATCH):
+        if changed := await writer.requested(self._namespaces, limit=self._batch):
             documents = [document for each in changed if (document := document_of(each)) is not None]
             await writer.store(documents, await self._embed(writer, documents), answered=changed)
             return True
-        page = await writer.unread(self._namespaces, limit=BATCH)
+        page = await writer.unread(self._namespaces, limit=self._batch)
         if page.positions:
             documents = [document for each in page.messages if (document := document_of(each)) is not None]
             await writer.store(documents, await self._embed(writer, documents), positions=page.positions)
             self.behind = max(0, self.behind - len(page.messages))
             self.stored += len(documents)
             return True
-        if entries := await writer.knowledge(limit=BATCH):
+        if entries := await writer.knowledge(limit=self._batch):
             documents = [knowledge_document(each) for each in entries]
             await writer.store(documents, await self._embed(writer, documents))
             self.stored += len(documents)
@@ -144,7 +147,7 @@ class Ingestion:
 
     async def _make_up(self, writer: DocumentWriter) -> bool:
         """Vectors for documents that have those of another model, or none."""
-        stale = await writer.stale(self._embedder.name, after=self._after, limit=BATCH)
+        stale = await writer.stale(self._embedder.name, after=self._after, limit=self._batch)
         embedded = await self._embed(writer, stale)
         if not stale or embedded is None:
             self._owed = False
