@@ -67,11 +67,10 @@ class Ingestion:
     async def run(self) -> None:
         while True:
             try:
-                async with writing(self._db) as writer:
+                async with asyncio.TaskGroup() as group, writing(self._db) as writer:
                     if writer is not None:
-                        async with asyncio.TaskGroup() as group:
-                            group.create_task(self._keep_index())
-                            await self._work(writer)
+                        group.create_task(self._keep_index())
+                        await self._work(writer)
             except* StorageError as failures:
                 logger.warning("documents wait: %s", failures.exceptions[0])
             await self._clock.sleep(RETRY_S)
