@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 START_LIMIT_S = 60.0  # crash recovery replays at most max_wal_size of log
 STOP_LIMIT_S = 15.0
 SOCKET_PATH_LIMIT_BYTES = 100  # sun_path holds 108 bytes on Linux and 104 on macOS
-NICENESS = 10  # of the server's processes that give way: a tenth of a core's time while others want it
+NICENESS = 19  # of the server's processes that give way: they get next to nothing of a core while others want it
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
 SOCKET_NAME = ".s.PGSQL.5432"
 
