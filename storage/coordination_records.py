@@ -5,7 +5,7 @@ Rule: records, events, entries of the coordination log and the messages about th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 from uuid import UUID
@@ -120,10 +120,14 @@ class CoordinationRecords:
         rows = await self._writer.fetch(
             COMMIT,
             *(epoch, now_us),
-            *_arrays([(r.kind, r.id, r.project_id, r.body.decode(), r.ended) for r in latest], 5),
-            *_arrays([(e.kind, e.id, e.project_id, e.actor, e.ts_event, e.body.decode()) for e in batch.events], 6),
-            *_arrays([(e.project_id, e.specialist_type, e.action_type, e.context.decode()) for e in batch.entries], 4),
-            *_arrays([row_of(message) for message in batch.messages], 9),
+            *columns([(r.kind, r.id, r.project_id, r.body.decode(), r.ended) for r in latest], width=5),
+            *columns(
+                [(e.kind, e.id, e.project_id, e.actor, e.ts_event, e.body.decode()) for e in batch.events], width=6
+            ),
+            *columns(
+                [(e.project_id, e.specialist_type, e.action_type, e.context.decode()) for e in batch.entries], width=4
+            ),
+            *columns([row_of(message) for message in batch.messages], width=9),
         )
         if rows and rows[0]["outcome"] == "fenced":
             raise Fenced("Another node coordinates now.")
@@ -174,7 +178,3 @@ class CoordinationRecords:
 
 def _record(row: Any, *, ended: bool = False) -> Record:
     return Record(row["kind"], row["id"], row["project_id"], row["body"].encode(), ended)
-
-
-def _arrays(rows: Iterable[Sequence[Any]], width: int) -> list[list[Any]]:
-    return columns(list(rows)) or [[] for _ in range(width)]

@@ -83,39 +83,8 @@ CREATE_INDEX = (
     "CREATE INDEX CONCURRENTLY %I ON documents USING %s (embedding halfvec_cosine_ops)%s WHERE embedding_model = %L"
 )
 INDEXES = "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() AND indexname LIKE $1"
-# Whoever changes messages holds this lock until their commit: what follows it sees the change, or comes before it.
-SETTLE = "SELECT pg_advisory_xact_lock(1685021555, 1)"
 STORE = """
-INSERT INTO documents (kind, reference, channel, "offset", timestamp_ms, type, publisher, content, embedding,
-    embedding_model)
-SELECT n.kind, n.reference, n.channel, n."offset", n.timestamp_ms, n.type, n.publisher, n.content, n.embedding, n.model
-FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[],
-    $9::halfvec[], $10::text[], $11::bigint[], $12::text[]) AS n (kind, reference, channel, "offset", timestamp_ms,
-    type, publisher, content, embedding, model, channel_id, version)
-WHERE (n.channel_id IS NULL OR EXISTS (
-    SELECT FROM messages AS m
-    WHERE m.channel_id = n.channel_id AND m."offset" = n."offset" AND m.xmin::text = n.version))
-AND (n.kind <> 'session' OR EXISTS (SELECT FROM ai_enhanced_sessions AS s WHERE s.id::text = n.reference))
-ON CONFLICT (kind, reference) DO UPDATE SET channel = excluded.channel, timestamp_ms = excluded.timestamp_ms,
-    type = excluded.type, publisher = excluded.publisher, content = excluded.content, embedding = excluded.embedding,
-    embedding_model = excluded.embedding_model
-"""
-DESCRIBE = """
-UPDATE ai_enhanced_sessions AS s
-SET ai_insights = coalesce(s.ai_insights, '{}') || jsonb_build_object('source', 'rules', 'statement', d.content),
-    embedding = d.embedding::vector, embedding_model = d.embedding_model
-FROM unnest($1::uuid[]) AS n (id) JOIN documents AS d ON d.kind = 'session' AND d.reference = n.id::text
-WHERE s.id = n.id AND d.embedding IS NOT NULL
-"""
-ADVANCE = """
-INSERT INTO document_positions SELECT * FROM unnest($1::bigint[], $2::bigint[])
-ON CONFLICT (channel_id) DO UPDATE SET "offset" = greatest(document_positions."offset", excluded."offset")
-"""
-ANSWERED = """
-DELETE FROM document_requests AS r
-USING unnest($1::bigint[], $2::bigint[], $3::text[]) AS n (channel_id, "offset", version)
-WHERE r.channel_id = n.channel_id AND r."offset" = n."offset" AND n.version IS NOT DISTINCT FROM (
-    SELECT m.xmin::text FROM messages AS m WHERE m.channel_id = n.channel_id AND m."offset" = n."offset")
+SELECT krin_store_documents($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
 """
 
 
@@ -241,17 +210,10 @@ class DocumentWriter:
 
         A session gets what its document says and its vector.
         """
-        async with self._session.transaction():
-            await self._session.execute(SETTLE)
-            if documents:
-                await self._session.execute(STORE, *columns(_rows(documents, embedded)))
-            if sessions := [each.reference for each in documents if each.kind == "session"]:
-                await self._session.execute(DESCRIBE, sessions)
-            if positions:
-                await self._session.execute(ADVANCE, list(positions), list(positions.values()))
-            if answered:
-                keys = [(each.channel_id, each.offset, each.version) for each in answered]
-                await self._session.execute(ANSWERED, *columns(keys))
+        rows = columns(_rows(documents, embedded), width=12)
+        answers = columns([(each.channel_id, each.offset, each.version) for each in answered], width=3)
+        read = positions or {}
+        await self._session.execute(STORE, *rows, list(read), list(read.values()), *answers)
 
 
 @asynccontextmanager

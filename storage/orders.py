@@ -9,7 +9,7 @@ Rule: an event, its order's row, and the messages about it are committed togethe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal
 
@@ -162,11 +162,11 @@ class OrderLog:
         rows = await self._writer.fetch(
             COMMIT,
             *(end.epoch, end.sequence, head, now_us),
-            *_arrays(orders, 5),
-            *_arrays(names, 4),
-            *_arrays(events, 7),
+            *columns(orders, width=5),
+            *columns(names, width=4),
+            *columns(events, width=7),
             *(batch.ended, batch.reopened),
-            *_arrays([row_of(message) for message in batch.messages], 9),
+            *columns([row_of(message) for message in batch.messages], width=9),
         )
         outcome = rows[0]["outcome"] if rows else ""
         if outcome == "fenced":
@@ -247,10 +247,6 @@ def _event(row: Any) -> StoredEvent:
     return StoredEvent(
         row["sequence"], row["account"], row["order_id"], row["recorded_us"], row["body"].encode(), row["hash"]
     )
-
-
-def _arrays(rows: Iterable[Sequence[Any]], width: int) -> list[list[Any]]:
-    return columns(list(rows)) or [[] for _ in range(width)]
 
 
 def _chain(end: LogEnd, events: Sequence[NewEvent], now_us: int) -> list[bytes]:

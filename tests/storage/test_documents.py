@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from storage.database import Database
-from storage.indexing import Embedded, NewDocument, Page, ReadMessage, writing
+from storage.indexing import DocumentWriter, Embedded, NewDocument, Page, ReadMessage, writing
 from storage.messages import MessageLog, NewMessage
 from storage.privacy import Privacy
 from storage.vectors import DIMENSIONS, Documents, Scope
@@ -200,3 +200,20 @@ async def test_trimmed_messages_take_their_documents_with_them(
 ) -> None:
     await log.trim("team:a", keep=1)
     assert len(await texts(db)) == 2
+
+
+async def test_storing_reads_the_messages_it_is_about_and_no_others(db: Database, log: MessageLog) -> None:
+    """Though the plan is made for a table that has next to none."""
+    read = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relid = 'messages'::regclass"
+    fetched = []
+    async with db.session() as session:
+        writer = DocumentWriter(session)
+        for count in (1, 1000):
+            await log.append([message("team:a", str(n)) for n in range(count)])
+            page = await writer.unread(NAMESPACES, limit=1)
+            async with session.transaction():
+                before = await session.fetchval(read)
+                await writer.store([document(each) for each in page.messages], None, positions=page.positions)
+                fetched.append(await session.fetchval(read) - before)
+
+    assert fetched == [1, 1]

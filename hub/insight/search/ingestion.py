@@ -59,6 +59,7 @@ class Ingestion:
         self._failed = True  # whether the model may have been silent, or another's, since the last look
         self._owed = False  # whether documents are looked through for vectors that the model owes
         self._after = 0  # the document up to which that was done
+        self._ask_at = 0.0  # when changed messages are asked for again
         self.behind = 0
         self.stale = 0
         self.stored = 0
@@ -113,7 +114,7 @@ class Ingestion:
 
     async def step(self, writer: DocumentWriter) -> bool:
         """Do one batch of work; False when there is none."""
-        if changed := await writer.requested(self._namespaces, limit=self._batch):
+        if self._clock.monotonic() >= self._ask_at and (changed := await self._requested(writer)):
             documents = [document for each in changed if (document := document_of(each)) is not None]
             await writer.store(documents, await self._embed(writer, documents), answered=changed)
             return True
@@ -131,6 +132,13 @@ class Ingestion:
             return True
         await self._describe_sessions(writer)
         return self._owed and await self._make_up(writer)
+
+    async def _requested(self, writer: DocumentWriter) -> list[ReadMessage]:
+        """What has changed, which is hardly ever any: after none it is asked for again after a while only."""
+        changed = await writer.requested(self._namespaces, limit=self._batch)
+        if not changed:
+            self._ask_at = self._clock.monotonic() + IDLE_S
+        return changed
 
     async def _describe_sessions(self, writer: DocumentWriter) -> None:
         """A few, between two looks for something new: a thousand clients that come at once hold up nobody for them."""
@@ -165,12 +173,14 @@ class Ingestion:
         if self._embedder.needs_consent:
             consenting = await writer.consenting({each.publisher for each in documents})
             shown = [place for place in shown if documents[place].publisher in ("", *consenting)]
+        await asyncio.sleep(0)  # what has come in meanwhile goes first
         try:
             rows = await self._embedder.embed([documents[place].content for place in shown])
         except EmbedderUnavailable as failure:
             logger.warning("documents are without vectors for now: %s", failure)
             self._failed = True
             return None
+        await asyncio.sleep(0)
         by_place = dict(zip(shown, rows, strict=True))
         return Embedded(self._embedder.name, [by_place.get(place) for place in range(len(documents))])
 
