@@ -103,7 +103,7 @@ def _near(centres: Vectors, count: int, random: np.random.Generator) -> Vectors:
 
 
 def ingest(
-    *, subscribers: int = 1000, rate: float = 100, messages: float = 5000, rounds: int = 3, seconds: float = 10
+    *, subscribers: int = 1000, rate: float = 100, messages: float = 5000, rounds: int = 6, seconds: float = 10
 ) -> dict[str, Any]:
     """Prices to N subscribers while `messages`/s of durable ones come in, with documents made of them and without."""
     p99: dict[str, list[float]] = {"without": [], "with": []}

@@ -8,7 +8,6 @@ Rule: whatever is changed here makes another space, so `NAME` changes with it.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterable, Sequence
 
@@ -23,7 +22,6 @@ GRAMS = (3, 4, 5)  # letters of a part of a word, its borders among them
 WORD_WEIGHT = 2.0
 PAIR_WEIGHT = 1.0
 GRAM_WEIGHT = 0.5
-SLICE = 32  # texts that are hashed at once: a millisecond of messages, then others have their turn
 
 _WORD = re.compile(r"\w+")
 _BORDER = b" "
@@ -52,12 +50,7 @@ class HashingEmbedder:
     related = 0.3
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
-        slices = []
-        for start in range(0, len(texts), SLICE):
-            if start:
-                await asyncio.sleep(0)
-            slices.append(self.embed_now(texts[start : start + SLICE]))
-        return np.concatenate(slices) if slices else np.zeros((0, DIMENSIONS), np.float32)
+        return self.embed_now(texts)
 
     def embed_now(self, texts: Sequence[str]) -> Vectors:
         """About 50 microseconds for a text of 200 letters, if there are several."""

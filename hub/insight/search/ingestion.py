@@ -37,8 +37,8 @@ IDLE_S = 0.5  # between two looks for something new
 RETRY_S = 5.0  # until a node looks whether it is its turn, or a failed one tries again
 LOOK_AFTER_S = 30.0  # between two looks at the backlog, the index, and vectors that a model still owes
 REST = 1.0  # of the time that a batch took, before the next one: half of the time belongs to others
-LATE = 4.0  # times as long a rest for each LATE_S that the loop is late
-LATE_S = 0.01
+LATE = 8.0  # times as long a rest for each LATE_S that the loop is late
+LATE_S = 0.005
 EVERYBODY = "system:knowledge"  # what is nobody's project in particular is found by whoever may read this
 
 
