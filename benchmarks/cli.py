@@ -205,7 +205,7 @@ def search(keep: bool, **options: Any) -> None:
 @click.option("--subscribers", type=click.IntRange(1, 20_000), default=1000, show_default=True)
 @click.option("--rate", type=click.FloatRange(1, 5000), default=100, show_default=True, help="prices/s")
 @click.option("--messages", type=click.FloatRange(1, 20_000), default=5000, show_default=True, help="durable ones/s")
-@click.option("--rounds", type=click.IntRange(1, 20), default=3, show_default=True)
+@click.option("--rounds", type=click.IntRange(1, 20), default=6, show_default=True)
 @click.option("--seconds", type=click.FloatRange(0.5, 600), default=10, show_default=True)
 @SHARED["keep"]
 def ingest(keep: bool, **options: Any) -> None:
@@ -315,7 +315,7 @@ def rolling_restart(keep: bool, **options: Any) -> None:
 @click.option("--subscribers", type=click.IntRange(1, 20_000), default=1000, show_default=True)
 @click.option("--rate", type=click.FloatRange(1, 20_000), default=100, show_default=True)
 @click.option("--seconds", type=click.FloatRange(0.5, 120), default=5, show_default=True)
-@click.option("--rounds", type=click.IntRange(1, 20), default=6, show_default=True)
+@click.option("--rounds", type=click.IntRange(1, 20), default=3, show_default=True)
 @click.option("--only", multiple=True, help="names of servers; default: all that are there")
 @click.option("--quick", is_flag=True, help="two rounds of three seconds")
 @SHARED["keep"]
