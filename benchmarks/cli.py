@@ -15,7 +15,6 @@ from benchmarks import dashboard as viewing
 from benchmarks import report as reporting
 from benchmarks import scaling, scenarios
 from benchmarks import search as searching
-from benchmarks import tracing as traces
 from benchmarks.processes import Unavailable
 from benchmarks.results import load_all, store
 from benchmarks.runner import LoadFailed
@@ -222,6 +221,10 @@ def ingest(keep: bool, **options: Any) -> None:
 @SHARED["keep"]
 def tracing(keep: bool, **options: Any) -> None:
     """What tracing costs a broadcast: off, against a hub without it, and with one message in a hundred."""
+    try:
+        from benchmarks import tracing as traces  # the packages that it needs are none of the hub's
+    except ModuleNotFoundError as missing:
+        raise click.ClickException(f"{missing.name} is not installed: pip install -e '.[dev]'") from None
     guarded(lambda: traces.tracing(**options), keep=keep)
 
 

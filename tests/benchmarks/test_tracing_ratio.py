@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from benchmarks.tracing import ratio_of
@@ -29,3 +32,16 @@ def test_the_interval_holds_what_blocks_disagree_about() -> None:
 def test_a_stall_of_the_machine_counts_for_nothing() -> None:
     blocks = [[1.0, 1.03, 1.03, 1.0]] * 18
     assert ratio_of([*blocks, [0.3, 1.03, 1.03, 1.0], [1.0, 1.03, 0.2, 1.0]]) == (1.03, 1.03, 1.03)
+
+
+def test_where_only_the_hub_is_installed_it_says_what_it_needs_and_the_others_run() -> None:
+    program = (
+        "import sys; sys.modules |= dict.fromkeys(['scipy', 'opentelemetry']); from benchmarks.cli import main; main()"
+    )
+    asked = [
+        subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+        for arguments in (["broadcast", "--help"], ["tracing"])
+    ]
+
+    assert [each.returncode for each in asked] == [0, 1]
+    assert asked[1].stderr.startswith("Error: ") and asked[1].stderr.endswith("pip install -e '.[dev]'\n")
