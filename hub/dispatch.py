@@ -34,6 +34,13 @@ def unobserved(operation: str, began: float | None, error: ErrorCode | None) -> 
     """Nobody observes."""
 
 
+Heard = Callable[[BaseException], None]
+
+
+def unheard(failure: BaseException) -> None:
+    """Nobody listens."""
+
+
 class Dispatcher:
     """Finds the handler of a command. Handlers and methods are added once, at start."""
 
@@ -42,8 +49,13 @@ class Dispatcher:
         self._handlers: dict[type, Handler] = {Call: self._call}
         self._methods: dict[str, Method] = {}
         self._permissions = permissions
+        self._hear: Heard = unheard
         self.commands: dict[str, int] = {}  # command type -> count, for the metrics
         self.errors: dict[str, int] = {}  # error name -> count
+
+    def listen(self, hear: Heard) -> None:
+        """`hear` is told of each failure that no handler meant."""
+        self._hear = hear
 
     def add(self, handlers: Mapping[type, Handler], methods: Mapping[str, Method]) -> None:
         """Raises Ungoverned for one that the permission tables do not mention, ValueError for one that is there."""
@@ -101,8 +113,11 @@ class Dispatcher:
         result = self.handle(command, caller)
         return await result if isinstance(result, Awaitable) else result
 
-    def as_hub_error(self, failure: BaseException) -> HubError:
-        """What the peer may know of a failure, counted. Unexpected ones are logged under the id the peer is told."""
+    def as_hub_error(self, failure: BaseException, *, heard: bool = False) -> HubError:
+        """What the peer may know of a failure, counted. Unexpected ones are logged under the id the peer is told.
+
+        heard: somebody has been told of it already.
+        """
         if isinstance(failure, HubError):
             error = failure
         elif isinstance(failure, TimeoutError):
@@ -114,6 +129,8 @@ class Dispatcher:
         else:
             incident = secrets.token_hex(4)
             logger.error("incident %s: a handler failed", incident, exc_info=failure)
+            if not heard:
+                self._hear(failure)
             error = HubError(ErrorCode.INTERNAL, f"internal error, incident {incident}")
         self._count(error)
         return error

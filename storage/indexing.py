@@ -60,6 +60,14 @@ SELECT coalesce(sum(c.top - coalesce(p."offset", 0)), 0)::bigint
 FROM channels AS c LEFT JOIN document_positions AS p ON p.channel_id = c.id
 WHERE c.top > coalesce(p."offset", 0) AND split_part(c.name, ':', 1) = ANY ($1)
 """
+# Of channels that were read before the configuration left their namespaces out.
+LEAVE_OUT = """
+WITH left_out AS (
+    DELETE FROM document_positions AS p USING channels AS c
+    WHERE c.id = p.channel_id AND split_part(c.name, ':', 1) <> ALL ($1) RETURNING c.name
+)
+DELETE FROM documents AS d USING left_out AS l WHERE d.channel = l.name AND d.kind IN ('message', 'insight')
+"""
 UNREAD_KNOWLEDGE = """
 SELECT k.id::text, k.kind, k.project_id, k.title, k.body, k.tags, k.added_us FROM knowledge_entries AS k
 WHERE NOT EXISTS (SELECT FROM documents AS d WHERE d.kind = 'knowledge' AND d.reference = k.id::text) LIMIT $1
@@ -169,6 +177,10 @@ class DocumentWriter:
                 messages.append(_read(row))
             positions[row[0]] = row["upto"]
         return Page(messages, positions)
+
+    async def leave_out_others(self, namespaces: Sequence[str]) -> None:
+        """Forget the messages of all other namespaces, as if they had never been read."""
+        await self._session.execute(LEAVE_OUT, list(namespaces))
 
     async def requested(self, namespaces: Sequence[str], *, limit: int) -> list[ReadMessage]:
         """Messages that have changed since they were read."""

@@ -31,6 +31,8 @@ UPDATE insights SET retracted_us = coalesce(retracted_us, $2),
     reason = CASE WHEN retracted_us IS NULL THEN $3 ELSE reason END
 WHERE id = $1 AND body IS NOT NULL RETURNING {COLUMNS}
 """
+# As whoever changes messages does: a document of it is stored before, and found by FORGET, or not at all.
+SETTLE = "SELECT pg_advisory_xact_lock(1685021555, 1)"
 # What was taken back is not worth finding: its message stays in the channel, where the retraction follows it.
 FORGET = """
 DELETE FROM documents AS d USING messages AS m, channels AS c
@@ -109,6 +111,7 @@ class InsightTable:
             if row is None:
                 raise NotFound("There is no such insight.")
             stored = _stored(row)
+            await connection.execute(SETTLE)
             await connection.execute(FORGET, stored.subject, id)
         return stored
 

@@ -54,6 +54,7 @@ def open_insights(ground: Ground, channels: Channels, calls: ModelCalls) -> Insi
     groups = ErrorGroups(database)
     errors = ErrorWatch(groups, model.jobs if model is not None else None, clock=clock)
     coordinator = InsightCoordinator(model, hear=errors.hear, clock=clock)
+    ground.dispatcher.listen(errors.hear)
     judged = ground.observability.ai.judged
     suggestions = Suggestions(ground.observability.performance, table, door=door, clock=clock)
     service = InsightService(table, groups, access=channels.access, door=door, judged=judged, clock=clock)

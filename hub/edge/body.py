@@ -1,4 +1,4 @@
-"""Request bodies, bounded."""
+"""Request bodies and queries, bounded."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from protocol.codec import decode_error, refuse_nul
 from protocol.errors import ErrorCode, HubError
+
+MAX_DIGITS = 16  # of a number in an address
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
@@ -43,6 +45,17 @@ async def read_struct(
     if stored:
         refuse_nul(body, "$")
     return read
+
+
+def query_of(request: Request, *numbers: str) -> dict[str, Any]:
+    """What stands behind the question mark. What looks like a number is one for the fields that take one; anything
+    else is left to the method's own checks."""
+    query: dict[str, Any] = {**request.query_params}
+    for name in numbers:
+        text = query.get(name, "")
+        if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS:
+            query[name] = int(text)
+    return query
 
 
 def refuse_nul_in_address(request: Request) -> None:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from hub.caller import Caller
 from hub.dispatch import Dispatcher
-from hub.edge.body import read_struct
+from hub.edge.body import query_of, read_struct
 from hub.edge.envelope import KrinAPIService
 from protocol.approvals import Decision
 from protocol.coordination import ProjectConfig, TaskSpec
@@ -52,7 +52,7 @@ class CoordinationRoutes:
         ]
 
     async def _projects(self, request: Request, caller: Caller) -> Any:
-        return await self._call("projects.list", _query(request), caller)
+        return await self._call("projects.list", query_of(request, "limit"), caller)
 
     async def _create(self, request: Request, caller: Caller) -> Any:
         return await self._call("projects.create", {"project": await self._body(request, ProjectConfig)}, caller)
@@ -71,7 +71,7 @@ class CoordinationRoutes:
         return await self._call(method, {**said, **request.path_params}, caller)
 
     async def _tasks(self, request: Request, caller: Caller) -> Any:
-        return await self._call("tasks.list", {**_query(request), **request.path_params}, caller)
+        return await self._call("tasks.list", {**query_of(request, "limit"), **request.path_params}, caller)
 
     async def _add(self, request: Request, caller: Caller) -> Any:
         return await self._call("tasks.create", {**request.path_params, **await self._body(request, TasksBody)}, caller)
@@ -100,11 +100,3 @@ class CoordinationRoutes:
 
     async def _call(self, method: str, params: dict[str, Any], caller: Caller) -> Any:
         return await self._dispatcher.answer(Call(id=1, method=method, params=params), caller)
-
-
-def _query(request: Request) -> dict[str, Any]:
-    """What stands behind the question mark; `limit` is a number."""
-    params: dict[str, Any] = {**request.query_params}
-    if params.get("limit", "").isdecimal():
-        params["limit"] = int(params["limit"])
-    return params

@@ -67,6 +67,7 @@ HTTP_STATUS = {
 
 GPC = "sec-gpc"  # the Global Privacy Control of a browser: "1" refuses that data are sold or shared
 INSIGHT_S = 0.005  # what an answer may wait for its insights
+MISSED = ("timeout", "failed")  # reasons of insights that should have been there, at least some of them
 
 UNROUTED = {404: (ErrorCode.NOT_FOUND, "not found"), 405: (ErrorCode.BAD_REQUEST, "method not allowed")}
 
@@ -95,7 +96,8 @@ class AICoordinator(Protocol):
     """Where insights come from."""
 
     async def generate_insights(self, result: Any, caller: Caller) -> dict[str, Any]:
-        """`status` `ready` with `items`, or `pending` with a channel to hear of more on. Cut off after INSIGHT_S."""
+        """`status` `ready` with `items`, or `pending` with a channel to hear of more on; `degraded` with a `reason`, of
+        MISSED where more is known than could be read. Cut off after INSIGHT_S."""
         ...
 
     async def analyze_error(self, failure: Exception) -> None:
@@ -293,21 +295,22 @@ class KrinAPIService:
         result = data.data if isinstance(data, Answer) else data
         try:
             async with asyncio.timeout(INSIGHT_S):
-                return await self._insights.generate_insights(result, caller)
+                insights = await self._insights.generate_insights(result, caller)
         except TimeoutError:
-            reason = "timeout"
+            insights = {"status": "degraded", "reason": "timeout"}
         except Exception:
             logger.exception("no insights")
-            reason = "failed"
-        self.without_insights += 1
-        return {"status": "degraded", "reason": reason}
+            insights = {"status": "degraded", "reason": "failed"}
+        if insights.get("reason") in MISSED:
+            self.without_insights += 1
+        return insights
 
     async def _judge(self, failure: Exception, caller: Caller, name: str, *, ai_enhancement: bool) -> None:
         """What the hub refuses on purpose needs neither a row in the audit log nor analysis. Never raises."""
-        if isinstance(failure, HubError):
+        if isinstance(failure, HubError) and failure.code is not ErrorCode.INTERNAL:
             return
         self._security.audit_request(name, caller)
-        if not ai_enhancement:
+        if isinstance(failure, HubError) or not ai_enhancement:  # the dispatcher has told of what it made `internal`
             return
         try:
             async with asyncio.timeout(INSIGHT_S):
@@ -330,7 +333,7 @@ class KrinAPIService:
         return response
 
     def _refuse(self, request: Request, failure: Exception, validation: Validation, started: float) -> Response:
-        error = self._dispatcher.as_hub_error(failure)
+        error = self._dispatcher.as_hub_error(failure, heard=True)
         self._security.note_malformed(error, validation.caller)
         return self._respond(request, None, error, validation.audit.after(error), started)
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from hub.caller import Caller
 from hub.dispatch import Dispatcher
-from hub.edge.body import read_struct
+from hub.edge.body import query_of, read_struct
 from hub.edge.envelope import KrinAPIService
 from protocol.fields import Fraction
 from protocol.insights import Verdict
@@ -38,9 +38,7 @@ class InsightRoutes:
         ]
 
     async def _list(self, request: Request, caller: Caller) -> Any:
-        params: dict[str, Any] = {**request.query_params}
-        params |= {name: int(params[name]) for name in ("limit", "before") if params.get(name, "").isdecimal()}
-        return (await self._call("insights.list", params, caller)).insights
+        return (await self._call("insights.list", query_of(request, "limit", "before"), caller)).insights
 
     async def _scores(self, request: Request, caller: Caller) -> Any:
         return (await self._call("insights.scores", {**request.query_params}, caller)).scores

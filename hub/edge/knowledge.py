@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from hub.caller import Caller
 from hub.dispatch import Dispatcher
-from hub.edge.body import read_struct
+from hub.edge.body import query_of, read_struct
 from hub.edge.envelope import KrinAPIService
 from protocol.contracts import ContractExpectation
 from protocol.knowledge import KnowledgeAdd
@@ -29,10 +29,7 @@ class KnowledgeRoutes:
         ]
 
     async def _search(self, request: Request, caller: Caller) -> Any:
-        params: dict[str, Any] = {**request.query_params}
-        if params.get("limit", "").isdecimal():
-            params["limit"] = int(params["limit"])
-        return (await self._call("knowledge.search", params, caller)).entries
+        return (await self._call("knowledge.search", query_of(request, "limit"), caller)).entries
 
     async def _add(self, request: Request, caller: Caller) -> Any:
         return (await self._call("knowledge.add", await self._body(request, KnowledgeAdd), caller)).entry

@@ -10,13 +10,11 @@ from starlette.requests import Request
 
 from hub.caller import Caller
 from hub.dispatch import Dispatcher
-from hub.edge.body import read_struct
+from hub.edge.body import query_of, read_struct
 from hub.edge.envelope import Answer, KrinAPIService
 from protocol.fields import DecimalString, Quantity
 from protocol.messages import Call
 from protocol.trading import CancelAllAfter, ClientOrderId, OrderPage, OrderSubmit
-
-NUMBERS = ("limit", "before")
 
 
 class ReplaceBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -53,8 +51,7 @@ class OrderRoutes:
         return await self._call("orders.validate", await self._body(request, OrderSubmit), caller)
 
     async def _list(self, request: Request, caller: Caller) -> Any:
-        params: dict[str, Any] = {**_account(request, caller), **request.query_params}
-        params |= {name: int(params[name]) for name in NUMBERS if params.get(name, "").isdecimal()}
+        params: dict[str, Any] = {**_account(request, caller), **query_of(request, "limit", "before")}
         if "open" in params:
             params["open"] = {"true": True, "false": False}.get(params["open"], params["open"])
         page = await self._call("orders.list", params, caller)

@@ -26,6 +26,10 @@ BEGIN
     -- Not EXISTS: a plan made for an empty table would read all of it once, and put it into a hash table.
     WHERE (n.channel_id IS NULL OR n.version = (
         SELECT m.xmin::text FROM messages AS m WHERE m.channel_id = n.channel_id AND m."offset" = n."offset"))
+    -- An insight is taken back without a change of its message.
+    AND (n.kind <> 'insight' OR (
+        SELECT i.retracted_us FROM messages AS m JOIN insights AS i ON i.id = m.key
+        WHERE m.channel_id = n.channel_id AND m."offset" = n."offset") IS NULL)
     AND (n.kind <> 'session' OR n.reference = (
         SELECT s.id::text FROM ai_enhanced_sessions AS s WHERE s.id = n.reference::uuid))
     ON CONFLICT (kind, reference) DO UPDATE SET channel = excluded.channel, timestamp_ms = excluded.timestamp_ms,

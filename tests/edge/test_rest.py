@@ -517,6 +517,24 @@ async def test_a_wrong_query_is_refused_with_its_path(
 
 
 @pytest.mark.parametrize(
+    "address",
+    [
+        "insights?subject=team:a&limit",
+        "insights?subject=team:a&before",
+        "knowledge?limit",
+        "projects?limit",
+        "orders?before",
+    ],
+)
+async def test_a_number_that_is_no_number_is_refused_however_long(
+    hub: Any, http: httpx.AsyncClient, admin: dict[str, str], address: str
+) -> None:
+    name = address.rpartition("&")[2].rpartition("?")[2]
+    for wrong in ("9" * 5_000, "٣", "-1e3", "²"):
+        error(await http.get(f"/v1/{address}={wrong}", headers=admin), 422, 1013, f"$.params.{name}")
+
+
+@pytest.mark.parametrize(
     ("channel", "status", "code"),
     [
         ("nope:x", 404, 1002),

@@ -64,6 +64,8 @@ async def test_c83_every_command_and_method_may_fail_and_the_connection_lives(
     scene: Scene, caplog: pytest.LogCaptureFixture, fails: Any
 ) -> None:
     dispatcher = Dispatcher(permissions=permissions(scene))
+    heard: list[BaseException] = []
+    dispatcher.listen(heard.append)
     kinds = set(get_args(AnyCommand)) - {Connect, Call, Pong}
     dispatcher.add({Connect: scene.dispatcher.handle, **dict.fromkeys(kinds, fails)}, dict.fromkeys(METHODS, fails))
     scene.dispatcher = dispatcher
@@ -79,6 +81,7 @@ async def test_c83_every_command_and_method_may_fail_and_the_connection_lives(
 
     assert client.connection.open
     assert SECRET not in str(client.messages)
+    assert len(heard) == len(kinds) + len(METHODS), "each is told of once, to be grouped"
 
 
 async def test_c83_every_route_may_fail_and_answers_500_with_an_incident(

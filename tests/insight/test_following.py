@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from clock import ManualClock
 
 from hub.caller import Caller
 from hub.insight.embedding.base import EmbedderUnavailable
-from hub.insight.search.following import SemanticFollowing
-from protocol.messages import Notice, SearchHit
+from hub.insight.search.following import MAX_EACH, SemanticFollowing
+from protocol.messages import Notice, SearchHit, Unsubscribed
+from storage.errors import Unavailable
 
 
 def hit(id: int) -> SearchHit:
@@ -19,12 +22,13 @@ def hit(id: int) -> SearchHit:
 
 
 class Searches:
-    """`documents`: ids. `coming` is stored while somebody looks for the nearest."""
+    """`documents`: ids. `coming` is stored while somebody looks for the nearest. `lost`: whose looks fail."""
 
     def __init__(self) -> None:
         self.documents = [1, 2]
         self.coming: list[int] = []
         self.refused = {"ann"}
+        self.lost = ""
 
     async def newest(self) -> int:
         return max(self.documents)
@@ -41,6 +45,8 @@ class Searches:
     async def between(
         self, vector: list[float], caller: Caller, *, after: int, upto: int, limit: int
     ) -> list[SearchHit]:
+        if caller.user == self.lost:
+            raise Unavailable("the database is away")
         return [hit(each) for each in self.documents if after < each <= upto]
 
 
@@ -66,13 +72,13 @@ class Connection:
         self.pushed.append(message)
 
 
-def following_of(searches: Any, connections: list[Any]) -> SemanticFollowing:
+def following_of(searches: Any, connections: list[Any], subscriptions: Any = None) -> SemanticFollowing:
     return SemanticFollowing(
         searches,
         connections,  # type: ignore[arg-type]
-        None,  # type: ignore[arg-type]
+        subscriptions,
         listened=lambda: ["semantic:x"],
-        listeners=lambda _: len(connections),
+        listeners=lambda _: sum(len(each.subscriptions) for each in connections),
         clock=ManualClock(),
     )
 
@@ -86,6 +92,35 @@ async def test_what_comes_while_the_first_are_looked_for_comes_once() -> None:
     await following.look()
     await following.look()
     assert len(bob.outbox.offsets) == 3
+
+
+async def test_one_user_follows_so_many_queries_and_the_next_has_their_own() -> None:
+    connections = [Connection("ann"), Connection("bob")]
+    connections[0].subscriptions = {f"semantic:{n}": object() for n in range(MAX_EACH + 1)}
+    ended: list[str] = []
+    subscriptions = SimpleNamespace(unsubscribe=lambda connection, channel: ended.append(channel))
+    following = following_of(Searches(), connections, subscriptions)
+    await following.look()
+
+    assert ended == [f"semantic:{MAX_EACH}"]
+    assert [each.reason for each in connections[0].pushed if isinstance(each, Unsubscribed)] == [
+        f"a node follows at most 200 queries, {MAX_EACH} of one user"
+    ]
+    assert len(connections[1].outbox.offsets) == 2
+
+
+async def test_after_a_failure_nobody_is_told_twice() -> None:
+    searches, bob, carl = Searches(), Connection("bob"), Connection("carl")
+    following = following_of(searches, [bob, carl])
+    await following.look()
+    searches.documents.append(3)
+    searches.lost = "carl"
+    with pytest.raises(Unavailable):
+        await following.look()
+    searches.lost = ""
+    await following.look()
+
+    assert (len(bob.outbox.offsets), len(carl.outbox.offsets)) == (3, 3)
 
 
 async def test_a_query_that_has_no_vector_holds_up_no_other_and_says_why() -> None:

@@ -14,10 +14,12 @@ from hub.clock import SystemClock
 from hub.insight.embedding.base import EmbedderUnavailable, Kind, Vectors
 from hub.insight.embedding.hashing import HashingEmbedder
 from hub.insight.search.ingestion import BATCH, Ingestion
+from protocol.insights import Insight, Observation
 from protocol.knowledge import KnowledgeEntry
 from storage.consents import Consents
 from storage.database import Database
 from storage.indexing import INDEX_FROM_ROWS, DocumentWriter, writing
+from storage.insights import InsightTable, StoredInsight
 from storage.knowledge import KnowledgeTable
 from storage.messages import MessageLog, NewMessage
 
@@ -155,6 +157,35 @@ async def test_c90_nobodys_words_are_shown_to_a_model_without_their_consent(
 
     assert model.shown == ["note: said by ann"]
     assert [name for _, name in await models(database)] == ["model", None, None]
+
+
+async def test_an_insight_that_was_taken_back_before_it_was_read_is_not_found(
+    database: Database, writer: DocumentWriter
+) -> None:
+    table = InsightTable(database)
+    for id, statement in (("old", "it stalls"), ("new", "it goes on")):
+        insight = Insight(
+            insight_id=id,
+            kind="RISK",
+            subject="team:a",
+            statement=statement,
+            evidence=[Observation(ref="1", value="x")],
+            confidence=1.0,
+            source="llm:oracle",
+            generated_at=1,
+        )
+        stored = StoredInsight(id=id, subject="team:a", upto=1, insight=insight, made_us=1, expires_us=2)
+        await table.store(stored, authors=[])
+        body = b'"data":{"statement":"%s"}' % statement.encode()
+        await MessageLog(database).append([NewMessage("insights:team:a", "INSIGHT", body, 1, "krin", key=id)])
+    await table.retract("old", "no", now_us=3)
+    await MessageLog(database).append(
+        [NewMessage("insights:team:a", "INSIGHT_RETRACTED", b'"data":{"reason":"no"}', 1, "krin", key="old")]
+    )
+    made = Ingestion(database, HashingEmbedder(), namespaces=["insights"], clock=ManualClock())
+    await work(made, writer)
+
+    assert [content for content, _ in await models(database)] == ["insight: it goes on"]
 
 
 async def test_knowledge_is_found_by_whoever_may_read_its_project(database: Database, writer: DocumentWriter) -> None:

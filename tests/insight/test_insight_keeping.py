@@ -238,8 +238,10 @@ def page(head: int) -> dict[str, Any]:
     return {"channel": "team:a", "offset": head, "messages": [note(head, "ann")]}
 
 
-def coordinator_of(scene: Scene, jobs: Jobs, *, available: Callable[[], bool] = lambda: True) -> InsightCoordinator:
-    model = Model(table=scene.table, jobs=jobs, available=available, namespaces={"team"})
+def coordinator_of(
+    scene: Scene, jobs: Jobs, *, available: Callable[[], bool] = lambda: True, read_s: float = 30
+) -> InsightCoordinator:
+    model = Model(table=scene.table, jobs=jobs, available=available, namespaces={"team"}, read_s=read_s)
     return InsightCoordinator(model, clock=scene.clock)
 
 
@@ -330,6 +332,17 @@ async def test_while_a_model_looks_the_last_insight_is_there_and_one_that_was_ta
     await scene.table.retract("old", "no", now_us=now_us)
     found = await coordinator.generate_insights(page(2), SYSTEM)
     assert (found["status"], found["source"], found["items"]) == ("pending", "rules", [])
+
+
+async def test_what_rules_see_is_said_while_the_database_is_slow(database: Database) -> None:
+    coordinator = coordinator_of(Scene(database, Door()), Jobs(database), read_s=0.05)
+    gap = {"channel": "team:a", "offset": 3, "messages": [note(1, "ann"), note(3, "ann")]}
+    async with database.session() as other, other.transaction():
+        await other.execute("LOCK TABLE insights")
+        found = await coordinator.generate_insights(gap, SYSTEM)
+
+    assert (found["status"], found["reason"], found["source"]) == ("degraded", "timeout", "rules")
+    assert [each.source for each in found["items"]] == ["rules:gap"]
 
 
 async def test_an_answer_that_waits_no_longer_for_insights_costs_no_connection(database: Database) -> None:

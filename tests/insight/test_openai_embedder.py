@@ -153,6 +153,22 @@ async def test_after_a_failure_nobody_is_asked_for_a_while_and_then_twice_as_lon
     assert asked == [1, 1, 2, 2, 3]
 
 
+async def test_a_text_that_is_too_long_for_the_model_is_cut_and_holds_up_no_other(server: OpenAIServer) -> None:
+    def short_only(body: dict[str, Any]) -> Any:
+        return vectors(body) if max(map(len, body["input"])) <= 500 else refused(400)(body)
+
+    server.answer = short_only
+    made = embedder(server)
+    rows = await made.embed(["breaker " * 400, "breaker opened"])
+    server.answer = refused(400)
+    with pytest.raises(EmbedderUnavailable, match="BadRequestError"):
+        await made.embed(["x"])
+    await made.close()
+
+    assert [max(map(len, each["input"])) for each in server.asked] == [3200, 2000, 500, 1]
+    assert np.linalg.norm(rows, axis=1) == pytest.approx([1, 1], abs=1e-5)
+
+
 async def test_a_server_that_is_not_there_is_one_sentence(server: OpenAIServer) -> None:
     made = embedder(server, model="m", url="http://127.0.0.1:9/v1")
     with pytest.raises(EmbedderUnavailable, match="the model m does not answer: APIConnectionError"):

@@ -19,9 +19,10 @@ from hub.insight.caching.store import MemoryStore
 from hub.insight.embedding.base import EmbedderUnavailable, Kind, Vectors
 from hub.insight.embedding.hashing import HashingEmbedder
 from hub.insight.search.queries import QueryVectors
-from hub.insight.search.service import SearchService
+from hub.insight.search.service import MAX_ASKING, SearchService
 from hub.namespaces import Namespaces
 from hub.observe.requests import served
+from protocol.messages import Search
 from storage.consents import Consents
 from storage.database import Database
 from storage.vectors import Documents
@@ -39,11 +40,14 @@ class Model(HashingEmbedder):
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.down = False
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         if self.down:
             raise EmbedderUnavailable("the model does not answer")
         self.asked += texts
+        await self.answers.wait()
         return await super().embed(texts)
 
 
@@ -140,18 +144,60 @@ async def test_what_is_no_vector_is_not_believed(desk: Desk) -> None:
         assert await desk.queries.of("margin calls", ANN) == first
 
 
-async def test_c90_what_is_kept_is_not_used_without_consent(desk: Desk, database: Database) -> None:
+def searches_of(desk: Desk, database: Database) -> SearchService:
     namespaces = Namespaces()
-    consents = Consents(database)
-    searches = SearchService(
+    return SearchService(
         Documents(database),
         desk.model,
-        consents,
+        Consents(database),
         namespaces=namespaces,
         access=Access(namespaces, report=lambda event: None),
         reads=Reads(report=lambda event: None, clock=desk.clock),
         queries=desk.queries,
     )
+
+
+async def test_a_model_that_is_silent_holds_up_no_search_by_words(desk: Desk, database: Database) -> None:
+    desk.model.needs_consent = False
+    desk.model.answers.clear()
+    searches = searches_of(desk, database)
+    waiting = [asyncio.create_task(searches.vector(f"query {n}", ANN)) for n in range(MAX_ASKING)]
+    hybrid = [asyncio.create_task(searches.search(Search(id=1, query=f"query {n}"), ANN)) for n in range(8)]
+    async with asyncio.timeout(30):
+        while len(desk.model.asked) < MAX_ASKING:
+            await asyncio.sleep(0)
+        by_words = await searches.search(Search(id=1, query="margin", mode="text"), ANN)
+        degraded = [await each for each in hybrid]
+        desk.model.answers.set()
+        vectors = [await each for each in waiting]
+
+    assert by_words.degraded is None
+    assert {each.mode for each in degraded} == {"text"}
+    assert all(each.degraded and "asked too much at once" in each.degraded for each in degraded)
+    assert len(vectors) == MAX_ASKING
+
+
+async def test_who_waits_no_longer_leaves_the_question_to_be_answered(desk: Desk, database: Database) -> None:
+    """So that what asks the model learns how it is, and the next one finds the answer."""
+    desk.model.needs_consent = False
+    desk.model.answers.clear()
+    searches = searches_of(desk, database)
+    gone = asyncio.create_task(searches.vector("margin calls", ANN))
+    async with asyncio.timeout(30):
+        while not desk.model.asked:
+            await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.wait([gone])
+        desk.model.answers.set()
+        while not await desk.store.get(desk.store.key):
+            await asyncio.sleep(0)
+        await searches.vector("margin calls", ANN)
+
+    assert desk.model.asked == ["margin calls"]
+
+
+async def test_c90_what_is_kept_is_not_used_without_consent(desk: Desk, database: Database) -> None:
+    searches = searches_of(desk, database)
     await desk.queries.of("margin calls", ANN)
     with pytest.raises(EmbedderUnavailable, match="agreed"):
         await searches.vector("margin calls", ANN)

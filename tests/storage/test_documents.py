@@ -195,6 +195,20 @@ async def test_c86_a_message_erased_while_it_was_being_read_leaves_no_document(d
     assert ["his" in text for text in await texts(db)] == [True]
 
 
+async def test_what_is_left_out_is_forgotten_and_read_again_when_it_is_not(db: Database, indexed: Documents) -> None:
+    before = await texts(db)
+    async with writing(db) as writer:
+        assert writer is not None
+        await writer.leave_out_others(NAMESPACES)
+        assert await texts(db) == before
+        await writer.leave_out_others(["alerts"])
+    left = await texts(db)
+    await index(db)
+
+    assert (len(before), len(left)) == (4, 1)
+    assert await texts(db) == before
+
+
 async def test_trimmed_messages_take_their_documents_with_them(
     db: Database, indexed: Documents, log: MessageLog
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from openai import AsyncOpenAI, OpenAIError, omit
+from openai import APIStatusError, APITimeoutError, AsyncOpenAI, OpenAIError, omit
 
 from hub.clock import Clock
 from hub.insight.calls.base import TIMEOUT_S, CallRefused, Prices, tokens_of
@@ -16,6 +16,8 @@ from storage.model_spending import Spent
 from storage.vectors import DIMENSIONS
 
 MAX_TEXTS = 64  # in one request: at most half of the 300,000 tokens that OpenAI takes
+REFUSED = (400, 413, 422)  # HTTP statuses of a text that is too long, which says nothing against the server
+CUTS = (2_000, 500, 120)  # characters that are tried instead: of 512 tokens, whatever the script
 
 
 class OpenAIEmbedder:
@@ -65,19 +67,24 @@ class OpenAIEmbedder:
             reservation = await self._budget.reserve("", most)  # the hub's own: documents are of all tenants
         except CallRefused as refusal:
             raise EmbedderUnavailable(str(refusal)) from None
-        used = Spent(0.0, 0)
+        used = most  # unless it is known: who was asked and has not answered may have done the work
         try:
             vectors, tokens = await self._answered(texts)
             used = Spent(self._prices.of(tokens, 0), tokens)
+        except EmbedderUnavailable as failure:
+            if not isinstance(failure.__cause__, APITimeoutError):
+                used = Spent(0.0, 0)
+            raise
         finally:
-            await self._budget.settle(reservation, used)
+            if used != most:
+                await self._budget.settle(reservation, used)
         return vectors
 
     async def _answered(self, texts: list[str]) -> tuple[Vectors, int]:
         if not self._breaker.admit(self._clock.monotonic()):
             raise EmbedderUnavailable(f"the model {self.name} did not answer a moment ago")
         try:
-            answer = await self._vectors(texts)
+            answer = await self._shortened(texts)
         except OpenAIError as failure:
             why = f"the model {self.name} does not answer: {type(failure).__name__}"
             raise self._unavailable(why) from failure
@@ -88,6 +95,20 @@ class OpenAIEmbedder:
             raise
         self._breaker.succeeded(self._clock.monotonic())
         return answer
+
+    async def _shortened(self, texts: list[str]) -> tuple[Vectors, int]:
+        """A text that is too long for the model is not asked about for ever, nor are those that come with it."""
+        for most in CUTS:
+            shorter = [text[:most] for text in texts]
+            if shorter == texts:
+                continue
+            try:
+                return await self._vectors(texts)
+            except APIStatusError as refusal:
+                if refusal.status_code not in REFUSED:
+                    raise
+            texts = shorter
+        return await self._vectors(texts)
 
     async def _vectors(self, texts: list[str]) -> tuple[Vectors, int]:
         """And the tokens that they have cost."""

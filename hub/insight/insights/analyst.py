@@ -99,7 +99,7 @@ class Analyst:
 
     async def _publish(self, stored: StoredInsight) -> None:
         channel = f"insights:{stored.subject}"
-        if stored.insight is None:
+        if stored.insight is None or stored.retracted_us is not None:
             none = InsightRetracted(insight_id=stored.id, subject=stored.subject, reason=stored.reason or "none")
             await self._door.tell(channel, "INSIGHT_RETRACTED", none, key=stored.id)
             return

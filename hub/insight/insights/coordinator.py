@@ -35,6 +35,7 @@ ASK_EVERY_MS = 60_000
 MAX_PROMISED = 1_000  # that are not in the queue yet
 MAX_QUEUED = 10_000  # that are remembered: what is forgotten is put again, which changes nothing
 QUEUE_S = 0.003  # after it was asked an answer waits no longer for its promise to be queued: 5 ms are its all
+READ_S = 0.004  # likewise for what was said before
 RETRY_S = 1.0
 MAX_READING = 2  # of the pool's connections, which answers need too
 RULES = "rules"
@@ -43,13 +44,15 @@ RULES = "rules"
 class Model(msgspec.Struct, frozen=True):
     """Where a model is configured: what its insights are kept in and asked for by.
 
-    `available`: whether it is to be had right now. `namespaces`: of the channels that it may be shown.
+    `available`: whether it is to be had right now. `namespaces`: of the channels that it may be shown. `read_s`: how
+    long an answer waits for what was said before.
     """
 
     table: InsightTable
     jobs: Jobs
     available: Callable[[], bool]
     namespaces: Collection[str]
+    read_s: float = READ_S
 
 
 class _Promise:
@@ -79,7 +82,7 @@ class InsightCoordinator:
         self.answers = Tally()
 
     async def generate_insights(self, result: Any, caller: Caller) -> dict[str, Any]:
-        """Raises StorageError."""
+        """Never raises: what rules see is said without the database, too."""
         began = self._clock.monotonic()
         page = page_of(result)
         items: list[Insight] = []
@@ -126,7 +129,13 @@ class InsightCoordinator:
         self, page: Page, caller: Caller, model: Model, items: list[Insight], *, until: float
     ) -> dict[str, Any]:
         """What is different because of the model."""
-        newest = await self._newest.of(page.channel)
+        try:
+            async with asyncio.timeout(model.read_s):
+                newest = await self._newest.of(page.channel)
+        except TimeoutError:
+            return {"status": "degraded", "reason": "timeout"}
+        except StorageError:
+            return {"status": "degraded", "reason": "failed"}
         known = _with(newest, items)
         id = str(uuid5(NAMESPACE, f"{page.channel} {self._clock.now_ms() // ASK_EVERY_MS}"))
         if newest is not None and (newest.upto >= page.head or newest.id == id):

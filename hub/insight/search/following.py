@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -27,8 +29,10 @@ PREFIX = "semantic:"
 TYPE = "SEARCH_HIT"
 INTERVAL_S = 0.5
 MAX_FOLLOWERS = 200  # subscriptions of this kind on one node: each is a question to Postgres per interval
+MAX_EACH = 50  # of one user: the others of the node have theirs
 MAX_HITS = 50  # of one subscription and interval
 FIRST_HITS = 10  # of what was said before
+AT_ONCE = 16  # queries that a model is asked about
 
 
 def query_of(channel: str) -> str:
@@ -37,15 +41,17 @@ def query_of(channel: str) -> str:
 
 
 class _Follower:
-    """One subscription. `vector` None: nobody has said yet what the query means."""
+    """One subscription. `vector` None: nobody has said yet what the query means. `seen`: the newest document that
+    it was told of."""
 
-    __slots__ = ("channel", "connection", "sent", "subscription", "vector", "waits")
+    __slots__ = ("channel", "connection", "seen", "sent", "subscription", "vector", "waits")
 
     def __init__(self, connection: Connection, channel: str) -> None:
         self.connection = connection
         self.channel = channel
         self.subscription = connection.subscriptions[channel]
         self.vector: list[float] | None = None
+        self.seen = 0
         self.sent = 0
         self.waits = False  # and has been told so
 
@@ -92,7 +98,6 @@ class SemanticFollowing:
         self._listeners = listeners
         self._clock = clock
         self._followers: list[_Follower] = []
-        self._seen = 0  # the newest document that everybody has been told of
 
     async def run(self) -> None:
         while True:
@@ -103,33 +108,40 @@ class SemanticFollowing:
             await self._clock.sleep(INTERVAL_S)
 
     async def look(self) -> None:
-        """Raises StorageError: the next look goes on from the same document."""
+        """Raises StorageError: the next look goes on from there."""
         self._take_in()
         if not self._followers:
             return
         newest = await self._searches.newest()
         for follower in self._followers:
             if follower.vector is not None:
-                await self._tell(follower, after=self._seen, upto=newest)
-        self._seen = newest
-        for follower in self._followers:
-            if follower.vector is None and follower.here:
-                await self._begin(follower, newest)
+                await self._tell(follower, follower.vector, upto=newest)
+        new = [each for each in self._followers if each.vector is None and each.here]
+        for start in range(0, len(new), AT_ONCE):
+            some = new[start : start + AT_ONCE]  # a model that takes its time takes it once for all of them
+            for follower, vector in zip(some, await asyncio.gather(*map(self._vector, some)), strict=True):
+                if vector is not None:
+                    await self._begin(follower, vector, newest)
 
-    async def _begin(self, follower: _Follower, newest: int) -> None:
-        """One whose query has no vector, such as of somebody who did not agree to have it made, keeps up no other."""
+    async def _vector(self, follower: _Follower) -> list[float] | None:
+        """None for one whose query has none, such as of somebody who did not agree to have it made."""
         try:
-            vector = await self._searches.vector(query_of(follower.channel), follower.connection.caller)
+            return await self._searches.vector(query_of(follower.channel), follower.connection.caller)
         except EmbedderUnavailable as failure:
             follower.wait(str(failure))
-            return
+            return None
+
+    async def _begin(self, follower: _Follower, vector: list[float], newest: int) -> None:
+        """With the best of what there is."""
         if follower.waits:
             follower.waits = False
             follower.connection.push(
                 Notice(code="restored", channel=follower.channel, detail="the query is followed from here on")
             )
-        follower.vector = vector
-        await self._tell(follower, after=0, upto=newest)
+        hits = await self._searches.nearest(vector, follower.connection.caller, upto=newest, limit=FIRST_HITS)
+        follower.vector, follower.seen = vector, newest
+        if follower.here:
+            follower.send(hits, now_ms=self._clock.now_ms())
 
     def _take_in(self) -> None:
         """Who has come and who has gone since the last look."""
@@ -137,28 +149,29 @@ class SemanticFollowing:
         if sum(self._listeners(each) for each in self._listened() if each.startswith(PREFIX)) == len(self._followers):
             return  # nobody new: every connection would have to be looked at
         known = {(each.connection.id, each.channel) for each in self._followers}
+        queries = Counter(each.connection.caller.user for each in self._followers)
         for connection in self._registry:
             for channel in [each for each in connection.subscriptions if each.startswith(PREFIX)]:
                 if (connection.id, channel) in known:
                     continue
-                if len(self._followers) >= MAX_FOLLOWERS:
+                user = connection.caller.user
+                if len(self._followers) >= MAX_FOLLOWERS or queries[user] >= MAX_EACH:
                     self._refuse(connection, channel)
                 else:
                     self._followers.append(_Follower(connection, channel))
+                    queries[user] += 1
 
     def _refuse(self, connection: Connection, channel: str) -> None:
         self._subscriptions.unsubscribe(connection, channel)
-        reason = f"a node follows at most {MAX_FOLLOWERS} queries"
+        reason = f"a node follows at most {MAX_FOLLOWERS} queries, {MAX_EACH} of one user"
         connection.push(Unsubscribed(channel=channel, code=ErrorCode.LIMIT_EXCEEDED.value, reason=reason))
 
-    async def _tell(self, follower: _Follower, *, after: int, upto: int) -> None:
-        """After the first document: what is new. After none: the best of what there is."""
-        if not follower.here or follower.vector is None or after >= upto:
+    async def _tell(self, follower: _Follower, vector: list[float], *, upto: int) -> None:
+        """What is new."""
+        if not follower.here or follower.seen >= upto:
             return
-        caller = follower.connection.caller
-        if after:
-            hits = await self._searches.between(follower.vector, caller, after=after, upto=upto, limit=MAX_HITS)
-        else:
-            hits = await self._searches.nearest(follower.vector, caller, upto=upto, limit=FIRST_HITS)
+        caller, after = follower.connection.caller, follower.seen
+        hits = await self._searches.between(vector, caller, after=after, upto=upto, limit=MAX_HITS)
+        follower.seen = upto
         if follower.here:
             follower.send(hits, now_ms=self._clock.now_ms())

@@ -84,6 +84,7 @@ class Ingestion:
             await self._clock.sleep(LOOK_AFTER_S)
 
     async def _work(self, writer: DocumentWriter) -> NoReturn:
+        await writer.leave_out_others(self._namespaces)
         self._failed = True  # another node may have been at it
         looked = self._clock.monotonic() - LOOK_AFTER_S
         while True:
@@ -186,8 +187,8 @@ class Ingestion:
 
 
 def document_of(message: ReadMessage) -> NewDocument | None:
-    """None for a message that nobody may find or that has no words."""
-    if message.hidden or not (words := words_of(message.body)):
+    """None for a message that nobody may find, that only takes another one back, or that has no words."""
+    if message.hidden or message.type == "INSIGHT_RETRACTED" or not (words := words_of(message.body)):
         return None
     return NewDocument(
         kind="insight" if message.channel.startswith("insights:") else "message",

@@ -27,6 +27,7 @@ logger = logging.getLogger("krin.search")
 
 CANDIDATES = 50  # of each half of a hybrid search, or as many as were asked for
 PATIENCE_S = 2.0  # with a model that should say what a query means
+MAX_ASKING = 32  # questions to the model at once
 MAX_SEARCHING = 4  # at once: each takes a connection of the pool
 
 
@@ -50,20 +51,18 @@ class SearchService:
         self._access = access
         self._reads = reads
         self._queries = queries
+        self._asked: set[asyncio.Task[list[float]]] = set()
         self._searching = asyncio.Semaphore(MAX_SEARCHING)
 
     async def search(self, command: Search, caller: Caller, codec: Codec = JSON) -> SearchResult:
         """Raises HubError(permission_denied, unknown_channel, bad_request, not_available)."""
         refuse_nul(msgspec.json.encode(command.query), "$.query")
         scope = self._scope(command, caller)
-        async with self._searching:
-            try:
-                return await self._search(command, caller, scope)
-            except StorageError as failure:
-                logger.warning("a search failed: %s", failure)
-                raise HubError(
-                    ErrorCode.NOT_AVAILABLE, "the search index is not available", retry_after_ms=1000
-                ) from None
+        try:
+            return await self._search(command, caller, scope)
+        except StorageError as failure:
+            logger.warning("a search failed: %s", failure)
+            raise HubError(ErrorCode.NOT_AVAILABLE, "the search index is not available", retry_after_ms=1000) from None
 
     def _scope(self, command: Search, caller: Caller) -> Scope:
         if command.channel is None:
@@ -82,17 +81,18 @@ class SearchService:
                     raise HubError(ErrorCode.NOT_AVAILABLE, str(failure), retry_after_ms=1000) from None
                 degraded = f"{failure}: found by words alone"
         rankings: list[tuple[float, Sequence[int]]] = []
-        if vector is not None:
-            model, above = self._embedder.name, self._embedder.unrelated
-            near = await self._documents.nearest(vector, model, scope, above=above, limit=limit)
-            rankings.append((1.0, near))
-        if command.mode != "semantic":
-            whole, partial = await self._documents.by_words(command.query, scope, limit=limit)
-            # What shares a word or two with a question may mean anything: a model that knows meanings judges better.
-            knows = vector is not None and self._embedder.kind == "semantic"
-            rankings.append((1.0, whole if knows else [*whole, *partial]))
-        scores = fuse(rankings)
-        found = await self._documents.found([*scores][: command.limit], command.query)
+        async with self._searching:  # a model that takes its time holds up nobody else's search
+            if vector is not None:
+                model, above = self._embedder.name, self._embedder.unrelated
+                near = await self._documents.nearest(vector, model, scope, above=above, limit=limit)
+                rankings.append((1.0, near))
+            if command.mode != "semantic":
+                whole, partial = await self._documents.by_words(command.query, scope, limit=limit)
+                # What shares a word or two with a question may mean anything: a model of meanings judges better.
+                knows = vector is not None and self._embedder.kind == "semantic"
+                rankings.append((1.0, whole if knows else [*whole, *partial]))
+            scores = fuse(rankings)
+            found = await self._documents.found([*scores][: command.limit], command.query)
         return SearchResult(
             hits=[_hit(each, scores[each.id]) for each in self._still_readable(found, caller)],
             mode=command.mode if degraded is None else "text",
@@ -129,18 +129,30 @@ class SearchService:
         return [_hit(each, ranked[each.id]) for each in self._still_readable(found, caller)]
 
     async def vector(self, query: str, caller: Caller) -> list[float]:
-        """Raises EmbedderUnavailable."""
+        """Raises EmbedderUnavailable, after PATIENCE_S at most; the model is asked on, which tells how it is."""
         if self._embedder.needs_consent and not await self._consents.allows(caller.user, "ai_processing"):
             raise EmbedderUnavailable(f"you have not agreed to have your words shown to {self._embedder.name}")
+        if len(self._asked) >= MAX_ASKING:
+            raise EmbedderUnavailable(f"the model {self._embedder.name} is asked too much at once")
+        asked = asyncio.create_task(self._meaning(query, caller))
+        self._asked.add(asked)
+        asked.add_done_callback(self._answered)
         try:
             async with asyncio.timeout(PATIENCE_S):
-                if self._queries is not None:
-                    return await self._queries.of(query, caller)
-                rows = await self._embedder.embed([query])
+                return await asyncio.shield(asked)
         except TimeoutError:
             raise EmbedderUnavailable(f"the model {self._embedder.name} takes too long") from None
-        vector: list[float] = rows[0].tolist()
+
+    async def _meaning(self, query: str, caller: Caller) -> list[float]:
+        if self._queries is not None:
+            return await self._queries.of(query, caller)
+        vector: list[float] = (await self._embedder.embed([query]))[0].tolist()
         return vector
+
+    def _answered(self, asked: asyncio.Task[list[float]]) -> None:
+        self._asked.discard(asked)
+        if not asked.cancelled():
+            asked.exception()  # whoever waited has it; nobody may wait any more
 
     def _still_readable(self, found: list[FoundDocument], caller: Caller) -> list[FoundDocument]:
         """Rights may have been taken while we searched. What is read where reads are audited is noted."""
