@@ -219,6 +219,23 @@ async def test_what_was_answered_by_nobody_costs_nothing_and_what_may_have_been_
     assert tokens > 1_000
 
 
+async def test_an_attempt_that_nobody_answered_in_time_is_paid_beside_the_one_that_was(
+    scene: Scene, database: Database
+) -> None:
+    scene.calls = Calls(scene.model, prices=PRICES, budget=scene.budget, clock=scene.clock, timeout_s=0.3)
+    scene.server.reply = GOOD
+    scene.server.hanging = asyncio.Event()
+    asking = asyncio.create_task(scene.ask(background=True))
+    await scene.clock.until_somebody_sleeps()
+    scene.server.hanging.set()
+    scene.clock.advance(RETRY_S)
+    reply = await asking
+    [(_, usd, tokens)] = await spent(database)
+
+    assert reply.cost_usd < 0.001 < usd.expected
+    assert tokens > 1_000 + reply.input_tokens + reply.output_tokens
+
+
 async def test_twenty_nodes_at_once_do_not_spend_more_than_there_is(database: Database) -> None:
     spending, limit = ModelSpending(database), Spent(1.0, 1_000)
     clock = ManualClock()

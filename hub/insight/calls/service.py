@@ -86,7 +86,9 @@ class Calls:
             if self._model is None:
                 raise CallRefused("no_model", "no language model is configured")
             async with self._slot(background):
-                said, cost_usd = await self._paid(self._model, instructions, text, answer, tenant, purpose, background)
+                said, cost_usd = await self._insisted(
+                    self._model, instructions, text, answer, tenant, purpose, attempts=2 if background else 1
+                )
         except CallRefused as refusal:
             self.outcomes[refusal.reason] += 1
             raise
@@ -112,7 +114,7 @@ class Calls:
         finally:
             self._slots.release()
 
-    async def _paid(
+    async def _insisted(
         self,
         model: LanguageModel,
         instructions: str,
@@ -120,7 +122,21 @@ class Calls:
         answer: type[T],
         tenant: str,
         purpose: str,
-        background: bool,
+        *,
+        attempts: int,
+    ) -> tuple[Said[T], float]:
+        """Each attempt is paid for by itself: a server that did not answer in time may have done the work."""
+        while True:
+            attempts -= 1
+            try:
+                return await self._paid(model, instructions, text, answer, tenant, purpose)
+            except CallRefused as refusal:
+                if not attempts or refusal.reason not in AGAIN:
+                    raise
+            await self._clock.sleep(RETRY_S)
+
+    async def _paid(
+        self, model: LanguageModel, instructions: str, text: str, answer: type[T], tenant: str, purpose: str
     ) -> tuple[Said[T], float]:
         """What it says, and what that cost, US dollars.
 
@@ -133,7 +149,7 @@ class Calls:
         reservation = await self._budget.reserve(tenant, most)
         used = most
         try:
-            said = await self._tried(model, instructions, text, answer, attempts=2 if background else 1)
+            said = await self._tried(model, instructions, text, answer)
             used = Spent(self._prices.of(said.input_tokens, said.output_tokens), said.input_tokens + said.output_tokens)
         except CallRefused as refusal:
             if refusal.reason in ("unavailable", "breaker_open"):
@@ -145,33 +161,27 @@ class Calls:
                 await self._budget.settle(reservation, used)
         return said, used.usd
 
-    async def _tried(
-        self, model: LanguageModel, instructions: str, text: str, answer: type[T], *, attempts: int
-    ) -> Said[T]:
-        while True:
-            attempts -= 1
-            if not self._breaker.admit(self._clock.monotonic()):
-                raise _shut(model)
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    said = await model.say(instructions=instructions, text=text, answer=answer)
-            except TimeoutError:
-                refusal = CallRefused("timeout", f"the model {model.name} did not answer within {self._timeout_s:g} s")
-            except CallRefused as failure:
-                refusal = failure
-            except BaseException:
-                self._breaker.abandoned()
-                raise
-            else:
-                self._breaker.succeeded(self._clock.monotonic())
-                return said
-            if refusal.reason in FAILURES:
-                self._breaker.failed(self._clock.monotonic())
-            else:
-                self._breaker.succeeded(self._clock.monotonic())
-            if not attempts or refusal.reason not in AGAIN:
-                raise refusal
-            await self._clock.sleep(RETRY_S)
+    async def _tried(self, model: LanguageModel, instructions: str, text: str, answer: type[T]) -> Said[T]:
+        if not self._breaker.admit(self._clock.monotonic()):
+            raise _shut(model)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                said = await model.say(instructions=instructions, text=text, answer=answer)
+        except TimeoutError:
+            refusal = CallRefused("timeout", f"the model {model.name} did not answer within {self._timeout_s:g} s")
+        except CallRefused as failure:
+            refusal = failure
+        except BaseException:
+            self._breaker.abandoned()
+            raise
+        else:
+            self._breaker.succeeded(self._clock.monotonic())
+            return said
+        if refusal.reason in FAILURES:
+            self._breaker.failed(self._clock.monotonic())
+        else:
+            self._breaker.succeeded(self._clock.monotonic())
+        raise refusal
 
 
 def _shut(model: LanguageModel) -> CallRefused:
