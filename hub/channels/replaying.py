@@ -7,9 +7,10 @@ unsubscribes from one leaves that part of the replay, and so does who loses the 
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -41,9 +42,9 @@ def replay_cost(command: Replay) -> float:
 
 
 class _Track:
-    """One channel of a replay. `offset` is the last message that was taken from it or passed over."""
+    """One channel of a replay. `offset` is the last message that was taken from it or passed over, `sent` a count."""
 
-    __slots__ = ("channel", "epoch", "namespace", "offset", "page", "subscription", "time_ms")
+    __slots__ = ("channel", "epoch", "namespace", "offset", "page", "sent", "subscription", "time_ms")
 
     def __init__(self, channel: str, namespace: Namespace, subscription: Subscription) -> None:
         self.channel = channel
@@ -51,6 +52,7 @@ class _Track:
         self.subscription = subscription
         self.epoch = ""
         self.offset = 0
+        self.sent = 0
         self.page: deque[Publication] = deque()
         self.time_ms = 0  # of its next message; without one, up to when it is known that there is none
 
@@ -89,9 +91,9 @@ class Replays:
         self._running.add(subscriber.id)
         tracks: list[_Track] = []
         try:
-            for channel in command.channels:
-                tracks.append(_Track(channel, *self._reserve(subscriber, caller, channel)))
-            sent = await self._send(command, subscriber, caller, tracks)
+            for place, channel in enumerate(command.channels):
+                tracks.append(_Track(channel, *self._reserve(subscriber, caller, channel, f"$.channels[{place}]")))
+            await self._until_left(self._send(command, subscriber, caller, tracks), subscriber, tracks)
             positions = {
                 track.channel: SubscribeOptions(recover=Position(track.epoch, track.offset))
                 for track in self._leave(subscriber, tracks)
@@ -100,16 +102,23 @@ class Replays:
             joins = await prepare_all(self._subscriptions.join_all(subscriber, caller.now, positions))
             results = finish_all(joins)
             self._continue(subscriber, tracks, results)
-            return ReplayResult(replayed=sent, subscriptions=results)
+            return ReplayResult(replayed=sum(track.sent for track in tracks), subscriptions=results)
         finally:
             self._leave(subscriber, tracks)
             self._running.discard(subscriber.id)
 
-    def _reserve(self, subscriber: Subscriber, caller: Caller, channel: str) -> tuple[Namespace, Subscription]:
-        namespace, subscription = self._subscriptions.reserve(subscriber, caller, channel)
+    def _reserve(
+        self, subscriber: Subscriber, caller: Caller, channel: str, path: str
+    ) -> tuple[Namespace, Subscription]:
+        try:
+            namespace, subscription = self._subscriptions.reserve(subscriber, caller, channel)
+        except HubError as error:
+            if error.path is not None:  # it says where a subscription names the channel
+                error.path = path
+            raise
         if namespace.latest:
             self._subscriptions.unsubscribe(subscriber, channel)
-            raise HubError(ErrorCode.BAD_REQUEST, "a latest channel keeps no history", path="$.channels")
+            raise HubError(ErrorCode.BAD_REQUEST, "a latest channel keeps no history", path=path)
         return namespace, subscription
 
     def _leave(self, subscriber: Subscriber, tracks: Sequence[_Track]) -> list[_Track]:
@@ -127,11 +136,33 @@ class Replays:
                 subscription = subscriber.subscriptions[track.channel]
                 subscription.covered, subscription.replayed = track.subscription.covered, track.offset
 
-    async def _send(self, command: Replay, subscriber: Subscriber, caller: Caller, tracks: Sequence[_Track]) -> int:
-        """At the pace asked for, or the reader's; answers how many messages that were."""
+    async def _until_left(
+        self, sending: Coroutine[Any, Any, None], subscriber: Subscriber, tracks: Sequence[_Track]
+    ) -> None:
+        """Send, and stop at once when the last channel is left: the next message may be years away."""
+        staying = asyncio.timeout(None)
+
+        def left() -> None:
+            if not any(_stays(subscriber, track) for track in tracks):
+                staying.reschedule(asyncio.get_running_loop().time())
+
+        try:
+            async with staying:
+                for track in tracks:
+                    track.subscription.on_left = left
+                await sending
+        except TimeoutError:
+            if not staying.expired():
+                raise
+        finally:
+            for track in tracks:
+                track.subscription.on_left = None
+
+    async def _send(self, command: Replay, subscriber: Subscriber, caller: Caller, tracks: Sequence[_Track]) -> None:
+        """At the pace asked for, or the reader's."""
         pace = Pace(command.speed, self._clock)
         await pace.until(command.from_ * 1000)
-        sent = burst = 0
+        burst = 0
         async with aclosing(self._merged(command, subscriber, tracks)) as merged:
             async for track, publication in merged:
                 await pace.until(publication.timestamp * 1000)
@@ -143,9 +174,8 @@ class Replays:
                     track.subscription.replayed = publication.offset
                     if track.namespace.audit_reads:
                         self._reads.read(caller, track.channel, offsets=[publication.offset])
-                    sent += 1
+                    track.sent += 1
                     burst += len(publication.body)
-        return sent
 
     async def _room(self, outbox: Outbox) -> None:
         await self._clock.sleep(PAUSE_S)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -57,12 +57,13 @@ class Subscriber(Protocol):
 class Subscription:
     """One connection in one channel. Owned by the connection, made and ended here."""
 
-    __slots__ = ("covered", "listener", "options", "present", "reading", "replayed", "snapshot", "start")
+    __slots__ = ("covered", "listener", "on_left", "options", "present", "reading", "replayed", "snapshot", "start")
 
     def __init__(self, listener: Listener, options: SubscribeOptions) -> None:
         self.listener = listener
         self.options = options
         self.present = False
+        self.on_left: Callable[[], None] | None = None  # for who brings its messages from elsewhere
         self.reading: Reading | None = None  # where reads are audited
         self.start: Position | None = None  # after this everything is live; None: not answered yet
         self.covered = 0  # the first offset that a replay, recovery or live messages cover
@@ -285,6 +286,8 @@ class Subscriptions:
             self._presence.leave(channel, subscriber.id)
         if subscription.reading is not None:
             self._reads.unsubscribed(subscription.reading)
+        if subscription.on_left is not None:
+            subscription.on_left()
         return True
 
     def revoke(self, subscriber: Subscriber, caller: Caller) -> list[str]:

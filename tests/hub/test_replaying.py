@@ -166,6 +166,37 @@ async def test_who_unsubscribes_leaves_that_part_of_the_replay(scene: Scene) -> 
     assert "result" in await client.ask("subscribe", channel=ROOM)
 
 
+async def test_a_replay_ends_at_once_when_its_last_channel_is_left(scene: Scene) -> None:
+    await say(scene, ROOM)
+    await say(scene, TEAM)
+    client = await scene.client()
+    command = client.command("replay", channels=[ROOM, TEAM], **{"from": 0})
+    client.send(command)
+    await at_rest(scene)
+
+    await client.ask("unsubscribe", channel=ROOM)
+    await at_rest(scene)
+    assert not client.replies(command["id"])
+    await client.ask("unsubscribe", channel=TEAM)
+
+    assert (await client.reply(command["id"]))["result"] == {"replayed": 0}
+    again = await client.ask("replay", channels=[ROOM, TEAM], speed=0, **{"from": 0})
+    assert again["result"]["replayed"] == 2
+
+
+async def test_a_replay_whose_reader_is_slow_ends_at_once_when_its_last_channel_is_left(scene: Scene) -> None:
+    await say(scene, ROOM, count=20, data={"text": "x" * (BURST_BYTES // 4)})
+    client = await scene.client()
+    client.socket.pending = client.connection.outbox.limit_bytes // 4
+    command = client.command("replay", channels=[ROOM], speed=0, **{"from": 0})
+    client.send(command)
+    await client.until_offset(ROOM, 1)
+
+    await client.ask("unsubscribe", channel=ROOM)
+
+    assert 0 < (await client.reply(command["id"]))["result"]["replayed"] < 20
+
+
 async def test_who_loses_the_right_to_a_channel_hears_no_more_of_it(scene: Scene) -> None:
     start = scene.clock.now_ms()
     await say(scene, TEAM, count=2, every_s=10.0)
@@ -236,16 +267,16 @@ async def test_one_replay_at_a_time_and_so_many_on_a_node(scene: Scene) -> None:
     ("fields", "name", "path"),
     [
         ({"channels": [ROOM, ROOM]}, "bad_request", "$.channels"),
-        ({"channels": ["prices:X"]}, "bad_request", "$.channels"),
-        ({"channels": ["nope:x"]}, "unknown_channel", "$.channel"),
-        ({"channels": [TEAM]}, "already_subscribed", "$.channel"),
+        ({"channels": [ROOM, "prices:X"]}, "bad_request", "$.channels[1]"),
+        ({"channels": ["nope:x"]}, "unknown_channel", "$.channels[0]"),
+        ({"channels": [ROOM, TEAM]}, "already_subscribed", "$.channels[1]"),
         ({"channels": [ROOM], "to": 4}, "bad_request", "$.to"),
         ({"channels": [ROOM], "speed": 0.0001}, "schema_invalid", "$.speed"),
         ({"channels": [ROOM], "speed": float("nan")}, "schema_invalid", "$.speed"),
         ({"channels": [ROOM], "speed": -1}, "schema_invalid", "$.speed"),
         ({"channels": []}, "schema_invalid", "$.channels"),
         ({"channels": [f"custom:{n}" for n in range(17)]}, "schema_invalid", "$.channels"),
-        ({"channels": ["orders:bob"]}, "permission_denied", "$.channel"),
+        ({"channels": ["orders:bob"]}, "permission_denied", "$.channels[0]"),
     ],
 )
 async def test_a_replay_that_cannot_be_says_why_and_holds_no_place(
