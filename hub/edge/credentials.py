@@ -72,12 +72,14 @@ class Credentials:
 
 
 class Unwelcome(Exception):
-    """A handshake with a credential that is no good: 401, and `challenge` as its `WWW-Authenticate`."""
+    """A handshake that ends here, with an HTTP status and one header: 401 with `WWW-Authenticate`, for a credential that
+    is no good, or 503 with `Retry-After`, when that cannot be told now."""
 
-    def __init__(self, text: str, challenge: bytes) -> None:
+    def __init__(self, text: str, status: int, header: tuple[bytes, bytes]) -> None:
         super().__init__(text)
         self.text = text
-        self.challenge = challenge
+        self.status = status
+        self.header = header
 
 
 async def claims_of(
@@ -93,7 +95,11 @@ async def claims_of(
     except HubError as error:
         if error.code in FORGERIES:
             report(denied("authn_token_invalid", address, "authorization"))
-        raise Unwelcome(error.message, CHALLENGES.get(error.code, INVALID_TOKEN).encode()) from None
+        if error.code.temporary:  # whoever took this for a no would throw a good credential away
+            wait_s = -(-(error.retry_after_ms or 1000) // 1000)
+            raise Unwelcome(error.message, 503, (b"retry-after", b"%d" % wait_s)) from None
+        challenge = CHALLENGES.get(error.code, INVALID_TOKEN)
+        raise Unwelcome(error.message, 401, (b"www-authenticate", challenge.encode())) from None
 
 
 def _values(scope: Scope, wanted: bytes) -> list[str]:

@@ -81,7 +81,7 @@ class WebSocketEndpoint:
                 address=_address(scope),
             )
         except Unwelcome as refused:
-            await refuse_websocket(send, 401, refused.text, headers=[(b"www-authenticate", refused.challenge)])
+            await refuse_websocket(send, refused.status, refused.text, headers=[refused.header])
             return
         await send({"type": "websocket.accept", "subprotocol": codec.subprotocol if scope["subprotocols"] else None})
         raw = scope["extensions"].get(EXTENSION) if scope.get("extensions") else None

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import jwt
 import pytest_asyncio
+from clock import ManualClock
 from scene import Scene
 
+from hub.auth.fetching import fetch
+from hub.auth.keys import generate, key_of
+from hub.auth.providers import Provider, ProviderPolicy, Providers
 from hub.edge.credentials import Credentials
 from hub.edge.websocket import WebSocketEndpoint
 from storage.database import Database
@@ -135,6 +141,26 @@ async def test_an_unknown_subprotocol_and_a_bad_header_are_refused_before_the_up
         assert (await server.until(lambda each: "status" in each))["status"] == 400
     async with connected(scene, headers=[(b"authorization", b"Bearer \xff\xfe")]) as server:
         assert (await server.until(lambda each: "status" in each))["status"] == 401
+
+
+async def test_a_credential_that_cannot_be_looked_up_now_is_no_reason_to_give_it_up(database: Database) -> None:
+    key = key_of(generate("ES256"), "ES256")
+    policy = ProviderPolicy(issuer="https://id.example/", audience="krin", jwks_url="http://127.0.0.1:9/nobody")
+    clock = ManualClock(now_ms=time.time_ns() // 1_000_000)
+    provider = Provider("acme", policy, fetch=fetch, clock=clock)
+    now = clock.now_ms() // 1000
+    claims = {"iss": policy.issuer, "aud": "krin", "sub": "ann", "iat": now, "exp": now + 60, "jti": "t"}
+    token = jwt.encode(claims, key.signing, algorithm="ES256", headers={"typ": "at+jwt", "kid": key.kid})
+    bearer = (b"authorization", f"Bearer {token}".encode())
+    async with (
+        Scene(database, clock=clock, providers=Providers([provider])).running() as scene,
+        connected(scene, headers=[bearer]) as server,
+    ):
+        answer = await server.until(lambda each: "status" in each)
+
+    assert answer["status"] == 503
+    assert (b"retry-after", b"10") in answer["headers"]
+    assert b"www-authenticate" not in dict(answer["headers"])
 
 
 async def test_a_reader_that_takes_nothing_gets_the_newest_value_when_it_takes_again(scene: Scene) -> None:

@@ -131,5 +131,5 @@ class SocketIoDoor:
                 address=address,
             )
         except Unwelcome as refused:
-            raise Refused(401, refused.text, (b"www-authenticate", refused.challenge)) from None
+            raise Refused(refused.status, refused.text, refused.header) from None
         return Visitor(address=address, url=self._credentials.url(scope), claims=claims)
