@@ -158,7 +158,7 @@ def _of_snapshot(
         return _written(waits, "in the snapshot")
     if publication is not None:
         refused = options.filter is not None and not passes(options.filter, publication)
-        if refused or options.max_age_ms is not None:
+        if refused or options.max_age_ms is not None or options.min_quality is not None:
             return "filtered", None, _REASONS["filtered"]
     if snapshot is None:
         return "unknown", None, "the snapshot had too many values to remember which"

@@ -67,6 +67,13 @@ class Shaper:
         self._held: dict[str, tuple[Publication, int]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
+    def wants(self, publication: Publication) -> bool:
+        """Whether a value from before the subscription went live is to be sent. It counts as told of: `offer` goes on
+        from there."""
+        return (self._filter is None or passes(self._filter, publication)) and (
+            self._demand is None or self._demand.admits(publication, self._now_us())
+        )
+
     def offer(self, publication: Publication) -> None:
         if self._filter is not None and not passes(self._filter, publication):
             return

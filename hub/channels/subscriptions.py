@@ -21,7 +21,7 @@ from hub.channels.access import Access
 from hub.channels.durable import DurableChannels
 from hub.channels.fanout import Fanout, Listener
 from hub.channels.quality import Demand
-from hub.channels.shaping import Shaper, passes
+from hub.channels.shaping import Shaper
 from hub.channels.stored import StoredMessages
 from hub.clock import Clock
 from hub.connections.outbox import Outbox
@@ -366,7 +366,7 @@ class Subscriptions:
             if subscription.options.presence:
                 members = self._presence.watch(channel, subscriber.outbox)
         codec = subscriber.outbox.codec
-        wanted = self._wanted(messages, subscription.options, namespace)
+        wanted = self._wanted(messages, subscription, namespace)
         if namespace.latest:
             subscription.snapshot = tuple(each.offset for each in wanted) if len(wanted) <= MAX_SNAPSHOT_KNOWN else None
         now, later = _split(wanted, room_bytes)
@@ -375,6 +375,11 @@ class Subscriptions:
                 offset = later[0].offset - 1
             self._fanout.hold(channel, subscription.listener, later)
             self._loop.call_soon(self._follow_up, subscriber, channel, subscription, recovered.epoch)
+        # A reply may skip offsets. What follows it as publications may not: the reader would take a hole for a gap.
+        moment = self._clock.monotonic()
+        for each in now:
+            if _expired(each, moment):
+                subscriber.outbox.note(each, "expired")
         return SubscribeResult(
             channel=channel,
             epoch=recovered.epoch,
@@ -382,7 +387,7 @@ class Subscriptions:
             promise=namespace.promise,
             recovered=complete,
             reason=reason,
-            messages=[msgspec.Raw(each.encoded(codec)) for each in now],
+            messages=[msgspec.Raw(each.encoded(codec)) for each in now if not _expired(each, moment)],
             members=members,
         )
 
@@ -398,10 +403,13 @@ class Subscriptions:
                 now = self._fanout.go_live(channel, listener, epoch)
             else:
                 listener.buffer = later
-        wanted = subscription.options.filter
+        shaper, start = listener.shaper, subscription.start
+        assert start is not None
         for publication in now:
-            if wanted is None or passes(wanted, publication):
-                outbox.push_publication(publication, 0)
+            if shaper is None or (publication.epoch == start.epoch and publication.offset <= start.offset):
+                outbox.push_publication(publication, 0)  # chosen when the reply was made
+            else:
+                shaper.offer(publication)
         if listener.buffer is None:
             return
         if listener.overrun:  # live messages came faster than the reader took the old ones
@@ -410,17 +418,15 @@ class Subscriptions:
         self._loop.call_later(FOLLOW_UP_S, self._follow_up, subscriber, channel, subscription, epoch)
 
     def _wanted(
-        self, messages: list[Publication], options: SubscribeOptions, namespace: Namespace
+        self, messages: list[Publication], subscription: Subscription, namespace: Namespace
     ) -> list[Publication]:
-        """Without what the filter leaves out, and without latest values that are too old: others leave no hole."""
-        now, now_us = self._clock.monotonic(), self._clock.now_us()
-        demand = Demand(max_age_ms=options.max_age_ms)
+        """Without what the filter leaves out, and without latest values that are too old or no better than told."""
+        now = self._clock.monotonic()
+        shaper = subscription.listener.shaper
         return [
             publication
             for publication in messages
-            if (options.filter is None or passes(options.filter, publication))
-            and not (namespace.latest and publication.expires_at is not None and publication.expires_at <= now)
-            and demand.fresh(publication, now_us)
+            if not (namespace.latest and _expired(publication, now)) and (shaper is None or shaper.wants(publication))
         ]
 
     def _shaper(self, subscriber: Subscriber, options: SubscribeOptions) -> Shaper | None:
@@ -438,6 +444,10 @@ class Subscriptions:
             clock=self._clock,
             tell=subscriber.outbox.note,
         )
+
+
+def _expired(publication: Publication, now: float) -> bool:
+    return publication.expires_at is not None and publication.expires_at <= now
 
 
 def _split(publications: list[Publication], room_bytes: int) -> tuple[list[Publication], list[Publication]]:

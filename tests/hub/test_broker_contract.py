@@ -49,6 +49,7 @@ class Bench:
         publisher: str | None = "ann",
         idempotency_key: str | None = None,
         type: str = "NOTE",
+        ttl_s: float | None = None,
     ) -> Published:
         made = publication(
             channel,
@@ -58,6 +59,7 @@ class Bench:
             timestamp=self.clock.now_ms(),
             conflatable=policy.latest,
             type=type,
+            expires_at=None if ttl_s is None else self.clock.monotonic() + ttl_s,
         )
         placed: Published = await answered(self.broker.publish(made, policy, idempotency_key=idempotency_key))
         return placed
@@ -257,6 +259,17 @@ async def test_a_delivered_message_is_what_was_published(bench: Bench) -> None:
     assert got.timestamp == bench.clock.now_ms()
     assert b'"n":0' in got.body
     assert 'é \\" \\\\ \\n end'.encode() in got.body
+
+
+async def test_what_is_read_back_expires_when_what_was_published_does(bench: Bench) -> None:
+    before = await bench.publish(ttl_s=30)
+    await bench.publish()
+    until = bench.clock.monotonic() + 30
+
+    for found in (await bench.recover(epoch=before.epoch, offset=0), await bench.history()):
+        expiring, lasting = found.messages
+        assert expiring.expires_at == pytest.approx(until, abs=5)
+        assert lasting.expires_at is None
 
 
 async def test_an_idle_channel_that_is_forgotten_comes_back_with_another_epoch_or_its_old_offset(

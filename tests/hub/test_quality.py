@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 import pytest
 import pytest_asyncio
-from scene import Scene
+from scene import Client, Scene
 
 from hub.channels.quality import Demand
 from hub.publication import Publication
@@ -86,3 +87,32 @@ async def test_a_demand_on_quality_needs_a_channel_that_may_skip(scene: Scene, f
     options = {"max_age_ms": 5} if field == "max_age_ms" else {"min_quality": "LIVE"}
     reply = await client.ask("subscribe", channel="trades:X", **options)
     assert (reply["error"]["code"], reply["error"]["path"]) == (1007, f"$.{field}")
+
+
+async def quote(publisher: Client, state: QuoteState, **fields: Any) -> None:
+    await publisher.publish("prices:X", "PRICE_TICK", {"symbol": "X", "bid": "1", "state": state}, **fields)
+
+
+async def test_a_poor_price_of_the_snapshot_is_the_first_and_no_second_follows(scene: Scene) -> None:
+    publisher, reader = await scene.client("pub"), await scene.client()
+    await quote(publisher, "STALE")
+    await reader.ask("subscribe", channel="prices:X", min_quality="LIVE")
+    for state in ("HALTED", "LIVE", "STALE", "HALTED", "LIVE"):
+        await quote(publisher, state)
+    await reader.until_offset("prices:X", 6)
+
+    assert reader.seen("prices:X") == [1, 3, 4, 6]
+
+
+async def test_what_comes_while_a_large_snapshot_is_sent_in_pieces_is_shaped_like_the_rest(scene: Scene) -> None:
+    publisher, reader = await scene.client("pub"), await scene.client()
+    large = {"symbol": "X", "bid": "1", "state": "STALE", "ext": {"text": "x" * 60_000}}
+    for number in range(20):
+        await publisher.publish("prices:X", "PRICE_TICK", large, key=f"k{number}")
+    reader.send(reader.command("subscribe", channel="prices:X", min_quality="LIVE"))
+    for state in ("HALTED", "LIVE"):  # in the same turn, before the second piece
+        message = {"type": "PRICE_TICK", "data": {"symbol": "X", "bid": "1", "state": state}}
+        publisher.send(publisher.command("publish", channel="prices:X", key="k19", message=message))
+    await reader.until_offset("prices:X", 22)
+
+    assert reader.seen("prices:X") == [*range(1, 21), 22]

@@ -244,17 +244,47 @@ async def test_a_message_committed_while_a_rewind_reads_is_delivered_once(databa
 
 
 async def test_expired_messages_do_not_make_a_recovery_a_lie(scene: Scene) -> None:
-    """`recovered: true` means gapless: a position with expired messages behind it is either whole or says why not."""
+    """They are left out, and the position goes on over them: nothing is missing."""
     publisher = await scene.client("pub")
     first = await publisher.publish(ROOM)
-    await publisher.publish(ROOM, ttl_ms=1000)
-    await publisher.publish(ROOM)
+    for ttl in ({"ttl_ms": 1000}, {}, {"ttl_ms": 1000}):
+        await publisher.publish(ROOM, **ttl)
     await scene.tick(2)
     reader = await scene.client()
     reply = await reader.ask("subscribe", channel=ROOM, recover={"epoch": first["epoch"], "offset": 1})
+    explained = await reader.ask("explain", channel=ROOM, offset=2)
+    await publisher.publish(ROOM)
+    await reader.until_offset(ROOM, 5)
+
+    assert (reply["result"]["recovered"], reply["result"]["offset"]) == (True, 4)
+    assert reader.seen(ROOM) == [3, 5]
+    assert explained["result"]["connections"][0]["verdict"] == "expired"
+
+
+async def test_a_rewind_leaves_out_what_has_expired(scene: Scene) -> None:
+    publisher = await scene.client("pub")
+    await publisher.publish(ROOM)
+    await publisher.publish(ROOM, ttl_ms=1000)
+    await scene.tick(2)
+    reader = await scene.client()
+    reply = await reader.ask("subscribe", channel=ROOM, rewind=10)
+
+    assert reader.seen(ROOM) == [1]
+    assert reply["result"]["offset"] == 2
+
+
+async def test_what_follows_a_long_recovery_has_no_holes_where_messages_have_expired(scene: Scene) -> None:
+    """A client would take a hole there for a gap, and recover once more."""
+    publisher, reader = await scene.client("pub"), await scene.client()
+    for number in range(20):
+        first = await publisher.publish(ROOM, data={"t": "x" * 60_000}, **({"ttl_ms": 1000} if number % 2 else {}))
+    await scene.tick(2)
+    reply = await reader.ask("subscribe", channel=ROOM, recover={"epoch": first["epoch"], "offset": 0})
+    await reader.until_offset(ROOM, 20)
     result = reply["result"]
 
-    assert not result["recovered"] or [each["offset"] for each in result["messages"]] == [2, 3]
+    assert [each["offset"] for each in result["messages"]] == [*range(1, result["offset"] + 1, 2)]
+    assert reader.seen(ROOM)[len(result["messages"]) :] == [*range(result["offset"] + 1, 21)]
 
 
 async def test_an_expired_latest_value_is_not_in_the_snapshot(scene: Scene) -> None:
