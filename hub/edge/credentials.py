@@ -72,8 +72,8 @@ class Credentials:
 
 
 class Unwelcome(Exception):
-    """A handshake that ends here, with an HTTP status and one header: 401 with `WWW-Authenticate`, for a credential that
-    is no good, or 503 with `Retry-After`, when that cannot be told now."""
+    """A handshake that ends here: with 401 and `WWW-Authenticate` for a credential that is no good, or with 503 and
+    `Retry-After` when that cannot be told now."""
 
     def __init__(self, text: str, status: int, header: tuple[bytes, bytes]) -> None:
         super().__init__(text)

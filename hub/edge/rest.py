@@ -85,7 +85,10 @@ class RestRoutes:
         return Answer(data, {"paging": {"more": result.more, "next": following}})
 
     async def _presence(self, request: Request, caller: Caller) -> Any:
-        return await self._dispatcher.answer(Presence(id=1, channel=request.path_params["channel"]), caller)
+        command: Presence = _validated(
+            {"type": "presence", "id": 1, "channel": request.path_params["channel"]}, Presence
+        )
+        return await self._dispatcher.answer(command, caller)
 
     async def _explain(self, request: Request, caller: Caller) -> Any:
         query = request.query_params
@@ -94,7 +97,7 @@ class RestRoutes:
             "id": 1,
             "channel": query.get("channel", ""),
             "offset": _integer(query.get("offset", ""), "$.offset"),
-            "client": query.get("client"),
+            "client": query.get("client") or None,
         }
         command: Explain = _validated(fields, Explain)
         return await self._dispatcher.answer(command, caller)

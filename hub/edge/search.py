@@ -21,8 +21,9 @@ class SearchRoutes:
         self.routes = [service.route("GET /v1/search", self._search)]
 
     async def _search(self, request: Request, caller: Caller) -> Any:
+        given = {name: value for name, value in request.query_params.items() if value}
         try:
-            command = msgspec.convert({"type": "search", "id": 1, **request.query_params}, Search, strict=False)
+            command = msgspec.convert({"type": "search", "id": 1, **given}, Search, strict=False)
         except msgspec.ValidationError as failure:
             raise decode_error(failure) from None
         result = self._dispatcher.handle(command, caller)

@@ -22,6 +22,7 @@ from hub.edge.envelope import KrinAPIService
 from hub.edge.streams import COMMENT, Stream, Streams, event
 from protocol.codec import decode_error
 from protocol.errors import ErrorCode, HubError
+from protocol.fields import ChannelName
 from protocol.messages import SubscribeOptions, SubscribeResult
 from protocol.positions import Position
 
@@ -49,8 +50,9 @@ class SseRoutes:
         channels = sorted({name for name in query.get("channels", "").split(",") if name})
         if not 1 <= len(channels) <= MAX_CHANNELS:
             raise HubError(ErrorCode.SCHEMA_INVALID, f"expected 1 to {MAX_CHANNELS} channels", path="$.channels")
+        _validated(channels, list[ChannelName], "$.channels")
         seen = read_id(request.headers.get("last-event-id", ""), channels)
-        rewind = query.get("rewind")
+        rewind = query.get("rewind") or None
         options = {name: _options(recover=seen[name], rewind=rewind) for name in channels}
         stream = await self._streams.open(caller, options)
         return self._streams.answer(stream, self._events(stream, seen))
@@ -68,10 +70,10 @@ class SseRoutes:
     async def _poll(self, request: Request, caller: Caller) -> Any:
         """What `subscribe` answers; if that is nothing new after `since`, what comes within `wait_ms`."""
         _require_no_token_in_url(request)
-        channel, query = request.path_params["channel"], request.query_params
-        wait_ms = _within(query.get("wait_ms", str(WAIT_MS)), MAX_WAIT_MS, path="$.wait_ms")
+        channel, query = _validated(request.path_params["channel"], ChannelName, "$.channel"), request.query_params
+        wait_ms = _within(query.get("wait_ms") or str(WAIT_MS), MAX_WAIT_MS, path="$.wait_ms")
         since = position(query["since"], path="$.since") if query.get("since") else None
-        options = _options(recover=since, rewind=query.get("rewind"))
+        options = _options(recover=since, rewind=query.get("rewind") or None)
         stream = await self._streams.open(caller, {channel: options})
         try:
             result: SubscribeResult = stream.joined[channel]
@@ -183,8 +185,8 @@ def _within(text: str, most: int, *, path: str) -> int:
     return int(text)
 
 
-def _validated(value: Any, kind: type[T]) -> T:
+def _validated(value: Any, kind: type[T], path: str = "$") -> T:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as failure:
-        raise decode_error(failure) from None
+        raise decode_error(failure, path) from None

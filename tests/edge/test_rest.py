@@ -551,6 +551,42 @@ async def test_a_channel_in_the_path_is_held_to_the_grammar(
     error(await http.get(f"/v1/history/{channel}", headers=admin), status, code, "$.channel")
 
 
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [
+        ("/v1/history/{channel}", "$.channel"),
+        ("/v1/presence/{channel}", "$.channel"),
+        ("/v1/poll/{channel}", "$.channel"),
+        ("/v1/explain?offset=1&channel={channel}", "$.channel"),
+        ("/v1/search?query=x&channel={channel}", "$.channel"),
+        ("/sse?channels={channel}", "$.channels[0]"),
+    ],
+)
+@pytest.mark.parametrize("channel", ["ab", "custom:" + "x" * 249])
+async def test_a_channel_too_short_or_too_long_is_no_channel_on_any_route(
+    hub: Any, http: httpx.AsyncClient, admin: dict[str, str], address: str, path: str, channel: str
+) -> None:
+    error(await http.get(address.format(channel=channel), headers=admin), 422, 1013, path)
+
+
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [
+        ("/v1/poll/{channel}?since=&wait_ms=0&rewind=", 200),
+        ("/v1/poll/{channel}?wait_ms=", 200),
+        ("/v1/explain?channel={channel}&offset=1&client=", 200),
+        ("/v1/search?query=breaker&channel=&mode=hybrid&limit=10", 200),
+        ("/v1/search?query=", 422),
+    ],
+)
+async def test_what_a_query_leaves_empty_is_not_given(
+    hub: Any, http: httpx.AsyncClient, admin: dict[str, str], address: str, status: int
+) -> None:
+    answer = await http.get(address.format(channel=unique("custom")), headers=admin)
+
+    assert answer.status_code == status, answer.text
+
+
 async def test_a_symbol_with_slashes_is_one_channel(hub: Any, http: httpx.AsyncClient, admin: dict[str, str]) -> None:
     channel = unique("custom") + "/BTC/USDT:USDT"
     await publish(http, admin, channel)

@@ -162,6 +162,14 @@ async def test_permissions_are_those_of_a_socket(hub: Any, http: httpx.AsyncClie
     assert (answer.status_code, answer.json()["meta"]["error"]["name"]) == (403, "permission_denied")
 
 
+async def test_an_empty_rewind_is_none(hub: Any) -> None:
+    room = unique("custom")
+    async with curl(hub, hub.token("ann", "admin"), room, query="&rewind=") as heard:
+        name, data = await heard.next()
+
+        assert (name, data["channel"]) == ("subscribed", room)
+
+
 @pytest.mark.parametrize(
     ("query", "id"),
     [

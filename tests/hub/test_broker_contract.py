@@ -263,8 +263,9 @@ async def test_a_delivered_message_is_what_was_published(bench: Bench) -> None:
 
 async def test_what_is_read_back_expires_when_what_was_published_does(bench: Bench) -> None:
     before = await bench.publish(ttl_s=30)
-    await bench.publish()
     until = bench.clock.monotonic() + 30
+    await bench.publish()
+    await bench.listen()
 
     for found in (await bench.recover(epoch=before.epoch, offset=0), await bench.history()):
         expiring, lasting = found.messages
