@@ -104,6 +104,8 @@ class RestRoutes:
 
 
 JSON_DECODE = msgspec.json.Decoder().decode
+FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+NULL = msgspec.Raw(b"null")
 
 
 def _traced(message: msgspec.Raw, request: Request) -> msgspec.Raw:
@@ -111,10 +113,13 @@ def _traced(message: msgspec.Raw, request: Request) -> msgspec.Raw:
     trace = getattr(request.state, "trace", None) or traceparent_of(request)
     if trace is None:
         return message
-    fields = JSON_DECODE(message)
-    if not isinstance(fields, dict):
+    try:
+        fields = FIELDS(message)
+    except (msgspec.MsgspecError, UnicodeDecodeError):  # refused where it is read, as without a trace
         return message
-    return msgspec.Raw(msgspec.json.encode({"trace": trace, **fields}))
+    if fields.get("trace", NULL) != NULL:
+        return message
+    return msgspec.Raw(msgspec.json.encode({**fields, "trace": trace}))
 
 
 def _idempotency_key(in_body: str | None, request: Request) -> str | None:

@@ -381,6 +381,32 @@ async def test_both_doors_refuse_the_same_publish_with_the_same_error(
     assert {**by_rest} == {**by_socket}
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        '{"type":"NOTE","data":{"v":1e999}}',
+        f'{{"type":"NOTE","data":{{"v":{"1" * 5_000}}}}}',
+        f'{{"type":"NOTE","data":{{"v":{10**30}}}}}',
+        '{"type":"NOTE","data":{"v":"\\ud800"}}',
+        '{"type":"NOTE"}',
+        "[]",
+        "null",
+    ],
+    ids=lambda message: message[:40],
+)
+async def test_a_traced_request_is_refused_as_one_without_a_trace(
+    hub: Any, http: httpx.AsyncClient, admin: dict[str, str], message: str
+) -> None:
+    body = f'{{"channel":"custom:x","message":{message}}}'
+    plain = await http.post("/v1/publish", content=body, headers=admin)
+    traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    traced = await http.post("/v1/publish", content=body, headers=admin | {"traceparent": traceparent})
+
+    assert plain.status_code in (400, 422)
+    assert traced.status_code == plain.status_code
+    assert enveloped(traced)["meta"]["error"] == enveloped(plain)["meta"]["error"]
+
+
 @pytest.mark.parametrize("key", ["", "k" * 129, "k" * 5_000])
 async def test_an_idempotency_key_in_the_header_is_held_to_the_same_rules(
     hub: Any, http: httpx.AsyncClient, admin: dict[str, str], key: str
