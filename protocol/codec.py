@@ -7,7 +7,6 @@ JSON is the canonical form: it is what brokers and the durable log carry.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Sequence
 from math import isfinite
@@ -20,7 +19,7 @@ from protocol import SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK, frames
 from protocol.errors import ErrorCode, HubError
 from protocol.fields import EXPECTED
 from protocol.messages import AnyCommand
-from protocol.vocabulary import Message, message_type
+from protocol.vocabulary import MESSAGE_TYPES, CustomMessage, Message
 
 MAX_FRAME_BYTES = 512 * 1024
 TRACE = b',"trace":'
@@ -66,6 +65,9 @@ class Codec:
         self._one: Callable[[Any], AnyCommand] = decoder(AnyCommand)
         self._raws: Callable[[Any], msgspec.Raw | list[msgspec.Raw]] = decoder(list[msgspec.Raw])
         self._peek: Callable[[Any], _Peek] = decoder(_Peek)
+        # one entry per listed type, filled when it is first needed: a publisher's own names are without number
+        self._messages: dict[str, Callable[[Any], Message] | None] = dict.fromkeys(MESSAGE_TYPES)
+        self._custom: Callable[[Any], Message] = decoder(CustomMessage)
 
     def decode(self, payload: bytes | str) -> list[AnyCommand | tuple[int, HubError]]:
         """The commands of one frame, in order; each that is wrong stands as (id, error), id 0 where none was read."""
@@ -98,7 +100,13 @@ class Codec:
 
     def message_decoder(self, type_name: str) -> Callable[[Any], Message]:
         """A decoder for messages of one domain type."""
-        return _message_decoder(self, type_name)
+        found = self._messages.get(type_name, self._custom)
+        return found if found is not None else self._make_message_decoder(type_name)
+
+    def _make_message_decoder(self, type_name: str) -> Callable[[Any], Message]:
+        decode: Callable[[Any], Message] = self._decoder(MESSAGE_TYPES[type_name])
+        self._messages[type_name] = decode
+        return decode
 
     def peek_type(self, raw: Any) -> str:
         """The `type` of a message. Raises HubError(schema_invalid) when there is none."""
@@ -116,12 +124,6 @@ class Codec:
             return frames.frame(self.array(parts), self.opcode)
         middle = len(parts) // 2
         return self.frame(parts[:middle]) + self.frame(parts[middle:])
-
-
-@functools.cache
-def _message_decoder(codec: Codec, type_name: str) -> Callable[[Any], Message]:
-    decode: Callable[[Any], Message] = codec._decoder(message_type(type_name))
-    return decode
 
 
 def decode_error(failure: Exception, prefix: str = "$") -> HubError:

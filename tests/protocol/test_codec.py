@@ -468,6 +468,19 @@ def test_the_type_of_any_raw_message_is_told_or_refused(codec: Codec, raw: bytes
         assert error.path in ("$.message", "$.message.type")
 
 
+@BOTH
+def test_names_of_types_that_are_not_listed_are_not_kept(codec: Codec) -> None:
+    codec.message_decoder("NOTE")
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            codec.message_decoder(f"A{number}" + "x" * 10_000)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 100_000
+
+
 # --- limits of shape ---
 
 
