@@ -12,7 +12,7 @@ import msgspec
 from hub.caller import SYSTEM, Caller
 from hub.clock import Clock
 from hub.permissions import Permissions
-from protocol.codec import JSON, Codec, check_shape, decode_error, refuse_nul
+from protocol.codec import JSON, Codec, check_shape, converted, refuse_nul
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import Call, Publish, Published
 from storage.errors import OutcomeUnknown, Unavailable
@@ -178,7 +178,4 @@ async def insist(
 
 def convert(params: Mapping[str, Any], kind: type[Any]) -> Any:
     """Typed parameters of a method. Raises HubError(schema_invalid) with the path."""
-    try:
-        return msgspec.convert(params, kind)
-    except msgspec.ValidationError as failure:
-        raise decode_error(failure, "$.params") from None
+    return converted(params, kind, "$.params")

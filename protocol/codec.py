@@ -10,15 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from math import isfinite
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 import orjson
 
 from protocol import SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK, frames
 from protocol.errors import ErrorCode, HubError
-from protocol.fields import EXPECTED
-from protocol.messages import AnyCommand
+from protocol.fields import EXPECTED, ChannelName
+from protocol.messages import AnyCommand, Connect, RefusedOptions, SubscribeOptions
+from protocol.nulls import opened, without_nulls
 from protocol.vocabulary import MESSAGE_TYPES, CustomMessage, Message
 
 MAX_FRAME_BYTES = 512 * 1024
@@ -30,8 +31,12 @@ MAX_ITEMS = 10_000
 MAX_INTEGER = 2**53 - 1
 MAX_ERROR_TEXT = 128
 
+UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+"""What decoding raises for input that is wrong."""
+
 T = TypeVar("T")
-_PATH = re.compile(r"(.*) - at `(.*)`\Z", re.DOTALL)
+COMMANDS: dict[Any, type[AnyCommand]] = {kind.__struct_config__.tag: kind for kind in get_args(AnyCommand)}
+_PATH = re.compile(r"(.*) - at (`key` in )?`(.*)`\Z", re.DOTALL)
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
@@ -61,9 +66,11 @@ class Codec:
         self.encode = encode
         self.array = array
         self._decoder = decoder
+        self._null = encode(None)
         self._frame: Callable[[Any], AnyCommand | list[AnyCommand]] = decoder(AnyCommand | list[AnyCommand])
         self._one: Callable[[Any], AnyCommand] = decoder(AnyCommand)
         self._raws: Callable[[Any], msgspec.Raw | list[msgspec.Raw]] = decoder(list[msgspec.Raw])
+        self._fields: Callable[[Any], dict[str, msgspec.Raw]] = decoder(dict[str, msgspec.Raw])
         self._peek: Callable[[Any], _Peek] = decoder(_Peek)
         # one entry per listed type, filled when it is first needed: a publisher's own names are without number
         self._messages: dict[str, Callable[[Any], Message] | None] = dict.fromkeys(MESSAGE_TYPES)
@@ -73,7 +80,7 @@ class Codec:
         """The commands of one frame, in order; each that is wrong stands as (id, error), id 0 where none was read."""
         try:
             decoded = self._frame(payload)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        except UNREADABLE:
             return self._decode_singly(payload)
         return decoded if isinstance(decoded, list) else [decoded]  # type: ignore[return-value]
 
@@ -81,7 +88,7 @@ class Codec:
         """The slow path of a frame with something wrong in it: its other messages still count."""
         try:
             raws: Any = self._raws(payload)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        except UNREADABLE:
             raws = [payload]
         if not raws:
             return []
@@ -90,13 +97,69 @@ class Codec:
     def _decode_one(self, raw: Any) -> AnyCommand | tuple[int, HubError]:
         try:
             return self._one(raw)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as failure:
+        except UNREADABLE as failure:
             try:
                 peek = self._peek(raw)
-            except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            except UNREADABLE:
                 return 0, HubError(ErrorCode.BAD_REQUEST, f"this is not a {self.name} message or array of messages")
             known = isinstance(peek.id, int) and not isinstance(peek.id, bool) and 0 < peek.id <= MAX_INTEGER
-            return (peek.id if known else 0), decode_error(failure)
+            kind = COMMANDS.get(peek.type) if isinstance(peek.type, str) else None
+            try:
+                return self._command(raw, kind, failure)
+            except HubError as error:
+                return (peek.id if known else 0), error
+
+    def _command(self, raw: Any, kind: type[AnyCommand] | None, failure: Exception) -> AnyCommand:
+        """A command that failed to decode, where it can be understood all the same. Raises HubError."""
+        if kind is None and isinstance(failure, msgspec.ValidationError):
+            raise HubError(ErrorCode.UNKNOWN_TYPE, "unknown or missing command type", path="$.type")
+        try:
+            command: AnyCommand = self.decode_again(raw, kind, failure)
+        except HubError as error:
+            if kind is not Connect or not (error.path or "").startswith("$.subscriptions"):
+                raise
+            try:
+                fields = self._fields(raw)
+                subscriptions = self._fields(fields.pop("subscriptions"))
+            except UNREADABLE:
+                raise error from None
+            command = self._read(self.encode(fields), Connect)
+            options = {channel: self._options(channel, each) for channel, each in subscriptions.items()}
+            command = msgspec.structs.replace(command, subscriptions=options)
+        return command
+
+    def _options(self, channel: str, options: msgspec.Raw) -> SubscribeOptions:
+        """Those of one subscription of `connect`, with the errors of `subscribe`."""
+        try:
+            converted(channel, ChannelName, "$.channel")
+            read: SubscribeOptions = self._read(options, SubscribeOptions)
+        except HubError as error:
+            return RefusedOptions(error=error)
+        return read
+
+    def _read(self, raw: Any, kind: Any) -> Any:
+        try:
+            return self._decoder(kind)(raw)
+        except UNREADABLE as failure:
+            return self.decode_again(raw, kind, failure)
+
+    def decode_again(self, raw: Any, kind: Any, failure: Exception, prefix: str = "$") -> Any:
+        """What failed to decode as `kind`, without the nulls of optional fields. Raises HubError, as `decode_error`."""
+        whole = msgspec.Raw(raw)
+        if isinstance(failure, msgspec.ValidationError) and self._null in bytes(whole):
+            try:
+                return self._decoder(kind)(self.encode(without_nulls(whole, kind, self._opened)))
+            except UNREADABLE as failed:
+                failure = failed
+        raise decode_error(failure, prefix) from None
+
+    def _opened(self, value: Any, shape: type[Any]) -> Any:
+        if not isinstance(value, msgspec.Raw):
+            return opened(value, shape)
+        try:
+            return self._fields(value) if shape is dict else self._raws(value)
+        except UNREADABLE:
+            return None
 
     def message_decoder(self, type_name: str) -> Callable[[Any], Message]:
         """A decoder for messages of one domain type."""
@@ -112,7 +175,7 @@ class Codec:
         """The `type` of a message. Raises HubError(schema_invalid) when there is none."""
         try:
             peek = self._peek(raw)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        except UNREADABLE:
             raise HubError(ErrorCode.SCHEMA_INVALID, "expected an object", path="$.message") from None
         if not isinstance(peek.type, str):
             raise HubError(ErrorCode.SCHEMA_INVALID, "a message needs a `type`", path="$.message.type")
@@ -134,15 +197,26 @@ def decode_error(failure: Exception, prefix: str = "$") -> HubError:
         return HubError(ErrorCode.BAD_REQUEST, "malformed message")
     text = str(failure)
     match = _PATH.match(text)
-    expected, path = (match[1], prefix + match[2][1:]) if match else (text, prefix)
-    if path == "$.type" or expected.startswith(("Object missing required field `type`",)):
-        return HubError(ErrorCode.UNKNOWN_TYPE, "unknown or missing command type", path="$.type")
+    expected, path = (match[1], prefix + match[3][1:]) if match else (text, prefix)
+    if match and match[2] and expected.startswith("Expected `str`, got"):
+        return HubError(ErrorCode.BAD_REQUEST, "the keys of an object are strings", path=path)
     expected = EXPECTED.get(expected, expected)
     if expected.startswith("Invalid"):  # msgspec quotes the value, which may be anything
         expected = "Invalid value"
     elif len(expected) > MAX_ERROR_TEXT:  # and the name of a field, which may be as long as the message
         expected = "Object contains unknown field"
     return HubError(ErrorCode.SCHEMA_INVALID, expected, path=path)
+
+
+def converted(value: Any, kind: Any, prefix: str = "$", *, strict: bool = True) -> Any:
+    """Decoded data as a `kind`, in which null for an optional field leaves it out. Raises HubError(schema_invalid)."""
+    try:
+        return msgspec.convert(value, kind, strict=strict)
+    except msgspec.ValidationError:
+        try:
+            return msgspec.convert(without_nulls(value, kind), kind, strict=strict)
+        except msgspec.ValidationError as failure:
+            raise decode_error(failure, prefix) from None
 
 
 def check_shape(value: Any, path: str) -> None:

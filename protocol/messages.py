@@ -82,6 +82,12 @@ class SubscribeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     presence: bool = False
 
 
+class RefusedOptions(SubscribeOptions, frozen=True, kw_only=True):
+    """Stands in a Connect, and never on the wire, for a subscription whose name or options are wrong."""
+
+    error: HubError
+
+
 class Command(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, tag_field="type"
 ):

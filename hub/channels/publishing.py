@@ -16,10 +16,10 @@ from hub.clock import Clock
 from hub.guard.limits import Limits
 from hub.observe.tracing import Tracing
 from hub.publication import Publication
-from protocol.codec import JSON, Codec, decode_error, encode_body
+from protocol.codec import JSON, UNREADABLE, Codec, encode_body
 from protocol.errors import ErrorCode, HubError
 from protocol.messages import Publish, Published, Timing
-from protocol.vocabulary import DEFAULT_KEYS, Message
+from protocol.vocabulary import DEFAULT_KEYS, Message, message_type
 
 
 class Amplification(msgspec.Struct, frozen=True):
@@ -77,8 +77,8 @@ class Publisher:
             )
         try:
             message: Message = codec.message_decoder(type_name)(command.message)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as failure:
-            raise decode_error(failure, "$.message") from None
+        except UNREADABLE as failure:
+            message = codec.decode_again(command.message, message_type(type_name), failure, "$.message")
         traced = None
         if self._tracing is not None:
             where = "commit" if namespace.durable else "broker"

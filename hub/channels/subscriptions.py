@@ -30,7 +30,7 @@ from hub.presence.service import PresenceService
 from hub.publication import Publication
 from protocol.close_codes import CloseCode
 from protocol.errors import ErrorCode, HubError
-from protocol.messages import ErrorBody, Member, SubscribeOptions, SubscribeResult
+from protocol.messages import ErrorBody, Member, RefusedOptions, SubscribeOptions, SubscribeResult
 from protocol.positions import Gap, Position, merge_recovered
 
 logger = logging.getLogger("krin.subscriptions")
@@ -246,6 +246,9 @@ class Subscriptions:
         """Begin to join several channels; `prepare_all` and `finish_all` are what follows."""
         joins: dict[str, Join] = {}
         for channel, options in channels.items():
+            if isinstance(options, RefusedOptions):
+                joins[channel] = ErrorBody.of(options.error)
+                continue
             try:
                 joins[channel] = self.join(subscriber, caller, channel, options)
             except HubError as error:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
-from protocol.codec import decode_error, refuse_nul
+from protocol.codec import JSON, UNREADABLE, refuse_nul
 from protocol.errors import ErrorCode, HubError
 
 MAX_DIGITS = 16  # of a number in an address
@@ -40,8 +40,8 @@ async def read_struct(
         return kind()
     try:
         read = msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as failure:
-        raise decode_error(failure) from None
+    except UNREADABLE as failure:
+        read = JSON.decode_again(body, kind, failure)
     if stored:
         refuse_nul(body, "$")
     return read

@@ -21,7 +21,7 @@ from hub.guard.limits import Limits
 from hub.permissions import Need, Permissions
 from hub.privacy.service import PrivacyService
 from protocol.audit import as_json
-from protocol.codec import decode_error
+from protocol.codec import converted
 from protocol.errors import ErrorCode, HubError
 from protocol.fields import ChannelName, Count, Name
 from storage.audit import AuditTable
@@ -96,7 +96,7 @@ class PrivacyRoutes:
     async def _log(self, request: Request, caller: Caller) -> Any:
         """The newest rows first, with names where they are still known; `meta.paging.next` is the next `before`."""
         _of_the_whole_hub(caller)
-        page: _Page = _converted(dict(request.query_params), _Page, "$")
+        page: _Page = converted(dict(request.query_params), _Page, "$", strict=False)
         rows = await self._audit.page_back(before=page.before, limit=page.limit)
         names = await self._audit.names([shown for row in rows for shown in (row.actor, row.target)])
         told = [
@@ -147,7 +147,7 @@ class PrivacyRoutes:
         return await self._consents.of(caller.user)
 
     async def _put_consent(self, request: Request, caller: Caller) -> Any:
-        purpose: Purpose = _converted(request.path_params["purpose"], Purpose, "$.purpose")
+        purpose: Purpose = converted(request.path_params["purpose"], Purpose, "$.purpose", strict=False)
         body: ConsentBody = await read_struct(request, self._max_body_bytes, ConsentBody)
         if body.granted and purpose == "sale_or_sharing" and request.headers.get(GPC) == "1":
             raise HubError(ErrorCode.BAD_REQUEST, "Sec-GPC: 1 refuses what this grants", path="$.granted")
@@ -165,7 +165,7 @@ class PrivacyRoutes:
         if person != caller.user:
             self._permissions.require(Need.ADMIN, caller, target=target)
             _of_the_whole_hub(caller)
-        return str(_converted(person, Name, "$.person"))
+        return str(converted(person, Name, "$.person", strict=False))
 
 
 @contextmanager
@@ -180,10 +180,3 @@ def _of_the_whole_hub(caller: Caller) -> None:
     """A tenant's admin administers that tenant, and neither the log nor the people of the others."""
     if caller.tenant:
         raise HubError(ErrorCode.PERMISSION_DENIED, "this is for admins without a tenant")
-
-
-def _converted(value: Any, kind: Any, path: str) -> Any:
-    try:
-        return msgspec.convert(value, kind, strict=False)
-    except msgspec.ValidationError as failure:
-        raise decode_error(failure, path) from None

@@ -12,7 +12,7 @@ from hub.dispatch import Dispatcher
 from hub.edge.body import read_struct
 from hub.edge.envelope import Answer, KrinAPIService
 from hub.edge.security import traceparent_of
-from protocol.codec import decode_error
+from protocol.codec import UNREADABLE, converted
 from protocol.errors import ErrorCode, HubError
 from protocol.fields import ChannelName, IdempotencyKey, Key, TtlMs
 from protocol.messages import Call, Explain, History, Presence, Publish
@@ -77,7 +77,7 @@ class RestRoutes:
         }
         if since:
             fields["since"] = {"epoch": epoch, "offset": _integer(offset, "$.since")}
-        command: History = _validated(fields, History)
+        command: History = converted(fields, History)
         result = await self._dispatcher.answer(command, caller)
         last = JSON_DECODE(result.messages[-1])["offset"] if result.messages and result.more else None
         following = None if last is None else f"{result.epoch}:{last}"
@@ -85,7 +85,7 @@ class RestRoutes:
         return Answer(data, {"paging": {"more": result.more, "next": following}})
 
     async def _presence(self, request: Request, caller: Caller) -> Any:
-        command: Presence = _validated(
+        command: Presence = converted(
             {"type": "presence", "id": 1, "channel": request.path_params["channel"]}, Presence
         )
         return await self._dispatcher.answer(command, caller)
@@ -99,7 +99,7 @@ class RestRoutes:
             "offset": _integer(query.get("offset", ""), "$.offset"),
             "client": query.get("client") or None,
         }
-        command: Explain = _validated(fields, Explain)
+        command: Explain = converted(fields, Explain)
         return await self._dispatcher.answer(command, caller)
 
 
@@ -115,7 +115,7 @@ def _traced(message: msgspec.Raw, request: Request) -> msgspec.Raw:
         return message
     try:
         fields = FIELDS(message)
-    except (msgspec.MsgspecError, UnicodeDecodeError):  # refused where it is read, as without a trace
+    except UNREADABLE:  # refused where it is read, as without a trace
         return message
     if fields.get("trace", NULL) != NULL:
         return message
@@ -128,15 +128,8 @@ def _idempotency_key(in_body: str | None, request: Request) -> str | None:
     if len(given) > 1:
         message = "the keys of the header Idempotency-Key and of the body differ"
         raise HubError(ErrorCode.SCHEMA_INVALID, message, path="$.idempotency_key")
-    key: str | None = _validated(next(iter(given), None), IdempotencyKey | None, "$.idempotency_key")
+    key: str | None = converted(next(iter(given), None), IdempotencyKey | None, "$.idempotency_key")
     return key
-
-
-def _validated(value: Any, kind: Any, path: str = "$") -> Any:
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as failure:
-        raise decode_error(failure, path) from None
 
 
 def _integer(text: str, path: str) -> int:

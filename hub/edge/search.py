@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any
 
-import msgspec
 from starlette.requests import Request
 
 from hub.caller import Caller
 from hub.dispatch import Dispatcher
 from hub.edge.envelope import KrinAPIService
-from protocol.codec import decode_error
+from protocol.codec import converted
 from protocol.messages import Search
 
 
@@ -22,9 +21,6 @@ class SearchRoutes:
 
     async def _search(self, request: Request, caller: Caller) -> Any:
         given = {name: value for name, value in request.query_params.items() if value}
-        try:
-            command = msgspec.convert({"type": "search", "id": 1, **given}, Search, strict=False)
-        except msgspec.ValidationError as failure:
-            raise decode_error(failure) from None
+        command = converted({"type": "search", "id": 1, **given}, Search, strict=False)
         result = self._dispatcher.handle(command, caller)
         return await result if isinstance(result, Awaitable) else result

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -20,7 +20,7 @@ from hub.caller import Caller
 from hub.edge.credentials import token_in_url
 from hub.edge.envelope import KrinAPIService
 from hub.edge.streams import COMMENT, Stream, Streams, event
-from protocol.codec import decode_error
+from protocol.codec import converted
 from protocol.errors import ErrorCode, HubError
 from protocol.fields import ChannelName
 from protocol.messages import SubscribeOptions, SubscribeResult
@@ -29,8 +29,6 @@ from protocol.positions import Position
 MAX_CHANNELS = 64  # of a stream: their positions must fit into the header of a request
 MAX_WAIT_MS = 30_000  # of a poll; proxies give up on answers that take a minute
 WAIT_MS = 25_000
-
-T = TypeVar("T")
 
 Positions = dict[str, Position | None]
 """Where a reader stands, by channel. None: nowhere, as in a channel that is about the newest value only."""
@@ -50,7 +48,7 @@ class SseRoutes:
         channels = sorted({name for name in query.get("channels", "").split(",") if name})
         if not 1 <= len(channels) <= MAX_CHANNELS:
             raise HubError(ErrorCode.SCHEMA_INVALID, f"expected 1 to {MAX_CHANNELS} channels", path="$.channels")
-        _validated(channels, list[ChannelName], "$.channels")
+        converted(channels, list[ChannelName], "$.channels")
         seen = read_id(request.headers.get("last-event-id", ""), channels)
         rewind = query.get("rewind") or None
         options = {name: _options(recover=seen[name], rewind=rewind) for name in channels}
@@ -70,7 +68,7 @@ class SseRoutes:
     async def _poll(self, request: Request, caller: Caller) -> Any:
         """What `subscribe` answers; if that is nothing new after `since`, what comes within `wait_ms`."""
         _require_no_token_in_url(request)
-        channel, query = _validated(request.path_params["channel"], ChannelName, "$.channel"), request.query_params
+        channel, query = converted(request.path_params["channel"], ChannelName, "$.channel"), request.query_params
         wait_ms = _within(query.get("wait_ms") or str(WAIT_MS), MAX_WAIT_MS, path="$.wait_ms")
         since = position(query["since"], path="$.since") if query.get("since") else None
         options = _options(recover=since, rewind=query.get("rewind") or None)
@@ -166,7 +164,8 @@ def position(text: str, *, path: str) -> Position:
     epoch, _, offset = text.rpartition(":")
     if not (offset.isascii() and offset.isdigit() and len(offset) <= 16):
         raise HubError(ErrorCode.SCHEMA_INVALID, "expected epoch:offset", path=path)
-    return _validated({"epoch": epoch, "offset": int(offset)}, Position)
+    read: Position = converted({"epoch": epoch, "offset": int(offset)}, Position)
+    return read
 
 
 def _mark(channels: Sequence[str]) -> str:
@@ -176,17 +175,11 @@ def _mark(channels: Sequence[str]) -> str:
 def _options(*, recover: Position | None, rewind: str | None) -> SubscribeOptions:
     count = int(rewind) if rewind and rewind.isascii() and rewind.isdigit() and len(rewind) <= 16 else rewind
     fields = {"recover": recover} | ({} if rewind is None else {"rewind": count})
-    return _validated(msgspec.to_builtins(fields), SubscribeOptions)
+    read: SubscribeOptions = converted(msgspec.to_builtins(fields), SubscribeOptions)
+    return read
 
 
 def _within(text: str, most: int, *, path: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= most):
         raise HubError(ErrorCode.SCHEMA_INVALID, f"expected a whole number up to {most}", path=path)
     return int(text)
-
-
-def _validated(value: Any, kind: type[T], path: str = "$") -> T:
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as failure:
-        raise decode_error(failure, path) from None

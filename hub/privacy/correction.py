@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from protocol.codec import JSON, decode_error, encode_body
-from protocol.vocabulary import DEFAULT_KEYS
+from protocol.codec import JSON, UNREADABLE, encode_body
+from protocol.vocabulary import DEFAULT_KEYS, Message, message_type
 
 ENVELOPE = ("coordination", "trace")  # of a message: these stay as they were
 
@@ -16,10 +16,11 @@ def corrected(type_name: str, body: bytes, data: msgspec.Raw, *, publisher: str)
     """The body and key of a stored message with other `data`. Raises HubError, as publishing it would."""
     before = msgspec.json.decode(b"{" + body + b"}", type=dict[str, msgspec.Raw])
     parts: dict[str, Any] = {name: before[name] for name in ENVELOPE if name in before}
+    whole = msgspec.json.encode({"type": type_name, "data": data, **parts})
     try:
-        message = JSON.message_decoder(type_name)(msgspec.json.encode({"type": type_name, "data": data, **parts}))
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as failure:
-        raise decode_error(failure) from None
+        message: Message = JSON.message_decoder(type_name)(whole)
+    except UNREADABLE as failure:
+        message = JSON.decode_again(whole, message_type(type_name), failure)
     field = DEFAULT_KEYS.get(type_name)
     if field is not None:
         key = getattr(message.data, field)

@@ -129,6 +129,8 @@ async def test_broken_msgpack_is_a_bad_request_without_an_id(hub: Any, bystander
         ({"type": "call", "id": 7, "method": "os.system"}, 1004, "$.method"),
         ({"type": "call", "id": 7, "method": "__class__"}, 1013, "$.method"),
         ({"type": "call", "id": 7, "method": "x", "params": []}, 1013, "$.params"),
+        ({"type": "call", "id": 7, "method": "contracts.validate", "params": {"consumer": "x", "messages": [{}]}}, 1013, "$.params.messages[0]"),
+        ({"type": "call", "id": 7, "method": "contracts.validate", "params": {"consumer": None}}, 1013, "$.params.consumer"),
         ({"type": "refresh", "id": 7, "token": ""}, 1013, "$.token"),
         ({"type": "refresh", "id": 7, "token": "x" * 9_000}, 1013, "$.token"),
         ({"type": "connect", "id": 7, "token": "x.y.z"}, 1007, None),

@@ -331,12 +331,13 @@ async def test_a_message_published_here_arrives_there(hub: Any, http: httpx.Asyn
     channel = unique("custom")
     async with peer(hub, hub.token("ann")) as reader:
         await reader.ask("subscribe", channel=channel)
-        response = await publish(http, admin, channel, key="k", message={"type": "NOTE", "data": {"a": [1, "é"]}})
+        message = {"type": "NOTE", "data": {"a": [1, "é", None]}, "trace": None}
+        response = await publish(http, admin, channel, key="k", message=message, timing=None)
         got = await reader.until_offset(channel, 1)
 
     placed = enveloped(response)["data"]
     assert (placed["channel"], placed["offset"]) == (channel, 1)
-    assert (got["data"], got["key"], got["publisher"]) == ({"a": [1, "é"]}, "k", "root")
+    assert (got["data"], got["key"], got["publisher"]) == ({"a": [1, "é", None]}, "k", "root")
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,9 @@ async def test_a_durable_channel_is_recovered_from_a_position_and_goes_on_live(s
 async def test_one_connect_joins_every_channel_and_a_wrong_one_does_not_keep_the_others_away(scene: Scene) -> None:
     client = scene.socket()
     reply = await client.ask(
-        "connect", token=scene.token(), subscriptions={TEAM: {}, ROOM: {}, "nope:x": {}, "custom:": {}}
+        "connect",
+        token=scene.token(),
+        subscriptions={TEAM: {}, ROOM: {"presence": None}, "nope:x": {}, "custom:": {}, "ab": {}, "team:b": {"x": 1}},
     )
     joined = reply["result"]["subscriptions"]
 
@@ -55,6 +57,8 @@ async def test_one_connect_joins_every_channel_and_a_wrong_one_does_not_keep_the
     assert joined[ROOM]["channel"] == ROOM
     assert joined["nope:x"]["error"]["code"] == 1002
     assert joined["custom:"]["error"]["code"] == 1007
+    assert [joined[each]["error"]["code"] for each in ("ab", "team:b")] == [1013, 1013]
+    assert [joined[each]["error"]["path"] for each in ("ab", "team:b")] == ["$.channel", "$"]
     await client.publish(ROOM)
     await client.until_offset(ROOM, 1)
 

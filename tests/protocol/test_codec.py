@@ -23,14 +23,17 @@ from protocol.codec import (
     MSGPACK,
     Codec,
     check_shape,
+    converted,
     decode_error,
     encode_body,
     head,
     publication_json,
     publication_msgpack,
 )
+from protocol.contracts import ContractExpectation
 from protocol.errors import ErrorCode, HubError
-from protocol.trading import PriceTick
+from protocol.operations import OPERATIONS
+from protocol.trading import OrderReplace, PriceTick
 from protocol.vocabulary import DATA_TYPES, CustomMessage, message_type
 
 BOTH = pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=lambda codec: codec.name)
@@ -75,6 +78,8 @@ def values(kind: Any, meta: msgspec.Meta | None = None) -> st.SearchStrategy[Any
     if origin is list:
         least, most = (meta.min_length or 0, min(meta.max_length or 3, 3)) if meta else (0, 3)
         return st.lists(values(arguments[0]), min_size=least, max_size=most)
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return st.lists(values(arguments[0]), max_size=3).map(tuple)
     if origin is tuple:
         return st.tuples(*[values(each) for each in arguments])
     if origin is dict:
@@ -91,7 +96,8 @@ def values(kind: Any, meta: msgspec.Meta | None = None) -> st.SearchStrategy[Any
         highest = meta.le if meta and meta.le is not None else MAX_INTEGER
         return st.integers(int(lowest), int(highest))
     if kind is float:
-        return st.floats(0.001, 1)
+        lowest = max(0.001, (meta.ge or 0) if meta else 0)
+        return st.floats(lowest, max(lowest, 1))
     strategies = {bool: st.booleans(), type(None): st.none(), Any: free}
     return strategies[kind]
 
@@ -392,7 +398,15 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"type": "connect", "id": 1, "token": "t" * 8193}, "$.token"),
     ({"type": "connect", "id": 1, "kind": "robot"}, "$.kind"),
     ({"type": "connect", "id": 1, "name": "n" * 129}, "$.name"),
-    ({"type": "connect", "id": 1, "subscriptions": {"a:b": {"presence": "yes"}}}, "$.subscriptions[...].presence"),
+    ({"type": "connect", "id": 1, "subscriptions": []}, "$.subscriptions"),
+    ({"type": "connect", "id": 1, "subscriptions": {"ab": {}}, "name": ""}, "$.name"),
+    ({"type": "connect", "id": 1, "subscriptions": {"a:b": {"presence": 1}}, "extra": 1}, "$"),
+    ({"type": "subscribe", "id": 1, "channel": None}, "$.channel"),
+    ({"type": "subscribe", "id": None, "channel": "a:b"}, "$.id"),
+    ({"type": "subscribe", "id": 1, "channel": "a:b", "recover": {"epoch": "e", "offset": None}}, "$.recover.offset"),
+    ({"type": "subscribe", "id": 1, "channel": 7, "presence": None}, "$.channel"),
+    ({"type": "replay", "id": 1, "channels": ["a:b", None], "from": 1, "speed": None}, "$.channels[1]"),
+    ({"type": "replay", "id": 1, "channels": ["a:b"], "from": None}, "$.from"),
     ({"type": "publish", "id": 1, "channel": "a:b"}, "$"),
     ({"type": "publish", "id": 1, "channel": "a:b", "message": {}, "key": ""}, "$.key"),
     ({"type": "publish", "id": 1, "channel": "a:b", "message": {}, "ttl_ms": 0}, "$.ttl_ms"),
@@ -415,8 +429,37 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("message", "path"), WRONG, ids=[f"{m['type']} {path}" for m, path in WRONG])
 def test_a_wrong_field_is_named_by_its_path(codec: Codec, message: dict[str, Any], path: str) -> None:
     [(number, error)] = answers(codec, codec.encode(message))
-    assert (number, error.code, error.path) == (message.get("id", 0), ErrorCode.SCHEMA_INVALID, path)
+    assert (number, error.code, error.path) == (message.get("id") or 0, ErrorCode.SCHEMA_INVALID, path)
     assert "regex" not in error.message, "a pattern is said in words"
+
+
+@BOTH
+def test_a_subscription_of_connect_that_is_wrong_is_refused_alone_with_the_errors_of_subscribe(codec: Codec) -> None:
+    wrong: dict[str, tuple[Any, str]] = {
+        "ab": ({}, "$.channel"),
+        "a:" + "b" * 254: ({}, "$.channel"),
+        "a:1": (7, "$"),
+        "a:2": (None, "$"),
+        "a:3": ({"presence": "yes"}, "$.presence"),
+        "a:4": ({"filter": {"keys": ["k", ""]}}, "$.filter.keys[1]"),
+        "a:5": ({"recover": {"epoch": "e", "offset": None}, "presence": None}, "$.recover.offset"),
+        "a:6": ({"type": "subscribe"}, "$"),
+    }
+    right = {"a:b": {}, "a:c": {"presence": True}, "a:d": {"presence": None, "filter": {"keys": ["k"]}}}
+    subscriptions = right | {channel: options for channel, (options, _) in wrong.items()}
+    sent = {"type": "connect", "id": 1, "version": None, "name": "n", "subscriptions": subscriptions}
+    [connect] = codec.decode(codec.encode(sent))
+
+    assert isinstance(connect, messages.Connect)
+    assert (connect.id, connect.name, list(connect.subscriptions)) == (1, "n", list(subscriptions))
+    told = {}
+    for channel, options in connect.subscriptions.items():
+        if isinstance(options, messages.RefusedOptions):
+            assert options.error.code is ErrorCode.SCHEMA_INVALID
+            told[channel] = options.error.path
+    assert told == {channel: path for channel, (_, path) in wrong.items()}
+    assert connect.subscriptions["a:c"] == messages.SubscribeOptions(presence=True)
+    assert connect.subscriptions["a:d"] == messages.SubscribeOptions(filter=messages.Filter(keys=["k"]))
 
 
 @BOTH
@@ -456,6 +499,129 @@ def test_a_wrong_field_of_a_message_is_named_by_its_path(codec: Codec, message: 
     error = decode_error(caught.value, "$.message")
     assert (error.code, error.path) == (ErrorCode.SCHEMA_INVALID, path)
     assert "regex" not in error.message
+
+
+@pytest.mark.parametrize(
+    ("message", "path"),
+    [
+        ({"type": "NOTE", "data": {1: 2}}, "$.message.data"),
+        ({"type": "NOTE", "data": {"a": {b"b": 2}}}, "$.message.data"),
+        ({"type": "PRICE_TICK", "data": {"symbol": "A", "bid": "1", 7: 8}}, "$.message.data"),
+        ({"type": "NOTE", "data": {}, 7: 8}, "$.message"),
+        ({"type": "STATUS", "data": {"component": "c", "state": "OK", "ext": {1: 2}}}, "$.message.data.ext"),
+    ],
+    ids=str,
+)
+def test_keys_that_are_no_strings_are_a_bad_request(message: dict[Any, Any], path: str) -> None:
+    raw = msgpack.packb(message)
+    with pytest.raises(HubError) as caught:
+        try:
+            encode_body(MSGPACK.message_decoder(message["type"])(raw), key=None, publisher=None)
+        except msgspec.ValidationError as failure:
+            MSGPACK.decode_again(raw, message_type(message["type"]), failure, "$.message")
+    assert (caught.value.code, caught.value.path) == (ErrorCode.BAD_REQUEST, path)
+
+
+def test_a_field_called_type_that_is_missing_in_params_is_no_unknown_command() -> None:
+    params = {"consumer": "x", "messages": [{"fields": {}}]}
+    with pytest.raises(HubError) as caught:
+        converted(params, ContractExpectation, "$.params")
+    assert (caught.value.code, caught.value.path) == (ErrorCode.SCHEMA_INVALID, "$.params.messages[0]")
+
+
+# --- null for an optional field ---
+
+ONE_OF = {PriceTick: "price", OrderReplace: "qty"}  # optional fields of which one is required
+
+
+def optional(struct: Any) -> set[str]:
+    names = {field.encode_name for field in msgspec.structs.fields(struct) if not field.required}
+    return names - {ONE_OF.get(struct)}
+
+
+def with_required(struct: Any) -> st.SearchStrategy[dict[str, Any]]:
+    """The least that a struct needs, as it goes over the wire."""
+    hints = typing.get_type_hints(struct, include_extras=True)
+    raw = st.just({"type": "NOTE", "data": {"a": None}})
+    needed = {
+        field.name: raw if field.type is msgspec.Raw else values(hints[field.name])
+        for field in msgspec.structs.fields(struct)
+        if field.required
+    }
+    if struct in ONE_OF:
+        needed[ONE_OF[struct]] = st.just("1.5")
+    wire = {field.name: field.encode_name for field in msgspec.structs.fields(struct)}
+    tag = struct.__struct_config__.tag
+    return st.fixed_dictionaries(needed).map(
+        lambda found: (
+            ({"type": tag} if tag else {}) | {wire[name]: msgspec.to_builtins(value) for name, value in found.items()}
+        )
+    )
+
+
+@BOTH
+@pytest.mark.parametrize("struct", COMMANDS, ids=lambda struct: struct.__name__)
+@given(data=st.data())
+@settings(max_examples=10)
+def test_null_for_an_optional_field_of_a_command_leaves_it_out(codec: Codec, struct: Any, data: st.DataObject) -> None:
+    fields = data.draw(with_required(struct))
+    [expected] = codec.decode(codec.encode(fields))
+    assert isinstance(expected, struct)
+    for name in optional(struct):
+        assert codec.decode(codec.encode(fields | {name: None})) == [expected]
+    assert codec.decode(codec.encode(fields | dict.fromkeys(optional(struct)))) == [expected]
+
+
+@BOTH
+@pytest.mark.parametrize("name", sorted(DATA_TYPES))
+@given(data=st.data())
+@settings(max_examples=3)
+def test_null_for_an_optional_field_of_a_message_leaves_it_out(codec: Codec, name: str, data: st.DataObject) -> None:
+    several = typing.get_origin(DATA_TYPES[name]) is list
+    struct = typing.get_args(DATA_TYPES[name])[0] if several else DATA_TYPES[name]
+    fields = data.draw(with_required(struct))
+    nulls = fields | dict.fromkeys(optional(struct))
+    expected = {"type": name, "data": [fields] if several else fields}
+    sent = {"type": name, "data": [nulls] if several else nulls, "trace": None, "coordination": None}
+    assert codec._read(codec.encode(sent), message_type(name)) == codec.message_decoder(name)(codec.encode(expected))
+
+
+@pytest.mark.parametrize("method", sorted(OPERATIONS))
+@given(data=st.data())
+@settings(max_examples=3)
+def test_null_for_an_optional_parameter_leaves_it_out(method: str, data: st.DataObject) -> None:
+    struct = OPERATIONS[method].params
+    fields = data.draw(with_required(struct))
+    assert converted(fields | dict.fromkeys(optional(struct)), struct) == msgspec.convert(fields, struct)
+
+
+@BOTH
+def test_null_is_left_out_within_structs_and_kept_within_free_form_data(codec: Codec) -> None:
+    sent = {
+        "type": "SPECIALIST_UPDATE",
+        "data": [{"specialist_id": "s", "blockers": None, "ext": {"blockers": None, "a": [None]}}],
+        "coordination": {"b": None},
+    }
+    raw = codec.encode(sent)
+    with pytest.raises(msgspec.ValidationError) as caught:
+        codec.message_decoder("SPECIALIST_UPDATE")(raw)
+    message = codec.decode_again(raw, message_type("SPECIALIST_UPDATE"), caught.value)
+    body = json.loads(b"{" + encode_body(message, key=None, publisher=None) + b"}")
+    assert body == {
+        "data": [{"specialist_id": "s", "ext": {"blockers": None, "a": [None]}}],
+        "coordination": {"b": None},
+    }
+
+
+@BOTH
+@pytest.mark.parametrize("struct", COMMANDS, ids=lambda struct: struct.__name__)
+@given(data=st.data())
+@settings(max_examples=10)
+def test_null_for_a_required_field_is_refused(codec: Codec, struct: Any, data: st.DataObject) -> None:
+    fields = data.draw(with_required(struct))
+    name = data.draw(st.sampled_from(sorted(fields.keys() - {"type", "message"})))
+    [(_, error)] = answers(codec, codec.encode(fields | dict.fromkeys(optional(struct)) | {name: None}))
+    assert (error.code, error.path) == (ErrorCode.SCHEMA_INVALID, f"$.{name}")
 
 
 @BOTH

@@ -10,6 +10,7 @@ import msgspec
 from hub.trading.strategies.base import Setting, Strategy
 from hub.trading.strategies.market_making import MarketMaking, MarketMakingParameters
 from hub.trading.strategies.momentum import Momentum, MomentumParameters
+from protocol.nulls import without_nulls
 
 
 class Kind(NamedTuple):
@@ -27,4 +28,5 @@ STRATEGIES: Mapping[str, Kind] = {
 
 def make_strategy(kind: Kind, parameters: Mapping[str, Any], setting: Setting) -> Strategy:
     """Raises msgspec.ValidationError for parameters that the strategy does not take. Strings may stand for numbers."""
-    return kind.make(setting, msgspec.convert(dict(parameters), kind.parameters, strict=False))
+    given = without_nulls(dict(parameters), kind.parameters)
+    return kind.make(setting, msgspec.convert(given, kind.parameters, strict=False))
