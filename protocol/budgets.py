@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from protocol.coordination import Money
-from protocol.fields import ChannelPart, Count, Micros, Name
+from protocol.fields import MAX_FLOAT, ChannelPart, Count, Micros, Name
 
 BudgetKind = Literal["PROJECT", "AGENT"]
 
@@ -50,7 +50,7 @@ class BudgetUse(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     usd: Money
     limit_tokens: Count | None = None
     limit_usd: Money | None = None
-    percent: Annotated[float, Meta(ge=0)]
+    percent: Annotated[float, Meta(ge=0, le=MAX_FLOAT)]
     ts_event: Micros | None = None
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from protocol.fields import ChannelPart, Count, DecimalString, Fraction, Micros, Name, Text, shaped
+from protocol.fields import ChannelPart, Count, DecimalString, Finite, Fraction, Micros, Name, Text, shaped
 
 Presence = Literal["ONLINE", "STALE", "OFFLINE"]
 Activity = Literal["IDLE", "WORKING", "BLOCKED", "WAITING_HUMAN", "RATE_LIMITED", "PAUSED", "DRAINING"]
@@ -246,7 +246,7 @@ class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     required: bool = True
     metric: Name | None = None
     op: Literal["<", "<=", "==", ">=", ">"] | None = None
-    threshold: float | None = None
+    threshold: Finite | None = None
 
 
 class TaskSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):

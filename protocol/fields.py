@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 from msgspec import Meta
@@ -44,4 +45,6 @@ TtlMs = Annotated[int, Meta(ge=1, le=86_400_000, description="milliseconds")]
 Token = Annotated[str, Meta(min_length=1, max_length=8192)]
 Proof = Annotated[str, Meta(min_length=1, max_length=4096, description="RFC 9449: that the token's key is here")]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
+MAX_FLOAT = sys.float_info.max
+Finite = Annotated[float, Meta(ge=-MAX_FLOAT, le=MAX_FLOAT)]  # msgpack has NaN and infinities, and JSON has not
 MessageType = Annotated[str, shaped(r"^[A-Z][A-Z0-9_]{0,63}\Z", "SCREAMING_SNAKE_CASE, at most 64 characters")]

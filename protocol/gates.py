@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from protocol.coordination import GateResult
-from protocol.fields import ChannelPart, Count, Micros, Name, Text
+from protocol.fields import ChannelPart, Count, Finite, Micros, Name, Text
 
 MAX_EVIDENCE = 32
 
@@ -19,7 +19,7 @@ class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     kind: Name
     ref: Text
     metric: Name | None = None
-    value: float | None = None
+    value: Finite | None = None
 
 
 class GateJudge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):

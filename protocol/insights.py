@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from protocol.coordination import Money
-from protocol.fields import Count, Fraction, Micros, Name, Text
+from protocol.fields import Count, Finite, Fraction, Micros, Name, Text
 
 InsightKind = Literal["ANOMALY", "RISK", "SUMMARY", "SUGGESTION", "ERROR_CAUSE", "SIGNAL"]
 Severity = Literal["INFO", "WARNING", "CRITICAL"]
@@ -20,7 +20,7 @@ class Observation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """`ref`: where `value` is. In an answer's `ai_insights` a JSONPath into `data`, else the offset in the subject."""
 
     ref: Annotated[str, Meta(min_length=1, max_length=256)]
-    value: int | float | Annotated[str, Meta(max_length=1024)]
+    value: int | Finite | Annotated[str, Meta(max_length=1024)]
 
 
 class Insight(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from protocol.coordination import Money, NextSteps, PlanChange, SpecialistUpdate, TeamPlan
-from protocol.fields import ChannelPart, Count, Micros, Name, Text
+from protocol.fields import ChannelPart, Count, Finite, Micros, Name, Text
 
 
 class TeamPlanAsk(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -66,7 +66,7 @@ class PlanNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     project_id: Name
     assigned: Count
     unassigned: Count = 0
-    makespan_h: float
+    makespan_h: Finite
     deadline_feasible: bool = True
     budget_used_usd: Money = "0"
     supersedes: Name | None = None

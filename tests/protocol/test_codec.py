@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 import typing
+from collections.abc import Iterator
 from types import UnionType
 from typing import Any
 
@@ -776,6 +777,31 @@ def test_msgpack_values_that_json_does_not_have_are_refused_and_not_changed(valu
     raw = msgpack.packb({"type": "NOTE", "data": {"v": value}})
     with pytest.raises(HubError):
         encode_body(MSGPACK.message_decoder("NOTE")(raw), key=None, publisher=None)
+
+
+def types_within(kind: Any, met: set[Any]) -> Iterator[Any]:
+    """This type and those of its parts, as they are annotated."""
+    yield kind
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        if kind not in met:
+            met.add(kind)
+            for field in msgspec.structs.fields(kind):
+                yield from types_within(field.type, met)
+    elif typing.get_origin(kind) is not typing.Annotated or typing.get_args(kind)[0] is not float:
+        for each in typing.get_args(kind):
+            yield from types_within(each, met)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_no_field_for_a_number_takes_one_that_json_does_not_have(number: float) -> None:
+    raw, met = msgpack.packb(number), set[Any]()
+    roots = [*COMMANDS, *DATA_TYPES.values(), *(operation.params for operation in OPERATIONS.values())]
+    kinds = [kind for root in roots for kind in types_within(root, met)]
+    numbers = [kind for kind in kinds if kind is float or (typing.get_args(kind) or (0,))[0] is float]
+    assert len(numbers) > 20
+    for kind in numbers:
+        with pytest.raises(msgspec.ValidationError):
+            MSGPACK._decoder(kind)(raw)
 
 
 @pytest.mark.parametrize("price", ["\u0661\u0662", "1.\u0be7", "\uff11"])
