@@ -28,6 +28,7 @@ from hub.namespaces import DEFAULTS, Namespaces
 from protocol.channels import MAX_CHANNEL_BYTES, matches, split_channel
 from protocol.codec import JSON, MSGPACK, Codec
 from protocol.errors import ErrorCode, HubError
+from protocol.messages import Connect, RefusedOptions
 from protocol.positions import Gap, Position, merge_recovered
 
 LONGEST_S = 1.0  # of processor time: a busy machine is nobody's fault
@@ -210,10 +211,20 @@ def decoding(codec: Codec) -> Callable[[bytes | str], None]:
                 assert 0 <= each[0] < 2**53
                 tell(each[1])
             else:
+                if isinstance(each, Connect):
+                    each = _with_what_can_be_read(each)
                 again = codec.decode(_text(codec, codec.encode(each)))
                 assert [codec.encode(command) for command in again] == [codec.encode(each)]
 
     return decode
+
+
+def _with_what_can_be_read(connect: Connect) -> Connect:
+    for options in connect.subscriptions.values():
+        if isinstance(options, RefusedOptions):
+            tell(options.error)
+    read = {name: each for name, each in connect.subscriptions.items() if not isinstance(each, RefusedOptions)}
+    return msgspec.structs.replace(connect, subscriptions=read)
 
 
 def _text(codec: Codec, payload: bytes) -> bytes | str:
