@@ -178,7 +178,7 @@ async def test_c25_fifty_sign_ins_at_once_do_not_stop_the_hub(tmp_path: Path) ->
                 answered += 1
                 await asyncio.sleep(0.01)  # the pace, not a wait for a fact
         assert {(await each).status_code for each in signing_in} <= {401, 429, 503}
-    assert answered > len(signing_in) / 4  # hashing on the loop leaves time for 8 or 9; beside it there is some for 25 to 90
+    assert answered > len(signing_in) / 4  # hashing on the loop leaves time for 9; beside it there is some for 25 to 90
 
 
 # --- OAuth
