@@ -123,7 +123,7 @@ class Codec:
                 subscriptions = self._fields(fields.pop("subscriptions"))
             except UNREADABLE:
                 raise error from None
-            command = self._read(self.encode(fields), Connect)
+            command = self.read(self.encode(fields), Connect)
             options = {channel: self._options(channel, each) for channel, each in subscriptions.items()}
             command = msgspec.structs.replace(command, subscriptions=options)
         return command
@@ -132,12 +132,13 @@ class Codec:
         """Those of one subscription of `connect`, with the errors of `subscribe`."""
         try:
             converted(channel, ChannelName, "$.channel")
-            read: SubscribeOptions = self._read(options, SubscribeOptions)
+            read: SubscribeOptions = self.read(options, SubscribeOptions)
         except HubError as error:
             return RefusedOptions(error=error)
         return read
 
-    def _read(self, raw: Any, kind: Any) -> Any:
+    def read(self, raw: Any, kind: Any) -> Any:
+        """Anything else than a frame, as `kind`. Raises HubError, as `decode_error`."""
         try:
             return self._decoder(kind)(raw)
         except UNREADABLE as failure:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from starlette.requests import ClientDisconnect, Request
 
-from protocol.codec import JSON, UNREADABLE, refuse_nul
+from protocol.codec import JSON, refuse_nul
 from protocol.errors import ErrorCode, HubError
 
 MAX_DIGITS = 16  # of a number in an address
@@ -38,13 +37,15 @@ async def read_struct(
     body = await read_body(request, max_bytes)
     if optional and not body:
         return kind()
-    try:
-        read = msgspec.json.decode(body, type=kind)
-    except UNREADABLE as failure:
-        read = JSON.decode_again(body, kind, failure)
+    read = JSON.read(body, kind)
     if stored:
         refuse_nul(body, "$")
     return read
+
+
+def number_in(text: str) -> int | None:
+    """The whole number that a text of an address is; None for any other text."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS else None
 
 
 def query_of(request: Request, *numbers: str) -> dict[str, Any]:
@@ -52,9 +53,8 @@ def query_of(request: Request, *numbers: str) -> dict[str, Any]:
     else is left to the method's own checks."""
     query: dict[str, Any] = {**request.query_params}
     for name in numbers:
-        text = query.get(name, "")
-        if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS:
-            query[name] = int(text)
+        if (number := number_in(query.get(name, ""))) is not None:
+            query[name] = number
     return query
 
 

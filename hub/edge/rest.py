@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from hub.caller import Caller
 from hub.dispatch import Dispatcher
-from hub.edge.body import read_struct
+from hub.edge.body import number_in, read_struct
 from hub.edge.envelope import Answer, KrinAPIService
 from hub.edge.security import traceparent_of
 from protocol.codec import UNREADABLE, converted
@@ -133,9 +133,9 @@ def _idempotency_key(in_body: str | None, request: Request) -> str | None:
 
 
 def _integer(text: str, path: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 16):
+    if (number := number_in(text)) is None:
         raise HubError(ErrorCode.SCHEMA_INVALID, "expected a whole number", path=path)
-    return int(text)
+    return number
 
 
 def _boolean(text: str, path: str) -> bool:

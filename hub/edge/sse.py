@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hub.caller import Caller
+from hub.edge.body import number_in
 from hub.edge.credentials import token_in_url
 from hub.edge.envelope import KrinAPIService
 from hub.edge.streams import COMMENT, Stream, Streams, event
@@ -162,9 +163,9 @@ def read_id(id: str, channels: Sequence[str]) -> Positions:
 def position(text: str, *, path: str) -> Position:
     """`epoch:offset`. Raises HubError(schema_invalid)."""
     epoch, _, offset = text.rpartition(":")
-    if not (offset.isascii() and offset.isdigit() and len(offset) <= 16):
+    if (number := number_in(offset)) is None:
         raise HubError(ErrorCode.SCHEMA_INVALID, "expected epoch:offset", path=path)
-    read: Position = converted({"epoch": epoch, "offset": int(offset)}, Position)
+    read: Position = converted({"epoch": epoch, "offset": number}, Position)
     return read
 
 
@@ -173,13 +174,16 @@ def _mark(channels: Sequence[str]) -> str:
 
 
 def _options(*, recover: Position | None, rewind: str | None) -> SubscribeOptions:
-    count = int(rewind) if rewind and rewind.isascii() and rewind.isdigit() and len(rewind) <= 16 else rewind
-    fields = {"recover": recover} | ({} if rewind is None else {"rewind": count})
+    fields: dict[str, Any] = {"recover": recover}
+    if rewind is not None:
+        count = number_in(rewind)
+        fields["rewind"] = rewind if count is None else count
     read: SubscribeOptions = converted(msgspec.to_builtins(fields), SubscribeOptions)
     return read
 
 
 def _within(text: str, most: int, *, path: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= most):
+    number = number_in(text)
+    if number is None or number > most:
         raise HubError(ErrorCode.SCHEMA_INVALID, f"expected a whole number up to {most}", path=path)
-    return int(text)
+    return number

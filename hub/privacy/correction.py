@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from protocol.codec import JSON, UNREADABLE, encode_body
+from protocol.codec import JSON, encode_body
 from protocol.vocabulary import DEFAULT_KEYS, Message, message_type
 
 ENVELOPE = ("coordination", "trace")  # of a message: these stay as they were
@@ -17,10 +17,7 @@ def corrected(type_name: str, body: bytes, data: msgspec.Raw, *, publisher: str)
     before = msgspec.json.decode(b"{" + body + b"}", type=dict[str, msgspec.Raw])
     parts: dict[str, Any] = {name: before[name] for name in ENVELOPE if name in before}
     whole = msgspec.json.encode({"type": type_name, "data": data, **parts})
-    try:
-        message: Message = JSON.message_decoder(type_name)(whole)
-    except UNREADABLE as failure:
-        message = JSON.decode_again(whole, message_type(type_name), failure)
+    message: Message = JSON.read(whole, message_type(type_name))
     field = DEFAULT_KEYS.get(type_name)
     if field is not None:
         key = getattr(message.data, field)

@@ -184,12 +184,18 @@ async def test_a_replay_ends_at_once_when_its_last_channel_is_left(scene: Scene)
     assert again["result"]["replayed"] == 2
 
 
-async def test_a_replay_whose_reader_is_slow_ends_at_once_when_its_last_channel_is_left(scene: Scene) -> None:
+async def slow_replay(scene: Scene) -> tuple[Client, dict[str, Any]]:
+    """The command of a replay of 20 messages, to a reader whose socket takes a few of them."""
     await say(scene, ROOM, count=20, data={"text": "x" * (BURST_BYTES // 4)})
     client = await scene.client()
     client.socket.pending = client.connection.outbox.limit_bytes // 4
     command = client.command("replay", channels=[ROOM], speed=0, **{"from": 0})
     client.send(command)
+    return client, command
+
+
+async def test_a_replay_whose_reader_is_slow_ends_at_once_when_its_last_channel_is_left(scene: Scene) -> None:
+    client, command = await slow_replay(scene)
     await client.until_offset(ROOM, 1)
 
     await client.ask("unsubscribe", channel=ROOM)
@@ -213,12 +219,7 @@ async def test_who_loses_the_right_to_a_channel_hears_no_more_of_it(scene: Scene
 
 
 async def test_a_slow_reader_is_waited_for(scene: Scene) -> None:
-    await say(scene, ROOM, count=20, data={"text": "x" * (BURST_BYTES // 4)})
-    client = await scene.client()
-    client.socket.pending = client.connection.outbox.limit_bytes // 4
-
-    command = client.command("replay", channels=[ROOM], speed=0, **{"from": 0})
-    client.send(command)
+    client, command = await slow_replay(scene)
     for _ in range(5):
         await at_rest(scene)
         scene.clock.advance(1.0)

@@ -18,7 +18,7 @@ from hub.dispatch import Dispatcher
 from hub.edge.a2a import wire
 from hub.edge.a2a.card import PROTOCOL_VERSION, card
 from hub.edge.a2a.errors import A2AError, Fault
-from hub.edge.body import read_body
+from hub.edge.body import number_in, read_body
 from hub.edge.credentials import Credentials
 from hub.edge.envelope import KrinAPIService
 from hub.edge.streams import COMMENT, Stream, Streams, event
@@ -324,9 +324,9 @@ def _token(task: Mapping[str, Any]) -> str:
 
 def _place_of(token: str) -> tuple[int, str]:
     moment, _, named = token.partition(":")
-    if not (moment.isascii() and moment.isdigit() and len(moment) <= 16):
+    if (number := number_in(moment)) is None:
         raise A2AError(Fault.INVALID_PARAMS, "no such page")
-    return -int(moment), named
+    return -number, named
 
 
 def _reply(number: str | int | None, result: Any) -> dict[str, Any]:
