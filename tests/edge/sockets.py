@@ -280,9 +280,22 @@ class Metrics:
         self._hub = hub
 
     async def value(self, name: str) -> float:
+        return float(self._lines_of(await self._page(), f"{name} ", f"{name}_total ")[0].split()[-1])
+
+    async def count(self, name: str, **label: str) -> float:
+        """Of one label; 0 while the page has no line of it."""
+        ((key, value),) = label.items()
+        page = await self._page()
+        assert f"# TYPE {name}_total counter" in page
+        found = self._lines_of(page, f'{name}_total{{{key}="{value}"}} ')
+        return float(found[0].split()[-1]) if found else 0.0
+
+    async def _page(self) -> str:
         async with RawSocket.open(self._hub) as raw:
             raw.writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             async with asyncio.timeout(PATIENCE_S):
-                text = (await raw.reader.read(-1)).decode()
-        found = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}_total "))]
-        return float(found[0].split()[-1])
+                return (await raw.reader.read(-1)).decode()
+
+    @staticmethod
+    def _lines_of(page: str, *beginnings: str) -> list[str]:
+        return [line for line in page.splitlines() if line.startswith(beginnings)]

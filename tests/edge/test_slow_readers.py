@@ -21,6 +21,10 @@ async def joined(hub: Any, stack: contextlib.AsyncExitStack, channel: str) -> Ra
     return made
 
 
+async def sent_away(metrics: Metrics) -> float:
+    return await metrics.count("krin_connections_ended", how="slow_consumer")
+
+
 def publications(frames: list[tuple[int, bytes]]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for opcode, payload in frames:
@@ -38,11 +42,11 @@ async def test_readers_that_may_lose_nothing_are_sent_away_at_the_bound_and_othe
         publisher = await stack.enter_async_context(peer(hub, hub.token("pub")))
         healthy = await stack.enter_async_context(peer(hub, hub.token("healthy")))
         await healthy.ask("subscribe", channel=channel)
-        before = await metrics.value("krin_connections")
+        before = await sent_away(metrics)
         stuck = [await joined(hub, stack, channel) for _ in range(10)]
         slowest, last = 0.0, 0
         async with asyncio.timeout(30):
-            while await metrics.value("krin_connections") > before:
+            while await sent_away(metrics) < before + len(stuck):
                 for _ in range(20):
                     started = time.monotonic()
                     last = (await publisher.publish(channel, data={"t": "x" * 30 * KIB}))["offset"]
@@ -69,11 +73,11 @@ async def test_a_reader_of_ticks_that_stops_reading_is_sent_away_after_ten_secon
     channel, metrics = unique("prices"), Metrics(hub)
     async with contextlib.AsyncExitStack() as stack:
         feed = await stack.enter_async_context(peer(hub, hub.token("feed")))
-        before = await metrics.value("krin_connections")
+        before = await sent_away(metrics)
         stuck = await joined(hub, stack, channel)
         started, number = time.monotonic(), 0
         async with asyncio.timeout(40):
-            while await metrics.value("krin_connections") > before:
+            while await sent_away(metrics) == before:
                 for _ in range(20):
                     number += 1
                     tick = {"symbol": "X", "bid": str(number), "ext": {"pad": "x" * 20 * KIB}}
