@@ -16,7 +16,7 @@ import jwt
 import msgspec
 
 from hub.auth.keys import Key, Keys
-from hub.caller import Grant, Principal, Tenant
+from hub.caller import SYSTEM, Grant, Principal, Tenant
 from hub.clock import Clock
 from protocol.errors import ErrorCode, HubError
 from protocol.fields import Count, Millis, Name, shaped
@@ -243,6 +243,8 @@ class Tokens:
         audiences = [claims.aud] if isinstance(claims.aud, str) else claims.aud
         if claims.iss != self._issuer or self._audience not in audiences:
             raise ValueError("for somebody else")
+        if (why := _not_to_be_had(claims.sub)) is not None:
+            raise ValueError(why)
         return claims
 
 
@@ -255,9 +257,15 @@ _PAYLOAD = msgspec.json.Decoder(_Payload)
 
 
 def check_local(name: str) -> None:
-    """Nobody here may have a name that could be somebody's elsewhere. Raises HubError(bad_request)."""
-    if FOREIGN_MARK in name:
-        raise HubError(ErrorCode.BAD_REQUEST, f"a name must not contain {FOREIGN_MARK}")
+    """Nobody here may have a name that could be somebody's elsewhere, or is the hub's. Raises HubError(bad_request)."""
+    if (why := _not_to_be_had(name)) is not None:
+        raise HubError(ErrorCode.BAD_REQUEST, why)
+
+
+def _not_to_be_had(name: str) -> str | None:
+    if name == SYSTEM.user:
+        return f"{name} is the name of the hub itself"
+    return f"a name must not contain {FOREIGN_MARK}" if FOREIGN_MARK in name else None
 
 
 def decoded(text: bytes) -> bytes:

@@ -26,7 +26,6 @@ from hub.cli.parameters import Duration, PersonName
 from hub.cli.shared import run, say
 from hub.clock import SystemClock
 from hub.config import Settings
-from hub.unusable import ConfigError
 from storage.api_keys import ApiKeyTable
 from storage.audit import HUB
 from storage.revocations import LONGEST_TOKEN, Revocations
@@ -60,11 +59,13 @@ def token(name: str, roles: tuple[str, ...], teams: tuple[str, ...], tenant: str
     check_roles(roles, settings)
     if ttl > LONGEST_TOKEN.total_seconds():
         raise click.ClickException(f"a token lives {LONGEST_TOKEN.days} days at most")
-    try:
+
+    async def sign() -> None:
         tokens = bootstrap.make_tokens(settings, SystemClock())
-    except ConfigError as failure:
-        raise click.ClickException(str(failure)) from None
-    click.echo(tokens.issue(name, roles=roles, teams=teams or ("*",), ttl_s=ttl, tenant=tenant, principal="operator"))
+        given = teams or ("*",)
+        click.echo(tokens.issue(name, roles=roles, teams=given, ttl_s=ttl, tenant=tenant, principal="operator"))
+
+    run(sign())
 
 
 def new_password() -> str:

@@ -171,6 +171,13 @@ def test_a_command_ends_with_the_code_of_the_manual(code: int, tmp_path: Path) -
     assert ENDS[code](tmp_path) == code
 
 
+@pytest.mark.parametrize("name", ["krin", "acme|ann"])
+def test_no_token_is_made_for_a_name_that_nobody_here_can_have(name: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["token", name, "--role", "admin", "--data-dir", str(tmp_path)])
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "bad_request" in done.stderr
+
+
 # --- the tab key
 
 

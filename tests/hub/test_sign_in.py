@@ -113,7 +113,10 @@ async def test_a_refresh_token_ends_and_so_do_those_of_users_who_may_not_come_in
     await refused(scene, old)
 
 
-async def test_nobody_here_is_given_a_name_that_could_come_from_elsewhere(scene: Scene) -> None:
+@pytest.mark.parametrize("name", ["acme|ann", "krin"])
+async def test_nobody_here_is_given_a_name_that_could_come_from_elsewhere_or_the_hubs_own(
+    scene: Scene, name: str
+) -> None:
     with pytest.raises(HubError) as caught:
-        await scene.authentication.create_user("acme|ann", PASSWORD, roles=[], teams=[])
+        await scene.authentication.create_user(name, PASSWORD, roles=[], teams=[])
     assert caught.value.code is ErrorCode.BAD_REQUEST

@@ -164,6 +164,8 @@ def test_two_tokens_never_have_the_same_id(tokens: Tokens) -> None:
         {"sub": ""},
         {"sub": "x" * 129},
         {"sub": ["ann"]},
+        {"sub": "acme|ann"},
+        {"sub": "krin"},
         {"jti": 3},
         {"roles": "admin"},
         {"roles": [1]},
@@ -373,7 +375,8 @@ def test_a_remembered_token_is_the_same_as_one_seen_first_and_memory_is_bounded(
     assert secret.remembered == MAX_VERIFIED
 
 
-def test_nobody_gets_a_token_for_a_name_from_elsewhere(tokens: Tokens) -> None:
+@pytest.mark.parametrize("name", ["acme|ann", "krin"])
+def test_nobody_gets_a_token_for_a_name_from_elsewhere_or_the_hubs_own(tokens: Tokens, name: str) -> None:
     with pytest.raises(HubError) as caught:
-        tokens.issue("acme|ann", roles=["admin"], ttl_s=60)
+        tokens.issue(name, roles=["admin"], ttl_s=60)
     assert caught.value.code is ErrorCode.BAD_REQUEST
