@@ -94,6 +94,10 @@ class Commands(click.Group):
             raise SystemExit(INTERRUPTED) from None
         except KeyboardInterrupt:
             raise SystemExit(INTERRUPTED) from None
+        except UnicodeEncodeError as failure:
+            if failure.encoding != "utf-8":  # of the terminal: what was to be written to it
+                raise
+            raise click.UsageError("what is typed must be UTF-8") from None
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the end writes to it once more
             raise SystemExit(NOBODY_READS) from None

@@ -15,7 +15,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from hub.cli.parameters import Channel
+from hub.cli.parameters import Channel, Number
 from hub.cli.shared import Progressed, hub_client, pairs, print_json, progress, run
 from hub.client import Client
 from hub.clock import SystemClock
@@ -30,6 +30,7 @@ from protocol.risk import RiskLimits
 
 START_US = 1_700_000_000_000_000  # of simulated history, so that two runs are alike
 PAGE = 1_000
+MAX_LATENCY_MS = 3_600_000
 
 
 @click.command()
@@ -50,8 +51,14 @@ PAGE = 1_000
 @click.option("--limits", default="{}", help='risk limits as JSON, e.g. {"max_notional": "50000"}')
 @click.option("--maker-bps", default="0", show_default=True, help="commission; negative: a rebate")
 @click.option("--taker-bps", default="0", show_default=True)
-@click.option("--latency-ms", type=float, default=5.0, show_default=True, help="of a command on its way to the venue")
-@click.option("--jitter-ms", type=float, default=0.0, show_default=True)
+@click.option(
+    "--latency-ms",
+    type=Number(0, MAX_LATENCY_MS),
+    default=5.0,
+    show_default=True,
+    help="of a command on its way to the venue",
+)
+@click.option("--jitter-ms", type=Number(0, MAX_LATENCY_MS), default=0.0, show_default=True)
 @click.option("--reports", is_flag=True, help="print each execution report, a JSON object a line, then the result")
 @click.option("--json", "as_json", is_flag=True, help="the result as JSON")
 def backtest(strategy: str, reports: bool, as_json: bool, **options: Any) -> None:

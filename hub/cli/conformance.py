@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from hub.cli.parameters import Number
 from hub.cli.shared import json_option, no_hub, print_json, run, token_option, write
 from hub.client.client import websocket_url
 from hub.conformance.examination import Unwelcome, Verdict, examine
@@ -27,7 +28,14 @@ class Unchecked(click.ClickException):
 @click.option("--recoverable", default="custom", show_default=True, help="namespace that takes custom types")
 @click.option("--latest", default="status", show_default=True, help="namespace that takes STATUS")
 @click.option("--forbidden", metavar="CHANNEL", help="a channel that the token must not open")
-@click.option("--patience", "patience_s", type=float, default=5.0, show_default=True, help="seconds for each answer")
+@click.option(
+    "--patience",
+    "patience_s",
+    type=Number(0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="seconds for each answer",
+)
 @json_option
 def conformance(
     url: str,

@@ -13,6 +13,7 @@ import msgspec
 
 from hub import bootstrap
 from hub.cli.nodes import node_options, settings_of
+from hub.cli.parameters import Number
 from hub.cli.shared import Progressed, hub_client, progress, run, say, token_option
 from hub.clock import SystemClock
 from hub.trading.market.captures import CaptureError
@@ -29,7 +30,7 @@ def feed() -> None:
 
 @feed.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--speed", type=click.FloatRange(0), default=1.0, show_default=True, help="times the pace; 0: no waiting")
+@click.option("--speed", type=Number(0), default=1.0, show_default=True, help="times the pace; 0: no waiting")
 @url_option
 @token_option("of role feed")
 def replay(file: Path, speed: float, url: str, token_: str) -> None:

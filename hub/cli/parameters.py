@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -17,6 +18,7 @@ from protocol.fields import Name
 from protocol.vocabulary import DATA_TYPES
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+DURATION = re.compile(r"(0*[1-9][0-9]{0,9})([smhd])\Z")
 AMOUNT = re.compile(r"[0-9]{1,30}(\.[0-9]{1,30})?\Z")
 TYPE_NAME = re.compile(r"[A-Z][A-Z0-9_]{0,63}\Z")
 
@@ -29,10 +31,19 @@ class Duration(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
-        number, unit = value[:-1], value[-1:]
-        if unit not in UNITS_S or not number.isdigit() or int(number) == 0:
+        if (given := DURATION.match(value)) is None:
             self.fail("use a number with s, m, h or d, such as 1h", param, ctx)
-        return int(number) * UNITS_S[unit]
+        return int(given[1]) * UNITS_S[given[2]]
+
+
+class Number(click.FloatRange):
+    """Within its bounds, which `nan` has passed in click's own: it is neither below nor above anything."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no number", param, ctx)
+        return number
 
 
 class PersonName(click.ParamType[str]):

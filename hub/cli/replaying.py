@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from hub.cli.lines import read_lines
-from hub.cli.parameters import Channel
+from hub.cli.parameters import Channel, Number
 from hub.cli.shared import hub_client, hub_options, progress, run, say
 from hub.client import Client, Message
 from hub.clock import Clock, SystemClock
@@ -29,7 +29,7 @@ Counted = AsyncIterator[tuple[Message, int | None]]
 @click.command()
 @click.argument("source")
 @click.argument("target", type=Channel())
-@click.option("--speed", type=click.FloatRange(0), default=1.0, show_default=True, help="times the pace; 0: no waiting")
+@click.option("--speed", type=Number(0), default=1.0, show_default=True, help="times the pace; 0: no waiting")
 @hub_options
 def replay(source: str, target: str, speed: float, url: str, token_: str) -> None:
     """Publish what the channel SOURCE has kept to the channel TARGET, in its order and at its pace.

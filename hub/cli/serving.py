@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from hub.bootstrap import Hub, make_sealer, make_tokens, open_database, open_hub
 from hub.caller import SYSTEM, Caller, Grant
 from hub.cli.nodes import node_options, serve_options, settings_of
+from hub.cli.parameters import Number
 from hub.cli.shared import err, json_option, run, show
 from hub.clock import SystemClock
 from hub.config import NodeRole, Settings, SimulatedFeed, environment_with
@@ -62,7 +63,9 @@ def worker(**options: Any) -> None:
 @click.command()
 @serve_options
 @click.option("--seed", type=int, default=DEMO_SEED, show_default=True, help="of the simulation")
-@click.option("--rate", type=float, default=10.0, show_default=True, help="ticks per second and symbol")
+@click.option(
+    "--rate", type=Number(0, 1000, min_open=True), default=10.0, show_default=True, help="ticks per second and symbol"
+)
 def demo(seed: int, rate: float, **options: Any) -> None:
     """Run the hub with a simulated market, a team of specialists at work and a desk of trading strategies."""
     settings = settings_of(options)

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import click
 
+from hub.cli.parameters import Number
 from hub.cli.shared import hub_client, hub_options, json_option, print_json, run, write
 from protocol.coordination import Activity, Health, ProjectState, TaskState
 
@@ -171,7 +172,7 @@ def next_command(project_id: str, as_json: bool, url: str, token_: str) -> None:
 @click.option("--activity", type=click.Choice(get_args(Activity)))
 @click.option("--health", type=click.Choice(get_args(Health)))
 @click.option("--task", "task_id", help="the task at hand")
-@click.option("--progress", type=click.FloatRange(0, 1))
+@click.option("--progress", type=Number(0, 1))
 @click.option("--message")
 @json_option
 @hub_options

@@ -19,6 +19,7 @@ from terminal import KRIN, ROOT, Terminal
 from hub.cli import COMMANDS, main
 from hub.cli.watching import Row, table_of
 from hub.doctor import findings
+from hub.trading.strategies.catalog import STRATEGIES
 
 MANUAL = (ROOT / "hub" / "README.md").read_text()
 
@@ -176,6 +177,28 @@ def test_no_token_is_made_for_a_name_that_nobody_here_can_have(name: str, tmp_pa
     done = CliRunner().invoke(main, ["token", name, "--role", "admin", "--data-dir", str(tmp_path)])
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert "bad_request" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(("token", "ann", "--role", "admin", "--ttl", ttl) for ttl in ("²d", "0h", "-1h", "1w", "9" * 5000 + "d")),
+        *(("demo", "--rate", rate) for rate in ("nan", "0", "-1", "inf", "1001")),
+        *(("replay", "custom:a", "custom:b", "--speed", speed) for speed in ("nan", "-1", "inf")),
+        ("backtest", next(iter(STRATEGIES)), "--simulate", "1", "--latency-ms", "nan"),
+        ("conformance", "http://127.0.0.1:1", "--token", "t", "--patience", "nan"),
+    ],
+)
+def test_what_cannot_be_meant_is_a_mistake_in_the_command_line(arguments: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2
+    assert f"Error: Invalid value for '{arguments[-2]}'" in done.stderr
+
+
+def test_what_is_no_utf_8_is_a_mistake_in_the_command_line() -> None:
+    name = next(iter(STRATEGIES))
+    done = CliRunner().invoke(main, ["backtest", name, "--symbol", "BTC-USD", "--limits", "\udcff"])
+    assert (done.exit_code, done.stderr) == (2, "Error: what is typed must be UTF-8\n")
 
 
 # --- the tab key
