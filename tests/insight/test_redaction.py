@@ -14,6 +14,11 @@ from hub.insight.insights.asking import Finding, Point, Question
 from hub.insight.insights.grounding import flaw_of, numbers_of
 from hub.insight.insights.redaction import HIDDEN, Veil
 
+SMALL = (
+    *("", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+)
+TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 names = st.text(string.ascii_lowercase, min_size=3, max_size=12)
 
 
@@ -98,12 +103,51 @@ def test_a_number_that_was_not_shown_is_noticed(shown: list[int], made_up: int) 
     assert question.flaw_of(said) == (None if made_up in known else "number")
 
 
+def spelled(number: int) -> str:
+    """As it is said: 2,040,021 is `two million forty thousand twenty-one`."""
+    for scale, name in ((10**9, "billion"), (10**6, "million"), (1_000, "thousand"), (100, "hundred")):
+        if number >= scale:
+            rest = f" {spelled(number % scale)}" if number % scale else ""
+            return f"{spelled(number // scale)} {name}{rest}"
+    if number < 20:
+        return SMALL[number]
+    tens = TENS[number // 10]
+    return f"{tens}-{SMALL[number % 10]}" if number % 10 else tens
+
+
+@given(st.integers(2, 10**12 - 1))
+def test_a_number_in_words_is_the_number(number: int) -> None:
+    assert numbers_of(f"All {spelled(number)} of them wait.") == {number}
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("One of them waits", set()),
+        ("two, three and Twenty-One fail", {2, 3, 21}),
+        ("two three", {2, 3}),
+        ("five to ten percent", {5, 10}),
+        ("two thousand and five", {2005}),
+        ("a hundred and one", {101}),
+        ("two dozen, or a dozen", {24, 12}),
+        ("2 million or 1.5 thousand", {2_000_000, 1_500}),
+        ("64,000 thousand", {64_000, 1_000}),
+        ("\u017fix \u017fixty", set()),
+        ("hundreds of attendants often phone someone", set()),
+    ],
+)
+def test_numbers_are_known_in_words_as_in_digits(text: str, numbers: set[int]) -> None:
+    assert numbers_of(text) == numbers
+
+
 @pytest.mark.parametrize(
     ("said", "flaw"),
     [
         (finding("the price is 64,000.50", ("7", "64000.5")), None),
         (finding("the price is 64001", ("7", "64000.5")), "number"),
         (finding("three tasks wait", ("7", "waits")), "number"),
+        (finding("twenty-five percent wait", ("7", "waits")), "number"),
+        (finding("sixty-four thousand wait", ("7", "waits")), None),
         (finding("it waits", ("7", "waits"), action="restart it in 5 minutes"), "number"),
         (finding("it waits"), "evidence"),
         (finding("it waits", ("8", "waits")), "evidence"),
@@ -117,7 +161,7 @@ def test_a_number_that_was_not_shown_is_noticed(shown: list[int], made_up: int) 
     ],
 )
 def test_what_is_believed_of_an_answer(said: Finding, flaw: str | None) -> None:
-    question = Question({"7": {"data": {"price": "64000.5", "state": "waits", "note": 'says "go"'}}})
+    question = Question({"7": {"data": {"price": "64000.5", "ahead": 64000, "state": "waits", "note": 'says "go"'}}})
     assert question.flaw_of(said) == flaw
 
 

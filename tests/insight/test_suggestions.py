@@ -59,6 +59,6 @@ async def test_every_statement_of_the_database_is_heard_without_its_arguments(ds
 @given(st.text(max_size=400), st.floats(100, 1e6), st.integers(SEEN, 10**9))
 def test_every_number_of_a_suggestion_is_in_its_evidence(what: str, ms: float, times: int) -> None:
     found = suggestion(Slow("slow_statement", what, ms, times), now_us=1)
-    told = " ".join(str(each.value) for each in found.evidence)
+    told = " ".join(f"{each.ref} {each.value}" for each in found.evidence)
     assert numbers_of(found.statement) <= numbers_of(told)
     assert msgspec.json.decode(msgspec.json.encode(found), type=type(found)) == found

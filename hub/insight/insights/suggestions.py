@@ -108,7 +108,7 @@ def suggestion(slow: Slow, *, now_us: int) -> Insight:
         insight_id=str(uuid5(NAMESPACE, f"{slow.rule} {slow.what} {now_us // DAY_US}")),
         kind="SUGGESTION",
         subject=HUB,
-        statement=f"{what}: of {slow.times} one in twenty took more than {ms} ms; people notice {SLOW_MS:g} ms",
+        statement=f"{what}: the p95 of {slow.times} is {ms} ms; people notice {SLOW_MS:g} ms",
         evidence=[Observation(ref=ref, value=value) for ref, value in [*evidence, ("noticed_ms", round(SLOW_MS))]],
         confidence=1.0,
         severity="WARNING",
