@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from importlib import resources
 from os import PathLike
 from typing import Any
@@ -13,8 +13,9 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Match, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from hub.bootstrap import Hub
 from hub.edge import asyncapi, openapi
@@ -107,6 +108,8 @@ def create_app(hub: Hub, *, demo_token: Callable[[], str] | None = None) -> Star
     hub.permissions.govern_routes(name for route in routes for name in names_of(route))
 
     async def unrouted(request: Request, failure: Exception) -> Response:
+        if isinstance(failure, HTTPException) and failure.status_code == 405:
+            failure.headers = {"Allow": ", ".join(sorted(methods_at(request.scope, routes)))}
         if isinstance(failure, HTTPException) and f"{request.scope['path']}/".startswith(API):
             return await hub.answer_unrouted(request, failure)
         return await _plain_error(request, failure)
@@ -129,6 +132,12 @@ def names_of(route: BaseRoute) -> list[str]:
             return [f"GET {route.path}"]
         case _:
             return [repr(route)]  # of a kind that nobody thought of: no table mentions it
+
+
+def methods_at(scope: Scope, routes: Iterable[BaseRoute]) -> set[str]:
+    """Of all routes at the path of a request: Starlette names those of the first one."""
+    there = [each for each in routes if isinstance(each, Route) and each.matches(scope)[0] is not Match.NONE]
+    return {method for each in there for method in each.methods or ()}
 
 
 async def _plain_error(request: Request, failure: Exception) -> Response:

@@ -726,6 +726,15 @@ async def test_a_method_a_route_does_not_know_is_405_with_the_ones_it_knows(
     assert response.json()["meta"]["error"]["name"] == "bad_request"
 
 
+async def test_every_method_of_a_path_is_named_wherever_its_routes_stand(hub: Any, http: httpx.AsyncClient) -> None:
+    paths = (await http.get("/openapi.json")).json()["paths"]
+    for path, operations in paths.items():
+        known = {method.upper() for method in operations}
+        response = await http.request("PUT" if "PUT" not in known else "TRACE", path.replace("{channel}", "custom:x"))
+        assert response.status_code == 405
+        assert known <= {*response.headers["allow"].split(", ")}, path
+
+
 @pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/nope", "/v1/publish/", "/v1/%00"])
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 async def test_an_unknown_path_of_the_api_is_404_in_the_envelope_with_or_without_a_token(
