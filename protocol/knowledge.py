@@ -38,10 +38,13 @@ class KnowledgeEntry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     added_at: Micros
 
 
+EntryId = Annotated[str, shaped(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", "a UUID in lower case")]
+
+
 class KnowledgeGet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Parameters of `knowledge.get`."""
 
-    entry_id: Annotated[str, shaped(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", "a UUID in lower case")]
+    entry_id: EntryId
 
 
 class KnowledgeSearch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 
 from hub.auth.administration import Administration, NewUser, UserChanges
@@ -13,9 +15,14 @@ from hub.edge.accounts import Done
 from hub.edge.body import read_struct
 from hub.edge.envelope import Answer, KrinAPIService
 from hub.permissions import Need, Permissions
-from protocol.errors import ErrorCode, HubError
+from protocol.codec import converted
 
-MAX_PAGE = 1000
+
+class UserPage(msgspec.Struct):
+    """`after`: the name that the page before ended with."""
+
+    after: Annotated[str, Meta(max_length=128)] = ""
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
 class AdministrationRoutes:
@@ -62,11 +69,9 @@ class AdministrationRoutes:
         return Done()
 
     async def _users(self, request: Request, caller: Caller) -> Any:
-        after, limit = request.query_params.get("after", ""), request.query_params.get("limit", "100")
-        if not (limit.isascii() and limit.isdigit() and len(limit) < 5 and 1 <= int(limit) <= MAX_PAGE):
-            raise HubError(ErrorCode.SCHEMA_INVALID, f"expected 1 to {MAX_PAGE}", path="$.limit")
-        found = await self._administration.users(caller, after=after, limit=int(limit))
-        more = len(found) == int(limit)
+        page: UserPage = converted(dict(request.query_params), UserPage, "$", strict=False)
+        found = await self._administration.users(caller, after=page.after, limit=page.limit)
+        more = len(found) == page.limit
         return Answer(found, {"paging": {"more": more, "next": found[-1].name if more else None}})
 
     async def _create(self, request: Request, caller: Caller) -> Any:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from types import NoneType
+from typing import Annotated, Any, get_args
+
+import msgspec
+from msgspec import Meta
 
 from hub import __version__
 from hub.auth.accounts import Confirmed
@@ -21,42 +25,71 @@ from hub.edge.accounts import (
     RecoveryCodes,
     StepUpBody,
 )
+from hub.edge.administration import UserPage
 from hub.edge.coordination import EndBody, ResolveBody, TasksBody
 from hub.edge.insights import FeedbackBody, RetractionBody
 from hub.edge.orders import ReplaceBody
-from hub.edge.privacy import ConsentBody, CorrectBody, EraseBody, RestrictBody
+from hub.edge.privacy import ConsentBody, CorrectBody, EraseBody, LogPage, RestrictBody
 from hub.edge.rest import PublishBody
 from hub.edge.schemas import REFERENCE, schemas_of
-from hub.edge.screens import Screen
+from hub.edge.screens import SCREENS, Screen
+from hub.edge.sse import MAX_CHANNELS, MAX_WAIT_MS
 from hub.guard.security_audit import SecurityAudit
 from hub.privacy.service import Restriction
-from hub.webhooks.service import NewWebhook, Tried, WebhookChanges, WebhookView
-from protocol.approvals import ApprovalResult, ApprovalsFound
+from hub.webhooks.service import MAX_PAGE, NewWebhook, Tried, WebhookChanges, WebhookView
+from protocol.approvals import ApprovalList, ApprovalResult, ApprovalsFound
 from protocol.contracts import ContractExpectation, ContractReport
 from protocol.coordination import ProjectConfig
-from protocol.insights import Insight, InsightRetracted, InsightScore
-from protocol.knowledge import KnowledgeAdd, KnowledgeEntry
+from protocol.fields import ChannelName, ChannelPart, Name
+from protocol.insights import Insight, InsightId, InsightList, InsightRetracted, InsightScore, InsightScores
+from protocol.knowledge import EntryId, KnowledgeAdd, KnowledgeEntry, KnowledgeSearch
 from protocol.messages import (
     ErrorBody,
+    Explain,
     ExplainResult,
+    History,
     HistoryResult,
     PresenceResult,
     Published,
+    Search,
     SearchResult,
     SubscribeResult,
 )
 from protocol.planning import TeamCommitted, TeamPlanned
-from protocol.risk import ApprovalAnswer, ApprovalState, Halt, LimitsInForce, Resume, RiskState, SetLimits, StateChanged
-from protocol.team import AgentPage, ProjectAnswer, ProjectCreated, ProjectPage, TaskDetail, TaskPage
+from protocol.risk import (
+    ApprovalAnswer,
+    ApprovalState,
+    Halt,
+    LimitsInForce,
+    LimitsOf,
+    Resume,
+    RiskState,
+    SetLimits,
+    StateChanged,
+)
+from protocol.team import (
+    AgentList,
+    AgentPage,
+    ProjectAnswer,
+    ProjectCreated,
+    ProjectList,
+    ProjectPage,
+    TaskDetail,
+    TaskList,
+    TaskPage,
+)
 from protocol.trading import (
     CancelAllAfter,
     Canceled,
+    ClientOrderId,
     ExecutionReport,
+    OrderCancelAll,
+    OrderList,
     OrderSubmit,
     RiskDecision,
     SwitchState,
 )
-from storage.consents import PURPOSES
+from storage.consents import Purpose
 from storage.privacy import Erasure
 from storage.webhooks import Delivery
 
@@ -90,27 +123,23 @@ def describe() -> dict[str, Any]:
         *(SetLimits, LimitsInForce, RiskState, Halt, Resume, StateChanged, ApprovalAnswer, ApprovalState),
     ]
     _, components = schemas_of(kinds)
-    channel = _path("channel")
-    order, account = _path("client_order_id"), _query("account", "string", "whose order; default: the caller's")
-    project = _path("project_id")
-    subject = _query("subject", "string", "the channel that they are about")
-    whose = _query("user", "string", "somebody else, for administrators")
-    page = [_query("after", "string", "the last name of the page before"), _query("limit", "integer", "1 to 1000")]
+    channel = _path("channel", ChannelName)
+    order, account = _path("client_order_id", ClientOrderId), _query("account", Name, "default: the caller's")
+    project = _path("project_id", ChannelPart)
+    insight = _path("insight_id", InsightId)
+    page = _queries(UserPage, after="the last name of the page before", limit="")
+    search = _queries(Search, query="", channel="only there", mode="", limit="")
+    subject = _queries(InsightScores, subject="")
+    whose = _query("user", Name, "somebody else, for administrators")
     history = [
         channel,
-        _query("since", "string", "an offset, or epoch:offset"),
-        _query("limit", "integer", "1 to 1000"),
-        _query("reverse", "boolean", "newest first"),
+        _query("since", str, "an offset, or epoch:offset"),
+        *_queries(History, limit="", reverse="newest first"),
     ]
-    rewind = _query("rewind", "string", "start with that many newest messages, or with those as old as 30s")
-    poll = [channel, _query("since", "string", "epoch:offset"), _query("wait_ms", "integer", "0 to 30000"), rewind]
-    sse = [_query("channels", "string", "1 to 64, with commas between"), rewind]
-    search = [
-        _query("query", "string", "1 to 2,000 characters"),
-        _query("channel", "string", "only there"),
-        _query("mode", "string", "semantic, text or hybrid"),
-        _query("limit", "integer", "1 to 100"),
-    ]
+    rewind = _query("rewind", str, "start with that many newest messages, or with those as old as 30s")
+    wait = Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)]
+    poll = [channel, _query("since", str, "epoch:offset"), _query("wait_ms", wait, "milliseconds"), rewind]
+    sse = [_query("channels", str, f"1 to {MAX_CHANNELS}, with commas between", required=True), rewind]
     return {
         "openapi": "3.1.0",
         "info": {"title": "Krin", "version": __version__},
@@ -137,7 +166,12 @@ def describe() -> dict[str, Any]:
             },
             "/v1/sessions/{id}": {"delete": _operation("End one", "Done", parameters=[_path("id"), whose])},
             "/v1/users": {
-                "get": _operation("Users by name", "Account", many=True, parameters=page),
+                "get": _operation(
+                    "Users by name",
+                    "Account",
+                    many=True,
+                    parameters=page,
+                ),
                 "post": _operation("Add a user", "Account", body="NewUser"),
             },
             "/v1/users/{name}": {
@@ -160,15 +194,20 @@ def describe() -> dict[str, Any]:
                 "get": _operation(
                     "What became of a message for the caller's connections",
                     "ExplainResult",
-                    parameters=[
-                        _query("channel", "string", "where it was published"),
-                        _query("offset", "integer", "its place"),
-                        _query("client", "string", "of one connection; of somebody else's: admin"),
-                    ],
+                    parameters=_queries(
+                        Explain,
+                        channel="where it was published",
+                        offset="its place",
+                        client="of one connection; of somebody else's: admin",
+                    ),
                 )
             },
             "/v1/search": {
-                "get": _operation("What the caller may read, by words and meaning", "SearchResult", parameters=search)
+                "get": _operation(
+                    "What the caller may read, by words and meaning",
+                    "SearchResult",
+                    parameters=search,
+                )
             },
             "/oauth/token": {"post": _form("A token for a grant (RFC 6749)", {"$ref": REFERENCE + "TokenPair"})},
             "/oauth/introspect": {"post": _form("What a token is worth (RFC 7662)", {"type": "object"})},
@@ -183,10 +222,7 @@ def describe() -> dict[str, Any]:
                     "The audit log, the newest rows first (admin)",
                     {"type": "object"},
                     many=True,
-                    parameters=[
-                        _query("before", "integer", "a row's sequence number"),
-                        _query("limit", "integer", "1 to 1000"),
-                    ],
+                    parameters=_queries(LogPage, before="a row's sequence number", limit=""),
                 )
             },
             "/v1/orders": {
@@ -197,10 +233,13 @@ def describe() -> dict[str, Any]:
                     many=True,
                     parameters=[
                         account,
-                        _query("open", "boolean", "only those that may still trade"),
-                        _query("symbol", "string", "of one symbol"),
-                        _query("before", "integer", "`meta.paging.next` of the page before"),
-                        _query("limit", "integer", "1 to 500"),
+                        *_queries(
+                            OrderList,
+                            open="only those that may still trade",
+                            symbol="of one symbol",
+                            before="`meta.paging.next` of the page before",
+                            limit="",
+                        ),
                     ],
                 ),
                 "delete": _operation(
@@ -208,9 +247,7 @@ def describe() -> dict[str, Any]:
                     "Canceled",
                     parameters=[
                         account,
-                        _query("symbol", "string", "of one symbol"),
-                        _query("side", "string", "BUY or SELL"),
-                        _query("strategy_id", "string", "of one strategy"),
+                        *_queries(OrderCancelAll, symbol="of one symbol", side="", strategy_id="of one strategy"),
                     ],
                 ),
             },
@@ -231,11 +268,9 @@ def describe() -> dict[str, Any]:
                 "get": _operation(
                     "The risk limits in force",
                     "LimitsInForce",
-                    parameters=[
-                        _query("account", "string", "whose orders"),
-                        _query("strategy_id", "string", "of a strategy"),
-                        _query("symbol", "string", "in a symbol"),
-                    ],
+                    parameters=_queries(
+                        LimitsOf, account="whose orders", strategy_id="of a strategy", symbol="in a symbol"
+                    ),
                 ),
                 "put": _operation("What a scope says of the limits", "LimitsInForce", body="SetLimits"),
             },
@@ -253,34 +288,39 @@ def describe() -> dict[str, Any]:
                     "What the teams have learned, the best match first",
                     "KnowledgeEntry",
                     many=True,
-                    parameters=[
-                        _query("query", "string", "words, as in a web search; without: the newest"),
-                        _query("kind", "string", "best_practice, performance, security or ai"),
-                        _query("project_id", "string", "of one project"),
-                        _query("limit", "integer", "1 to 100"),
-                    ],
+                    parameters=_queries(
+                        KnowledgeSearch,
+                        query="words, as in a web search; without: the newest",
+                        kind="",
+                        project_id="of one project",
+                        limit="",
+                    ),
                 ),
                 "post": _operation("Add an entry", "KnowledgeEntry", body="KnowledgeAdd"),
             },
             "/v1/knowledge/{entry_id}": {
-                "get": _operation("One entry", "KnowledgeEntry", parameters=[_path("entry_id")])
+                "get": _operation("One entry", "KnowledgeEntry", parameters=[_path("entry_id", EntryId)])
             },
             "/v1/insights": {
                 "get": _operation(
                     "What was noticed in a channel, the newest first",
                     "Insight",
                     many=True,
-                    parameters=[
-                        subject,
-                        _query("kind", "string", "only of this kind"),
-                        _query("before", "integer", "`generated_at` of the last one of the page before"),
-                        _query("limit", "integer", "1 to 100"),
-                    ],
+                    parameters=_queries(
+                        InsightList,
+                        subject="",
+                        kind="only of this kind",
+                        before="`generated_at` of the last one of the page before",
+                        limit="",
+                    ),
                 )
             },
             "/v1/insights/scores": {
                 "get": _operation(
-                    "How well each source of insights does", "InsightScore", many=True, parameters=[subject]
+                    "How well each source of insights does",
+                    "InsightScore",
+                    many=True,
+                    parameters=subject,
                 )
             },
             "/v1/insights/{insight_id}/feedback": {
@@ -289,12 +329,15 @@ def describe() -> dict[str, Any]:
                     "InsightScore",
                     many=True,
                     body="FeedbackBody",
-                    parameters=[_path("insight_id")],
+                    parameters=[insight],
                 )
             },
             "/v1/insights/{insight_id}/retraction": {
                 "post": _operation(
-                    "Take an insight back", "InsightRetracted", body="RetractionBody", parameters=[_path("insight_id")]
+                    "Take an insight back",
+                    "InsightRetracted",
+                    body="RetractionBody",
+                    parameters=[insight],
                 )
             },
             "/v1/contracts/validate": {
@@ -306,11 +349,7 @@ def describe() -> dict[str, Any]:
                 "get": _operation(
                     "Projects that the caller may read",
                     "ProjectPage",
-                    parameters=[
-                        _query("state", "string", "OPEN (default), COMPLETED or CANCELED"),
-                        _query("before", "string", "the last name of the page before"),
-                        _query("limit", "integer", "1 to 500"),
-                    ],
+                    parameters=_queries(ProjectList, state="", before="the last name of the page before", limit=""),
                 ),
                 "post": _operation("Begin a project", "ProjectCreated", body="ProjectConfig"),
             },
@@ -332,16 +371,19 @@ def describe() -> dict[str, Any]:
                     "TaskPage",
                     parameters=[
                         project,
-                        _query("state", "string", "only those in this state"),
-                        _query("specialist_id", "string", "only those of this specialist"),
-                        _query("after", "string", "the last name of the page before"),
-                        _query("limit", "integer", "1 to 500"),
+                        *_queries(
+                            TaskList,
+                            state="only those in this state",
+                            specialist_id="only those of this specialist",
+                            after="the last name of the page before",
+                            limit="",
+                        ),
                     ],
                 ),
                 "post": _operation("Add tasks", "TaskPage", body="TasksBody", parameters=[project]),
             },
             "/v1/projects/{project_id}/tasks/{task_id}": {
-                "get": _operation("One task", "TaskDetail", parameters=[project, _path("task_id")])
+                "get": _operation("One task", "TaskDetail", parameters=[project, _path("task_id", Name)])
             },
             "/v1/projects/{project_id}/plan": {
                 "get": _operation("The plan in force, or else the last one", "TeamCommitted", parameters=[project]),
@@ -351,7 +393,7 @@ def describe() -> dict[str, Any]:
                 "get": _operation(
                     "Specialists and how they are",
                     "AgentPage",
-                    parameters=[_query("team", "string", "only of this team")],
+                    parameters=_queries(AgentList, team="only of this team"),
                 )
             },
             "/v1/screens/{screen}": {
@@ -359,10 +401,10 @@ def describe() -> dict[str, Any]:
                     "What a screen of a front end begins with: orders, team or operate",
                     "Screen",
                     parameters=[
-                        _path("screen"),
+                        {**_path("screen"), "schema": {"enum": list(SCREENS)}},
                         account,
-                        _query("project_id", "string", "team: which project"),
-                        _query("team", "string", "team: whose specialists; default: all that the caller may see"),
+                        _query("project_id", ChannelPart, "team: which project"),
+                        _query("team", ChannelPart, "team: whose specialists; default: all that the caller may see"),
                     ],
                 )
             },
@@ -370,18 +412,18 @@ def describe() -> dict[str, Any]:
                 "get": _operation(
                     "What the caller may answer, or has asked for",
                     "ApprovalsFound",
-                    parameters=[_query("state", "string", "only those in this state")],
+                    parameters=_queries(ApprovalList, state="only those in this state"),
                 )
             },
             "/v1/approvals/{approval_id}": {
                 "post": _operation(
-                    "Answer a question", "ApprovalResult", body="ResolveBody", parameters=[_path("approval_id")]
+                    "Answer a question", "ApprovalResult", body="ResolveBody", parameters=[_path("approval_id", Name)]
                 )
             },
             "/v1/privacy/export": {
                 "get": {
                     "summary": "Everything about a person, as one JSON document and not in the envelope",
-                    "parameters": [_query("person", "string", "admin: anybody; default: the caller")],
+                    "parameters": [_query("person", Name, "admin: anybody; default: the caller")],
                     "responses": {
                         "200": {"description": "the document", "content": _json({"type": "object"})},
                         "default": {"description": "`meta.error` says what is wrong"},
@@ -405,7 +447,7 @@ def describe() -> dict[str, Any]:
                     {"type": "object"},
                     many=True,
                     body="ConsentBody",
-                    parameters=[{**_path("purpose"), "schema": {"enum": list(PURPOSES)}}],
+                    parameters=[_path("purpose", Purpose)],
                 )
             },
             "/v1/webhooks": {
@@ -435,7 +477,7 @@ def describe() -> dict[str, Any]:
                     "What was sent, the newest first",
                     "Delivery",
                     many=True,
-                    parameters=[_path("id"), _query("limit", "integer", "1 to 100")],
+                    parameters=[_path("id"), _query("limit", Annotated[int, Meta(ge=1, le=MAX_PAGE)], "")],
                 )
             },
             "/mcp": {
@@ -447,8 +489,8 @@ def describe() -> dict[str, Any]:
             "/a2a": {"post": _other("Agent2Agent 1.0, over JSON-RPC")},
             "/.well-known/agent-card.json": {"get": _public("The hub's agent card (A2A 1.0)")},
             "/ag-ui/{project_id}": {
-                "get": _events("A project as events of AG-UI 1.0", _path("project_id")),
-                "post": _other("The same, for a RunAgentInput", _path("project_id")),
+                "get": _events("A project as events of AG-UI 1.0", _path("project_id", ChannelPart)),
+                "post": _other("The same, for a RunAgentInput", _path("project_id", ChannelPart)),
             },
             "/.well-known/jwks.json": {"get": _public("The public keys of access tokens (RFC 7517)")},
             "/health": {"get": _public("What works and what does not")},
@@ -546,12 +588,26 @@ def _other(summary: str, *parameters: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _path(name: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+def _path(name: str, kind: Any = str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": _schema_of(kind)}
 
 
-def _query(name: str, kind: str, text: str) -> dict[str, Any]:
-    return {"name": name, "in": "query", "description": text, "schema": {"type": kind}}
+def _query(name: str, kind: Any, text: str, *, required: bool = False) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": name, "in": "query", "schema": _schema_of(kind)}
+    return found | ({"description": text} if text else {}) | ({"required": True} if required else {})
+
+
+def _queries(struct: type[msgspec.Struct], **texts: str) -> list[dict[str, Any]]:
+    """Fields of the struct that the query is read into, in words where their types do not say it all."""
+    fields = {each.encode_name: each for each in msgspec.structs.fields(struct)}
+    return [_query(name, fields[name].type, text, required=fields[name].required) for name, text in texts.items()]
+
+
+def _schema_of(kind: Any) -> dict[str, Any]:
+    """Of what an address can hold, which has no null."""
+    given = [each for each in get_args(kind) if each is not NoneType]
+    schemas, _ = schemas_of([given[0] if NoneType in get_args(kind) else kind])
+    return schemas[0]
 
 
 def _json(schema: dict[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class ConsentBody(msgspec.Struct, forbid_unknown_fields=True):
     granted: bool
 
 
-class _Page(msgspec.Struct):
+class LogPage(msgspec.Struct):
     before: Count | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 100
 
@@ -96,7 +96,7 @@ class PrivacyRoutes:
     async def _log(self, request: Request, caller: Caller) -> Any:
         """The newest rows first, with names where they are still known; `meta.paging.next` is the next `before`."""
         _of_the_whole_hub(caller)
-        page: _Page = converted(dict(request.query_params), _Page, "$", strict=False)
+        page: LogPage = converted(dict(request.query_params), LogPage, "$", strict=False)
         rows = await self._audit.page_back(before=page.before, limit=page.limit)
         names = await self._audit.names([shown for row in rows for shown in (row.actor, row.target)])
         told = [

@@ -706,6 +706,28 @@ async def test_every_route_that_is_described_exists_and_every_reference_leads_so
         assert name in description["components"]["schemas"]
 
 
+async def test_a_query_takes_what_its_description_says_and_nothing_above_it(hub: Any, http: httpx.AsyncClient) -> None:
+    paths = (await http.get("/openapi.json")).json()["paths"]
+    mine = bearer(hub.token("ann", "admin"))
+    given = {"channel": "custom:x", "query": "x", "subject": "custom:x", "account": "ann", "channels": "custom:x"}
+    tried = set()
+    for path, operations in paths.items():
+        known = {each["name"]: each for each in operations.get("get", {}).get("parameters", [])}
+        bounded = [name for name, each in known.items() if each["in"] == "query" and each["schema"].get("maximum")]
+        required = {name: given.get(name, "1") for name, each in known.items() if each.get("required")}
+        for name in bounded:
+            most = known[name]["schema"]["maximum"]
+            route = path.format(**required) if "{" in path else path
+            query = {each: value for each, value in required.items() if known[each]["in"] == "query"}
+            above = await http.get(route, params=query | {name: most + 1}, headers=mine)
+            assert above.json()["meta"]["error"]["name"] in ("schema_invalid", "bad_request"), (path, name)
+            if name == "limit":
+                within = await http.get(route, params=query | {name: most}, headers=mine)
+                assert within.status_code in (200, 404), (path, within.text)
+            tried.add(f"{path} {name}")
+    assert {"/v1/orders limit", "/v1/audit before", "/v1/users limit", "/v1/history/{channel} limit"} < tried
+
+
 @pytest.mark.parametrize("path", ["/", "/health", "/ready", "/metrics", "/openapi.json"])
 async def test_head_answers_like_get_without_a_body(hub: Any, http: httpx.AsyncClient, path: str) -> None:
     got, asked = await http.get(path), await http.head(path)
