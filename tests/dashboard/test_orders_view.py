@@ -40,6 +40,7 @@ async def open_orders(demo: Demo, page: Page, name: str, role: str = "trader", *
     await page.open(f"{url or demo.url}/#token={demo.token(name, role)}")
     await page.until(f"{LIVE} && {BID}")
     await show(page, "orders")
+    await page.until(f"!{VERDICT}.startsWith('Not live')")
 
 
 async def price(page: Page, ratio: float) -> str:
