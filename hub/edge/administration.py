@@ -12,7 +12,7 @@ from hub.auth.administration import Administration, NewUser, UserChanges
 from hub.auth.sign_ins import SessionList, SignIns
 from hub.caller import Caller
 from hub.edge.accounts import Done
-from hub.edge.body import read_struct
+from hub.edge.body import query_of, read_struct
 from hub.edge.envelope import Answer, KrinAPIService
 from hub.permissions import Need, Permissions
 from protocol.codec import converted
@@ -69,7 +69,7 @@ class AdministrationRoutes:
         return Done()
 
     async def _users(self, request: Request, caller: Caller) -> Any:
-        page: UserPage = converted(dict(request.query_params), UserPage, "$", strict=False)
+        page: UserPage = converted(query_of(request, "limit"), UserPage)
         found = await self._administration.users(caller, after=page.after, limit=page.limit)
         more = len(found) == page.limit
         return Answer(found, {"paging": {"more": more, "next": found[-1].name if more else None}})

@@ -34,9 +34,10 @@ from hub.edge.rest import PublishBody
 from hub.edge.schemas import REFERENCE, schemas_of
 from hub.edge.screens import SCREENS, Screen
 from hub.edge.sse import MAX_CHANNELS, MAX_WAIT_MS
+from hub.edge.webhooks import DeliveryPage
 from hub.guard.security_audit import SecurityAudit
 from hub.privacy.service import Restriction
-from hub.webhooks.service import MAX_PAGE, NewWebhook, Tried, WebhookChanges, WebhookView
+from hub.webhooks.service import NewWebhook, Tried, WebhookChanges, WebhookView
 from protocol.approvals import ApprovalList, ApprovalResult, ApprovalsFound
 from protocol.contracts import ContractExpectation, ContractReport
 from protocol.coordination import ProjectConfig
@@ -166,12 +167,7 @@ def describe() -> dict[str, Any]:
             },
             "/v1/sessions/{id}": {"delete": _operation("End one", "Done", parameters=[_path("id"), whose])},
             "/v1/users": {
-                "get": _operation(
-                    "Users by name",
-                    "Account",
-                    many=True,
-                    parameters=page,
-                ),
+                "get": _operation("Users by name", "Account", many=True, parameters=page),
                 "post": _operation("Add a user", "Account", body="NewUser"),
             },
             "/v1/users/{name}": {
@@ -203,11 +199,7 @@ def describe() -> dict[str, Any]:
                 )
             },
             "/v1/search": {
-                "get": _operation(
-                    "What the caller may read, by words and meaning",
-                    "SearchResult",
-                    parameters=search,
-                )
+                "get": _operation("What the caller may read, by words and meaning", "SearchResult", parameters=search)
             },
             "/oauth/token": {"post": _form("A token for a grant (RFC 6749)", {"$ref": REFERENCE + "TokenPair"})},
             "/oauth/introspect": {"post": _form("What a token is worth (RFC 7662)", {"type": "object"})},
@@ -317,10 +309,7 @@ def describe() -> dict[str, Any]:
             },
             "/v1/insights/scores": {
                 "get": _operation(
-                    "How well each source of insights does",
-                    "InsightScore",
-                    many=True,
-                    parameters=subject,
+                    "How well each source of insights does", "InsightScore", many=True, parameters=subject
                 )
             },
             "/v1/insights/{insight_id}/feedback": {
@@ -334,10 +323,7 @@ def describe() -> dict[str, Any]:
             },
             "/v1/insights/{insight_id}/retraction": {
                 "post": _operation(
-                    "Take an insight back",
-                    "InsightRetracted",
-                    body="RetractionBody",
-                    parameters=[insight],
+                    "Take an insight back", "InsightRetracted", body="RetractionBody", parameters=[insight]
                 )
             },
             "/v1/contracts/validate": {
@@ -477,7 +463,7 @@ def describe() -> dict[str, Any]:
                     "What was sent, the newest first",
                     "Delivery",
                     many=True,
-                    parameters=[_path("id"), _query("limit", Annotated[int, Meta(ge=1, le=MAX_PAGE)], "")],
+                    parameters=[_path("id"), *_queries(DeliveryPage, limit="")],
                 )
             },
             "/mcp": {
@@ -605,9 +591,10 @@ def _queries(struct: type[msgspec.Struct], **texts: str) -> list[dict[str, Any]]
 
 def _schema_of(kind: Any) -> dict[str, Any]:
     """Of what an address can hold, which has no null."""
-    given = [each for each in get_args(kind) if each is not NoneType]
-    schemas, _ = schemas_of([given[0] if NoneType in get_args(kind) else kind])
-    return schemas[0]
+    options = get_args(kind)
+    given = next(each for each in options if each is not NoneType) if NoneType in options else kind
+    [schema], _ = schemas_of([given])
+    return schema
 
 
 def _json(schema: dict[str, Any]) -> dict[str, Any]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 
 from hub.caller import Caller
 from hub.edge.accounts import Done
-from hub.edge.body import read_struct
+from hub.edge.body import query_of, read_struct
 from hub.edge.envelope import KrinAPIService
 from hub.webhooks.service import MAX_PAGE, NewWebhook, WebhookChanges, WebhookService
-from protocol.errors import ErrorCode, HubError
+from protocol.codec import converted
+
+
+class DeliveryPage(msgspec.Struct):
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = MAX_PAGE
 
 
 class WebhookRoutes:
@@ -55,7 +61,5 @@ class WebhookRoutes:
         return await self._webhooks.test(request.path_params["id"], caller)
 
     async def _deliveries(self, request: Request, caller: Caller) -> Any:
-        limit = request.query_params.get("limit", str(MAX_PAGE))
-        if not (limit.isascii() and limit.isdigit() and len(limit) < 5 and 1 <= int(limit) <= MAX_PAGE):
-            raise HubError(ErrorCode.SCHEMA_INVALID, f"expected 1 to {MAX_PAGE}", path="$.limit")
-        return await self._webhooks.deliveries(request.path_params["id"], caller, limit=int(limit))
+        page: DeliveryPage = converted(query_of(request, "limit"), DeliveryPage)
+        return await self._webhooks.deliveries(request.path_params["id"], caller, limit=page.limit)

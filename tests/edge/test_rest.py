@@ -728,6 +728,15 @@ async def test_a_query_takes_what_its_description_says_and_nothing_above_it(hub:
     assert {"/v1/orders limit", "/v1/audit before", "/v1/users limit", "/v1/history/{channel} limit"} < tried
 
 
+@pytest.mark.parametrize("path", ["/v1/users", "/v1/webhooks/w/deliveries", "/v1/history/custom:x", "/v1/orders"])
+@pytest.mark.parametrize("limit", ["1e2", "5.0", "+5", "0", "-1", "", "9" * 5000])
+async def test_a_limit_is_a_whole_number_in_digits(hub: Any, http: httpx.AsyncClient, path: str, limit: str) -> None:
+    answer = await http.get(path, params={"limit": limit}, headers=bearer(hub.token("ann", "admin")))
+    error = answer.json()["meta"]["error"]
+    assert error["name"] == "schema_invalid"
+    assert error["path"].endswith(".limit")
+
+
 @pytest.mark.parametrize("path", ["/", "/health", "/ready", "/metrics", "/openapi.json"])
 async def test_head_answers_like_get_without_a_body(hub: Any, http: httpx.AsyncClient, path: str) -> None:
     got, asked = await http.get(path), await http.head(path)
